@@ -1,0 +1,72 @@
+# Every target that has a "## " text shows in `make help`.
+SHELL := /bin/bash
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CODE := control_plane services compose tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup programs up down test test-docker test-long test-service lint format types go-test bench features lock clean
+
+help: ## List every target
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock pyproject.toml
+	@echo "setup: Python packages into $(VENV) (about a minute the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "setup: python3 -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: $(READY) ## Python environment from the lock file
+
+up: $(READY) ## Start everything here and make a real tool call per service
+	@$(BIN)/tekup up
+
+down: $(READY) ## Stop everything that `make up` started
+	@$(BIN)/tekup down
+
+programs: $(READY)
+	@$(BIN)/python -m compose.local.programs consul traefik chromium rg go > /dev/null
+
+test: $(READY) programs lint types go-test ## Lint, types, unit, contract and local end-to-end tests
+	$(BIN)/pytest -m "not docker and not long"
+
+test-docker: $(READY) ## Tests that need a Docker engine
+	$(BIN)/pytest -m docker || { code=$$?; [ $$code -eq 5 ] && echo "no container test yet" || exit $$code; }
+
+test-long: $(READY) ## Races, soaks and drills
+	$(BIN)/pytest -m long
+
+test-service: $(READY) ## One service alone: make test-service S=search
+	@test -n "$(S)" || { echo "name the service: make test-service S=search"; exit 2; }
+	$(BIN)/pytest -m "not docker and not long" $(wildcard tests/unit/services/$(S) tests/contract/services/$(S) tests/contract/services/test_$(S)*.py)
+
+lint: $(READY) ## Formatting and lint
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+
+format: $(READY) ## Format and fix
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+types: $(READY) ## Strict types over source and tests
+	$(BIN)/mypy
+
+go-test: $(READY) ## Unit tests of the policy plugin
+	cd traefik/plugin && $$(cd ../.. && $(BIN)/python -m compose.local.programs go) test ./...
+
+bench: $(READY) ## Figures, as ratios against a peer in the same run
+	PYTHONPATH=. $(BIN)/python -m tests.bench
+
+features: $(READY) ## Each feature id with the tests that prove it
+	$(BIN)/python tests/features.py
+
+lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --extra dev pyproject.toml -o requirements.lock
+
+clean: ## Remove what the tools leave; keeps .venv and .tekup
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist bench-results

@@ -1,0 +1,1 @@
+"""Environments: the same programs as local processes (`compose.local`) or, later, in containers."""

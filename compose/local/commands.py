@@ -1,0 +1,252 @@
+"""`tekup up | down | status | logs | restart | scale | doctor | config show`: the command line of this package.
+
+The commands work on the environment in the current directory. They raise `LocalError`; whoever owns the
+application prints it and ends with its exit code.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import doctor as examination
+from . import show
+from .errors import BadInput, NotRunning
+from .exits import Exit
+from .layout import Layout
+from .link import Link, wait_for, wait_until_ready
+from .logs import follow, log_file, tail
+from .ports import remembered_ports
+from .progress import Reporter, reporter
+from .settings import SERVICES, Settings, load, named_ports
+from .status import ProcessStatus, Status
+from .up import Up, bring_up, take_down
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Version = Annotated[str, typer.Option("--version", help="Any label; by default the platform's own version.")]
+Timeout = Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")]
+
+config = typer.Typer(no_args_is_help=True, help="The settings in force.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    for command in (up, down, status, logs, restart, scale, doctor):
+        app.command()(command)
+    app.add_typer(config, name="config")
+
+
+def _here() -> Layout:
+    return Layout(Path.cwd())
+
+
+def up(timeout: Timeout = 180, json: JsonFlag = False) -> None:
+    """Start everything here, wait until it is ready, make one tool call per service.
+
+    A second run changes nothing and prints the same key. Programs that are missing are fetched first.
+
+    Example: tekup up
+
+    Example: MCP_GATEWAY_PORT=0 tekup up --json
+    """
+    with reporter() as report:
+        result = bring_up(_here(), timeout, report)
+    if json:
+        show.as_json(result.data())
+    else:
+        _print_up(result)
+    if not result.ok:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _print_up(result: Up) -> None:
+    gateway = result.parts.url("MCP_GATEWAY_PORT")
+    paths = ", ".join(f"/{name}/mcp" for name in SERVICES if name != "hub")
+    done = f"started in {result.seconds:.0f} s" if result.started else "was running already"
+    typer.echo(f"TekUp MCP in {result.parts.layout.directory}: {done}\n")
+    typer.echo(f"  endpoint   {gateway}/mcp\n             or of one service: {paths}")
+    typer.echo(
+        f"  key        {result.key}\n             (Authorization: Bearer …; development only, kept in .tekup/dev.key)"
+    )
+    typer.echo(f"  operators  {result.parts.url('MCP_CONTROL_PLANE_PORT')}  (token in .tekup/operator.token)\n")
+    typer.echo("One tool call per service, through the gate:")
+    for call in result.calls:
+        mark = "ok    " if call.ok else "FAILED"
+        typer.echo(f"  {mark} {call.tool:<21} {call.ms:5.0f} ms  {call.result}")
+    typer.echo("\nNext:")
+    for command, why in NEXT if result.ok else REPAIR:
+        typer.echo(f"  {command:<28} {why}")
+
+
+NEXT = (
+    ("tekup status", "what runs"),
+    ("tekup logs -f browser-…", "what it says"),
+    ("tekup scale search=3", "more instances; they share the calls"),
+    ("tekup traffic show", "which version gets how much"),
+    ("tekup clients add NAME", "another client; then `tekup keys create NAME`"),
+    ("tekup down", "stop everything"),
+)
+REPAIR = (
+    ("tekup doctor", "what is wrong, and what to do"),
+    ("tekup status", "what runs"),
+    ("tekup logs NAME", "what it says"),
+)
+
+
+def down(timeout: Timeout = 90, json: JsonFlag = False) -> None:
+    """Stop everything here; calls under way are finished first. Data, keys and logs stay in `.tekup/`.
+
+    Example: tekup down
+    """
+    with reporter() as report:
+        forced = take_down(_here(), timeout, report)
+    if json:
+        show.as_json({"stopped": True, "ended_by_force": forced})
+        return
+    for name in forced:
+        typer.echo(f"ended by force: {name}")
+    typer.echo("Nothing of this environment runs any more.")
+
+
+def status(json: JsonFlag = False) -> None:
+    """Show each process, asked now. Ends with 1 if one is not ready, with 3 if nothing runs.
+
+    Example: tekup status --json
+    """
+    found = _status()
+    if json:
+        show.as_json(found.model_dump(mode="json"))
+    else:
+        rows = [_row(process) for process in found.processes]
+        show.table(("PROCESS", "STATE", "PID", "AGE", "RESTARTS", "WHERE"), rows)
+        for process in found.not_ready():
+            typer.echo(f"{process.name}: {process.problem or process.state}")
+    if found.not_ready():
+        raise typer.Exit(Exit.FAILED)
+
+
+def _status() -> Status:
+    layout = _here()
+    if not layout.state.is_dir():
+        raise NotRunning(f"there is no environment in {layout.directory}; make one with `tekup up`")
+    return Link(layout).status()
+
+
+def _row(process: ProcessStatus) -> tuple[str, ...]:
+    where = process.url.removeprefix("http://")
+    pid, age = (str(process.pid), show.age(process.since)) if process.pid else ("-", "-")
+    return process.name, process.state, pid, age, str(process.restarts), where
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="A process, as `tekup status` names it; or supervisor.")],
+    follow_it: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many to begin with.")] = 50,
+) -> None:
+    """Show the log of a process.
+
+    Example: tekup logs -f control-plane
+    """
+    path = log_file(_here(), name)
+    if not follow_it:
+        typer.echo(tail(path, lines), nl=False)
+        return
+    for text in follow(path, lines):
+        typer.echo(text, nl=False)
+
+
+def restart(
+    name: Annotated[str, typer.Argument(help="A process, as `tekup status` names it.")],
+    timeout: Timeout = 90,
+    json: JsonFlag = False,
+) -> None:
+    """Stop a process as gently as it allows, start it anew, wait until it is ready.
+
+    Example: tekup restart agent
+    """
+    layout = _here()
+    with reporter() as report:
+        report.update(name, "waiting until it has stopped")
+        Link(layout).restart(name)
+        now = wait_until_ready(layout, report, timeout, only=lambda process: process.name == name)
+    process = next(process for process in now.processes if process.name == name)
+    if json:
+        show.as_json(process.model_dump(mode="json"))
+    else:
+        typer.echo(f"{name} is ready again, pid {process.pid}")
+
+
+def scale(
+    wish: Annotated[str, typer.Argument(metavar="SERVICE=N", help="How many instances there should be.")],
+    version: Version = "",
+    timeout: Timeout = 120,
+    json: JsonFlag = False,
+) -> None:
+    """Start or stop instances of a service until there are N of a version; remembered until changed.
+
+    A version is only a label here: all run the same code. Put `.tekup/drills/<service>-<version>.json` beside it
+    to make one behave differently.
+
+    Example: tekup scale filesystem=3
+
+    Example: tekup scale filesystem=1 --version 1.1.0
+    """
+    service, found, number = wish.partition("=")
+    if not found or not number.isdigit():
+        raise BadInput(f"{wish!r} is not SERVICE=N; for example filesystem=3")
+    layout = _here()
+    Link(layout).scale(service, version, int(number))
+    with reporter() as report:
+        now = _wait_for_scale(layout, service, timeout, report)
+    if json:
+        show.as_json(now.scale[service])
+        return
+    for label, count in sorted(now.scale[service].items()):
+        typer.echo(f"{service} {label}: {count}")
+
+
+def _wait_for_scale(layout: Layout, service: str, timeout_s: float, report: Reporter) -> Status:
+    link = Link(layout)
+
+    def reached() -> Status | None:
+        now = link.status()
+        mine = [process for process in now.processes if process.group == service]
+        wanted = sum(now.scale[service].values())
+        return now if len(mine) == wanted and all(process.ready for process in mine) else None
+
+    return wait_for(reached, f"the instances of {service} to come and go", timeout_s, report, service)
+
+
+def doctor(json: JsonFlag = False) -> None:
+    """Look for what is wrong, and say what to do about it; changes nothing. Ends with 1 if it found something.
+
+    Example: tekup doctor
+    """
+    findings = examination.examine(_here())
+    if json:
+        show.as_json([finding.data() for finding in findings])
+    else:
+        show.table(("", "WHAT", "FOUND"), [("ok" if f.ok else "XX", f.what, f.said) for f in findings])
+        for finding in findings:
+            if not finding.ok:
+                typer.echo(f"{finding.what}: {finding.remedy}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(Exit.FAILED)
+
+
+@config.command("show")
+def config_show(json: JsonFlag = False) -> None:
+    """Show each setting, its value, and whether it came from the environment, from tekup.toml or by default.
+
+    Example: tekup config show --json
+    """
+    layout = _here()
+    effective = load(layout)
+    any_port = {name for name, port in named_ports(effective.settings).items() if not port}
+    ports = {name: str(port) for name, port in remembered_ports(layout.ports).items() if name in any_port}
+    rows = [(name, ports.get(name, value), origin) for name, value, origin in effective.rows()]
+    if json:
+        show.as_json({name: {"value": value, "origin": origin} for name, value, origin in rows})
+        return
+    meanings = {str(field.alias): field.description or "" for field in Settings.model_fields.values()}
+    show.table(("SETTING", "VALUE", "FROM", ""), [(n, v or "-", o, meanings.get(n, "")) for n, v, o in rows])

@@ -1,0 +1,97 @@
+"""The supervisor's side of its socket: a small HTTP API, only for the user who started it.
+
+The socket lies in a 0700 folder; that is its access control.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Protocol, cast
+
+from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.config import Config
+from hypercorn.typing import ASGIFramework
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from .errors import BadInput
+from .status import Status, Wish
+
+
+class Controlled(Protocol):
+    """What the API needs of the supervisor."""
+
+    def ask_down(self) -> None:
+        """Begin to stop everything."""
+
+    async def status(self) -> Status:
+        """What runs, asked now."""
+
+    async def restart(self, name: str) -> None:
+        """Stop and start one process."""
+
+    def scale(self, service: str, version: str, count: int) -> None:
+        """Wish for a number of instances."""
+
+
+def application(supervisor: Controlled) -> Starlette:
+    """The API as an application."""
+
+    async def status(_request: Request) -> Response:
+        return JSONResponse((await supervisor.status()).model_dump(mode="json"))
+
+    async def restart(request: Request) -> Response:
+        await supervisor.restart(request.path_params["name"])
+        return Response(status_code=204)
+
+    async def scale(request: Request) -> Response:
+        try:
+            wish = Wish.model_validate_json(await request.body())
+        except ValidationError as error:
+            raise BadInput(str(error)) from error
+        supervisor.scale(request.path_params["name"], wish.version, wish.count)
+        return Response(status_code=202)
+
+    async def down(_request: Request) -> Response:
+        supervisor.ask_down()
+        return Response(status_code=202)
+
+    async def refused(_request: Request, error: Exception) -> Response:
+        return JSONResponse({"error": str(error)}, status_code=400)
+
+    return Starlette(
+        routes=[
+            Route("/status", status),
+            Route("/processes/{name}/restart", restart, methods=["POST"]),
+            Route("/services/{name}/scale", scale, methods=["PUT"]),
+            Route("/down", down, methods=["POST"]),
+        ],
+        exception_handlers={BadInput: refused},
+    )
+
+
+async def serve(supervisor: Controlled, socket: Path, finished: asyncio.Event) -> None:
+    """Answer on a unix socket until `finished`.
+
+    Args:
+        supervisor: who answers.
+        socket: the socket's path; one left by a dead supervisor is replaced.
+        finished: ends the serving.
+    """
+    await asyncio.to_thread(socket.unlink, missing_ok=True)
+    config = Config()
+    config.bind = [f"unix:{socket}"]
+    config.errorlog = None
+    config.umask = 0o177
+    config.graceful_timeout = 1
+
+    async def shutdown() -> None:
+        await finished.wait()
+
+    app = cast("ASGIFramework", application(supervisor))  # both describe ASGI, in types that do not meet
+    try:
+        await hypercorn_serve(app, config, shutdown_trigger=shutdown, mode="asgi")
+    finally:
+        await asyncio.to_thread(socket.unlink, missing_ok=True)

@@ -1,0 +1,66 @@
+"""Secrets of an environment: made once, kept in 0600 files (docs/contracts.md, "The gate's folder")."""
+
+import json
+import secrets
+from pathlib import Path
+
+from pydantic import BaseModel, Field, ValidationError
+
+from .errors import StepFailed
+from .files import PRIVATE, write_atomically
+from .layout import Layout
+from .settings import SERVICES
+
+KEY_BYTES = 32
+CONTROL_PLANE = "control-plane"
+
+
+def make_credentials(layout: Layout) -> None:
+    """Make what is missing; what is there stays, so keys and handles outlive a restart.
+
+    Raises:
+        StepFailed: the file of secrets is damaged; it is never replaced by itself.
+    """
+    if not layout.operator_token.exists():
+        write_atomically(layout.operator_token, secrets.token_urlsafe(KEY_BYTES) + "\n", PRIVATE)
+    tables = layout.gate / "tables"
+    tables.mkdir(parents=True, exist_ok=True)
+    tables.chmod(0o700)
+    keys = _gate_secrets(tables / "secrets.json")
+    for service, values in keys.items():
+        own = json.dumps({"service": service, "keys": values}) + "\n"
+        _write_if_other(service_secrets(layout, service), own)
+
+
+def service_secrets(layout: Layout, service: str) -> Path:
+    """The secrets file of a service's instances."""
+    return layout.secrets / f"{service}.json"
+
+
+class GateSecrets(BaseModel):
+    """`tables/secrets.json`: current key first, then the previous one."""
+
+    mac: list[str] = Field(default_factory=list)
+    services: dict[str, list[str]] = Field(default_factory=dict)
+
+
+def _gate_secrets(path: Path) -> dict[str, list[str]]:
+    known = _read(path) if path.exists() else GateSecrets()
+    missing = [name for name in (*SERVICES, CONTROL_PLANE) if not known.services.get(name)]
+    if missing or not known.mac:
+        known.mac = known.mac or [secrets.token_hex(KEY_BYTES)]
+        known.services |= {name: [secrets.token_hex(KEY_BYTES)] for name in missing}
+        write_atomically(path, known.model_dump_json(indent=1) + "\n", PRIVATE)
+    return known.services
+
+
+def _read(path: Path) -> GateSecrets:
+    try:
+        return GateSecrets.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise StepFailed(f"{path} cannot be read ({error}); restore it, or remove it to make new secrets") from error
+
+
+def _write_if_other(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text, PRIVATE)

@@ -1,0 +1,21 @@
+"""Exit codes of the local commands; a script may rely on them."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """What a command's exit code means."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_RUNNING = 3
+    TIMEOUT = 4
+    PORT_TAKEN = 5
+    PROGRAM_MISSING = 6
+
+
+HELP = (
+    "Exit codes: 0 done, 1 failed, 2 bad input or settings, 3 environment not running, "
+    "4 waited too long, 5 port taken, 6 program missing."
+)

@@ -1,0 +1,53 @@
+"""Lays out the gate's folder (docs/contracts.md): static configuration, plugin source, parent routers.
+
+What the agent owns, `dynamic/routes.yml` and the tables, is left alone; folders are never replaced, since
+Traefik watches them.
+"""
+
+import string
+from collections.abc import Mapping
+from pathlib import Path
+
+from .errors import StepFailed
+from .files import repository, write_atomically
+
+PLUGIN = Path("plugins-local/src/tekup.dev/policy")
+RENDERED = {"traefik.yml.tmpl": "traefik.yml", "gate.yml.tmpl": "dynamic/gate.yml"}
+
+
+def lay_out_gate(gate: Path, values: Mapping[str, str]) -> None:
+    """Write everything of the gate's folder that the environment owns.
+
+    Args:
+        gate: the folder.
+        values: for the placeholders of the templates.
+
+    Raises:
+        StepFailed: a template wants a value we do not have.
+    """
+    source = repository() / "traefik"
+    for folder in (gate, gate / "dynamic", gate / "tables", gate / PLUGIN):
+        folder.mkdir(parents=True, exist_ok=True)
+    for template, target in RENDERED.items():
+        write_atomically(gate / target, _rendered(source / template, values))
+    _copy_plugin(source / "plugin", gate / PLUGIN)
+
+
+def _rendered(template: Path, values: Mapping[str, str]) -> str:
+    try:
+        return string.Template(template.read_text(encoding="utf-8")).substitute(values)
+    except (KeyError, ValueError) as error:
+        raise StepFailed(f"{template} has a placeholder without a value: {error}") from error
+
+
+def _copy_plugin(source: Path, target: Path) -> None:
+    wanted = {path.name: path for path in source.iterdir() if _belongs_to_plugin(path)}
+    for stranger in [path for path in target.iterdir() if path.name not in wanted]:
+        stranger.unlink()  # a source file that no longer exists must not be compiled in
+    for name, path in wanted.items():
+        write_atomically(target / name, path.read_text(encoding="utf-8"))
+
+
+def _belongs_to_plugin(path: Path) -> bool:
+    is_source = path.suffix == ".go" and not path.stem.endswith("_test")
+    return is_source or path.name in ("go.mod", ".traefik.yml")

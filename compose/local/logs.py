@@ -1,0 +1,44 @@
+"""Reads the processes' log files: `tekup logs [-f] NAME`."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import BadInput
+from .layout import Layout
+
+LOOK_EVERY_S = 0.2
+
+
+def log_file(layout: Layout, name: str) -> Path:
+    """The log of a process.
+
+    Raises:
+        BadInput: there is none of this name; the message lists those there are.
+    """
+    path = layout.log(name)
+    if "/" in name or not path.is_file():
+        known = sorted(file.stem for file in layout.logs.glob("*.log"))
+        there = f"there are: {', '.join(known)}" if known else "nothing has run here yet"
+        raise BadInput(f"there is no log of {name!r}; {there}")
+    return path
+
+
+def tail(path: Path, lines: int) -> str:
+    """The last lines of a log."""
+    return "".join(path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[-lines:])
+
+
+def follow(path: Path, lines: int) -> Iterator[str]:
+    """The last lines, then what is written from now on; ends only when its caller does."""
+    yield tail(path, lines)
+    with path.open(encoding="utf-8", errors="replace") as file:
+        file.seek(0, 2)
+        while True:
+            text = file.read()
+            if text:
+                yield text
+            elif path.stat().st_size < file.tell():
+                file.seek(0)  # it was cut
+            else:
+                time.sleep(LOOK_EVERY_S)

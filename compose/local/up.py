@@ -1,0 +1,180 @@
+"""`tekup up` and `tekup down`: from settings to three answered tool calls, and back to nothing.
+
+Running it twice changes nothing: what is there is kept, what runs is left running.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from .credentials import make_credentials
+from .files import lock_holder, try_lock
+from .gate_folder import lay_out_gate
+from .layout import Layout
+from .link import Link, end_earlier, start_supervisor, stop_supervisor, wait_for, wait_until_ready
+from .operators_api import CLIENT, OperatorsApi, development_key
+from .platform_table import OWN_PORTS, Parts, gate_values, platform_table, wanted_ports
+from .ports import chosen_ports, forget_ports, is_free, require_free
+from .programs import NEEDED, Found, Resolver
+from .progress import Reporter
+from .served import FirstCall, Target, wait_until_served, write_welcome
+from .settings import SERVICES, Effective, load
+from .status import ProcessStatus, Status
+from .table import write_table
+
+LOCK_S = 3600.0
+"""The other one may be building Consul."""
+
+
+@dataclass(frozen=True)
+class Up:
+    """What `tekup up` found or made."""
+
+    parts: Parts
+    key: str
+    started: bool
+    calls: tuple[FirstCall, ...]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every service answered its call."""
+        return all(call.ok for call in self.calls)
+
+    def data(self) -> dict[str, object]:
+        """For `--json`."""
+        gateway = self.parts.url("MCP_GATEWAY_PORT")
+        return {
+            "directory": str(self.parts.layout.directory),
+            "endpoint": f"{gateway}/mcp",
+            "endpoints": {name: f"{gateway}/{name}/mcp" for name in SERVICES if name != "hub"},
+            "client": CLIENT,
+            "key": self.key,
+            "control_plane": self.parts.url("MCP_CONTROL_PLANE_PORT"),
+            "consul": self.parts.url("MCP_CONSUL_PORT"),
+            "operator_token_file": str(self.parts.layout.operator_token),
+            "started": self.started,
+            "calls": [asdict(call) for call in self.calls],
+            "ok": self.ok,
+        }
+
+
+def bring_up(layout: Layout, timeout_s: float, report: Reporter) -> Up:
+    """Bring the environment up, or find that it is.
+
+    Args:
+        layout: the environment.
+        timeout_s: the most to wait for processes and gate; fetching programs comes on top.
+        report: told what is going on.
+
+    Raises:
+        LocalError: a subclass that says what went wrong and what to do.
+    """
+    effective = load(layout)
+    began = time.monotonic()
+    layout.make_folders()
+    with alone(layout, report):
+        programs = asyncio.run(_programs(effective, report))
+        status = _running(layout, report)
+        if status is None:
+            parts = _prepare(layout, effective, programs, report)
+            start_supervisor(layout, report)
+        else:
+            parts = Parts(layout, effective, chosen_ports(wanted_ports(effective), layout.ports), programs)
+            if platform_table(parts).digest() != status.table:
+                report.note("settings or programs have changed since this environment was started; "
+                            "`tekup down` and `tekup up` put them in force")  # fmt: skip
+        key = _key(parts, report, timeout_s)
+        wait_until_ready(layout, report, timeout_s)
+    target = Target(parts.url("MCP_GATEWAY_PORT"), key, layout, f"{parts.url('pages')}/")
+    wait_until_served(target, SERVICES_CALLED, timeout_s, report)
+    calls = _first_calls(target, report)
+    return Up(parts, key, status is None, calls, time.monotonic() - began)
+
+
+SERVICES_CALLED = tuple(name for name in SERVICES if name != "hub")
+
+
+def _running(layout: Layout, report: Reporter) -> Status | None:
+    """What runs here, once nothing is stopping any more."""
+    link = Link(layout)
+
+    def settled() -> bool | None:
+        status = link.status_if_running()
+        return None if status and status.stopping else True
+
+    wait_for(settled, "the environment to stop", LOCK_S, report, "supervisor")
+    return link.status_if_running()
+
+
+def _first_calls(target: Target, report: Reporter) -> tuple[FirstCall, ...]:
+    from .first_call import first_calls  # noqa: PLC0415 (the SDK takes 0.6 s to import; no other command needs it)
+
+    return tuple(asyncio.run(first_calls(target, report)))
+
+
+async def _programs(effective: Effective, report: Reporter) -> dict[str, Found]:
+    given = effective.settings.browser_executable
+    return await Resolver(report).find_all(name for name in NEEDED if not (given and name == "chromium"))
+
+
+def _prepare(layout: Layout, effective: Effective, programs: dict[str, Found], report: Reporter) -> Parts:
+    end_earlier(layout, report)
+    wanted = wanted_ports(effective)
+    lost = [name for name, port in chosen_ports(wanted, layout.ports).items() if not wanted[name] and not is_free(port)]
+    if lost:
+        forget_ports(lost, layout.ports)
+        report.note(f"took new ports, since others hold the old ones: {', '.join(lost)}")
+    ports = chosen_ports(wanted, layout.ports)
+    require_free({name: port for name, port in ports.items() if name not in OWN_PORTS})
+    parts = Parts(layout, effective, ports, programs)
+    make_credentials(layout)
+    write_welcome(layout)
+    lay_out_gate(layout.gate, gate_values(parts))
+    write_table(layout.table, platform_table(parts))
+    return parts
+
+
+def _key(parts: Parts, report: Reporter, timeout_s: float) -> str:
+    wait_until_ready(parts.layout, report, timeout_s, only=_is_control_plane)
+    token = parts.layout.operator_token.read_text(encoding="ascii").strip()
+    api = OperatorsApi(parts.url("MCP_CONTROL_PLANE_PORT"), token, report, timeout_s)
+    return development_key(parts.layout, api, report)
+
+
+def _is_control_plane(process: ProcessStatus) -> bool:
+    return process.name == "control-plane"
+
+
+def take_down(layout: Layout, timeout_s: float, report: Reporter) -> list[str]:
+    """Stop everything of the environment.
+
+    Returns:
+        What had to be ended by force, as a person reads it.
+
+    Raises:
+        LocalError: something is left that cannot be ended.
+    """
+    if not layout.state.is_dir():
+        return []
+    with alone(layout, report):
+        return stop_supervisor(layout, report, timeout_s)
+
+
+@contextlib.contextmanager
+def alone(layout: Layout, report: Reporter) -> Iterator[None]:
+    """Keep other `up` and `down` of the environment out while the block runs."""
+    with contextlib.ExitStack() as stack:
+
+        def locked() -> bool | None:
+            with contextlib.ExitStack() as attempt:
+                if not attempt.enter_context(try_lock(layout.up_lock)):
+                    return None
+                stack.push(attempt.pop_all())
+                return True
+
+        holder = lock_holder(layout.up_lock)
+        wait_for(locked, f"another `tekup up` or `down` (pid {holder}) to end", LOCK_S, report, "lock")
+        yield

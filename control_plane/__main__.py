@@ -1,0 +1,60 @@
+"""``python -m control_plane``: one replica of the control plane."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from typing import cast
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from hypercorn.typing import ASGIFramework
+
+from control_plane.api import create_app
+from control_plane.consul import Consul
+from control_plane.errors import Refused
+from control_plane.leadership import Leadership
+from control_plane.logs import log_as_json
+from control_plane.loop import ControlPlane
+from control_plane.settings import EXIT_CONFIG, ControlPlaneSettings, load, read_token
+
+
+async def run(settings: ControlPlaneSettings, token: str) -> None:
+    """Serve until SIGTERM or SIGINT, then give the leadership back and stop."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with Consul(settings.consul_url) as consul:
+        leadership = Leadership(consul, settings.replica, ttl_s=settings.session_ttl_s)
+        plane = ControlPlane(consul, consul, leadership, accept_new=settings.accept_new)
+        async with asyncio.TaskGroup() as tasks:
+            work = tasks.create_task(plane.run())
+            await serve(cast("ASGIFramework", create_app(plane, token)), _config(settings), shutdown_trigger=stop.wait)
+            work.cancel()
+
+
+def _config(settings: ControlPlaneSettings) -> Config:
+    config = Config()
+    config.bind = [f"{settings.host}:{settings.port}"]
+    config.include_server_header = False
+    config.graceful_timeout = 2
+    config.errorlog = logging.getLogger("hypercorn")
+    return config
+
+
+def main() -> None:
+    """Read the settings and run."""
+    try:
+        settings = load(ControlPlaneSettings)
+        token = read_token(settings.operator_token_file)
+    except Refused as error:
+        sys.stderr.write(f"control plane: {error}\n")
+        sys.exit(EXIT_CONFIG)
+    log_as_json(settings.log_level, service="control-plane", instance=settings.replica)
+    asyncio.run(run(settings, token))
+
+
+if __name__ == "__main__":
+    main()

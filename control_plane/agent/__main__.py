@@ -1,0 +1,46 @@
+"""``python -m control_plane.agent``: the agent beside one Traefik."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+from control_plane.agent.agent import Agent
+from control_plane.agent.disk import GateFolder
+from control_plane.consul import Consul
+from control_plane.errors import Refused
+from control_plane.logs import log_as_json
+from control_plane.settings import EXIT_CONFIG, AgentSettings, load
+from control_plane.traefik import Traefik
+
+
+async def run(settings: AgentSettings, folder: GateFolder) -> None:
+    """Work until SIGTERM or SIGINT; the gate goes on serving without us."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with Consul(settings.consul_url) as consul, Traefik(settings.gate_private_url) as traefik:
+        agent = Agent(consul, traefik, folder, gate=settings.gate_id, ttl_s=settings.session_ttl_s)
+        async with asyncio.TaskGroup() as tasks:
+            work = tasks.create_task(agent.run())
+            await stop.wait()
+            work.cancel()
+
+
+def main() -> None:
+    """Read the settings, claim the folder and run."""
+    try:
+        settings = load(AgentSettings)
+        folder = GateFolder(settings.gate_dir)
+        folder.claim()
+        folder.mac_key()
+    except Refused as error:
+        sys.stderr.write(f"gate agent: {error}\n")
+        sys.exit(EXIT_CONFIG)
+    log_as_json(settings.log_level, service="gate-agent", instance=settings.gate_id)
+    asyncio.run(run(settings, folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The agent's loop: look at everything, believe what may be believed, apply, report, remember."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from control_plane.agent.apply import Applied, Applier
+from control_plane.agent.believe import Accepted, Kept, Memory, believed, judge, suspected
+from control_plane.agent.disk import GateFolder, Remembered
+from control_plane.agent.report import Reporter
+from control_plane.agent.watch import PolicyWatch
+from control_plane.consul import Consul
+from control_plane.errors import Refused, Unavailable
+from control_plane.model import Instance
+from control_plane.registry import Registry
+from control_plane.traefik import Traefik
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 1.0
+COMPARE_AT_LEAST_EVERY_S = 5.0
+SETTLE_S = 2.0
+RETRY_S = 0.25
+
+
+class Agent:
+    """The agent of one gate.
+
+    Args:
+        consul: Where policy and catalog lie and reports go.
+        traefik: The gate's Traefik.
+        folder: The gate's files.
+        gate: The gate's id.
+        ttl_s: How long after its last sign of life Consul gives this gate up.
+    """
+
+    def __init__(self, consul: Consul, traefik: Traefik, folder: GateFolder, *, gate: str, ttl_s: int) -> None:
+        self._traefik = traefik
+        self._folder = folder
+        self._news = asyncio.Event()
+        self._registry = Registry(consul)
+        self._watch = PolicyWatch(consul, self._news.set)
+        self._reporter = Reporter(consul, gate, ttl_s)
+        self._applier = Applier(folder, traefik)
+        self._remembered = folder.recall()
+        self._memory = self._remembered.memory
+        self._unsettled_s = 0.0
+        self._compared_s = time.monotonic()
+        self._news_came = True
+        self._said: tuple[str, ...] = ()
+
+    async def run(self) -> None:
+        """Work for ever."""
+        for stray in self._folder.sweep():
+            log.warning("gate.stray_file_removed", extra={"file": stray})
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._registry.run())
+            tasks.create_task(self._watch.run())
+            tasks.create_task(self._reporter.run())
+            tasks.create_task(self._hear_registry())
+            tasks.create_task(self._work())
+
+    async def _hear_registry(self) -> None:
+        while True:
+            await self._registry.next_change().wait()
+            self._news.set()
+
+    async def _work(self) -> None:
+        # Writing before every watch has answered would put a partial picture in force; the files serve until then.
+        while not (self._watch.complete and self._registry.complete):
+            await self._wait(LOOK_EVERY_S)
+        while True:
+            again_in_s = LOOK_EVERY_S
+            try:
+                again_in_s = await self._turn()
+            except (Unavailable, Refused) as error:
+                self._say((str(error),))
+                again_in_s = RETRY_S
+            await self._wait(again_in_s)
+
+    async def _wait(self, timeout_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._news.wait()
+        self._news_came = self._news.is_set()
+        self._news.clear()
+
+    async def _turn(self) -> float:
+        problems, again_in_s = self._take_policy()
+        instances = await self._believe()
+        if self._memory.policy is None:
+            self._say(problems)
+            return again_in_s
+        if await self._drifted():
+            log.warning("gate.drifted")
+        applied = await self._applier.apply(self._memory.policy, instances)
+        self._report(applied, problems)
+        self._keep(instances)
+        return min(again_in_s, applied.again_in_s or LOOK_EVERY_S) if applied.in_force else RETRY_S
+
+    async def _drifted(self) -> bool:
+        # It asks Traefik twice, and changes should be in force in milliseconds: so when nothing is new, or overdue.
+        if self._news_came and time.monotonic() - self._compared_s < COMPARE_AT_LEAST_EVERY_S:
+            return False
+        self._compared_s = time.monotonic()
+        return await self._applier.drifted()
+
+    def _take_policy(self) -> tuple[tuple[str, ...], float]:
+        judged = judge(self._watch.revision, self._watch.tables, self._memory)
+        if isinstance(judged, Accepted):
+            self._unsettled_s = 0.0
+            revoked = {key.id: key.revoked for key in judged.policy.keys.values() if key.revoked}
+            self._memory = Memory(judged.policy, {**self._memory.revoked, **revoked})
+            return judged.problems, LOOK_EVERY_S
+        return self._kept(judged)
+
+    def _kept(self, kept: Kept) -> tuple[tuple[str, ...], float]:
+        # The reads of one change arrive within milliseconds of each other; only what lasts is a problem.
+        if kept.passing:
+            self._unsettled_s = self._unsettled_s or time.monotonic()
+            if time.monotonic() - self._unsettled_s < SETTLE_S:
+                return (), RETRY_S
+        return (kept.problem,), LOOK_EVERY_S
+
+    async def _believe(self) -> tuple[Instance, ...]:
+        seen = self._registry.instances
+        down = await self._traefik.down() if suspected(self._remembered.instances, seen) else frozenset[str]()
+        return believed(self._remembered.instances, seen, down)
+
+    def _keep(self, instances: tuple[Instance, ...]) -> None:
+        remembered = Remembered(self._memory, instances)
+        if remembered != self._remembered or not self._folder.remembers():
+            self._folder.remember(remembered)
+            self._remembered = remembered
+
+    def _report(self, applied: Applied, problems: tuple[str, ...]) -> None:
+        everything = (*problems, *applied.problems)
+        self._say(everything)
+        if applied.in_force and self._memory.policy:
+            revision = self._memory.policy.revision
+            self._reporter.say(revision.epoch, revision.number, everything)
+
+    def _say(self, problems: tuple[str, ...]) -> None:
+        for problem in problems:
+            if problem not in self._said:
+                log.error("gate.problem", extra={"problem": problem})
+        self._said = problems

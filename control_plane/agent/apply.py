@@ -1,0 +1,178 @@
+"""Puts policy and instances in force in one gate, in the order that loses no call.
+
+Arrivals: routes file -> Traefik shows the router enabled -> only then the target may stand in ``services.json``.
+Departures: tables first, the routes later, together with what else has departed by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from control_plane import render
+from control_plane import routes as traefik_routes
+from control_plane.agent.disk import GateFolder
+from control_plane.errors import Refused
+from control_plane.model import Instance, Policy, version_target
+from control_plane.traefik import Loaded, Traefik
+
+log = logging.getLogger(__name__)
+
+ROUTERS_TIMEOUT_S = 5.0
+TABLES_TIMEOUT_S = 2.0
+ROUTERS_POLL_S = 0.02
+TABLES_POLL_S = 0.004
+# A reload sets every server to healthy for a check's length. New routers are written at once; what leaves or only
+# changes its servers can wait for two checks and goes together.
+ROUTES_EVERY_S = 2.0
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of one application.
+
+    Attributes:
+        in_force: The plugin has loaded what was meant for it.
+        problems: What could not be done, one sentence each.
+        again_in_s: When to apply once more although nothing changes; None if that is not needed.
+    """
+
+    in_force: bool
+    problems: tuple[str, ...]
+    again_in_s: float | None
+
+
+class Applier:
+    """One gate.
+
+    Args:
+        folder: Its files.
+        traefik: Its Traefik and plugin.
+
+    Raises:
+        Refused: There is no MAC key.
+    """
+
+    def __init__(self, folder: GateFolder, traefik: Traefik) -> None:
+        self._folder = folder
+        self._traefik = traefik
+        self._routes: Mapping[str, object] = folder.routes()
+        self._tables = {name: folder.table(name) for name in ("services", "clients")}
+        self._enabled: frozenset[str] = frozenset()
+        self._mac_key = folder.mac_key()
+        self._written_s = -ROUTES_EVERY_S
+
+    async def apply(self, policy: Policy, instances: tuple[Instance, ...]) -> Applied:
+        """Put this in force.
+
+        Raises:
+            Unavailable: Traefik did not answer.
+        """
+        problems: list[str] = []
+        wanted = traefik_routes.routes(policy, instances)
+        postponed_s = self._write_arrivals(wanted)
+        await self._shown(traefik_routes.routers_of(wanted), problems)
+        usable = [one for one in instances if self._usable(one)]
+        self._write("services", policy, {"services": render.services_table(policy, usable)})
+        self._write("clients", policy, self._clients(policy, problems))
+        in_force = await self._loaded(problems)
+        # Calls no longer go to what has departed, so its routes may go as well.
+        departing_s = self._write_routes(wanted) if in_force and postponed_s is None else postponed_s
+        return Applied(in_force, tuple(problems), departing_s)
+
+    def _write_arrivals(self, wanted: Mapping[str, object]) -> float | None:
+        standing = traefik_routes.union(self._routes, wanted)
+        arrivals = traefik_routes.routers_of(standing) - traefik_routes.routers_of(self._routes)
+        return self._write_routes(standing, at_once=bool(arrivals))
+
+    def _write_routes(self, routes: Mapping[str, object], *, at_once: bool = False) -> float | None:
+        """Write routes that differ; None when written, else the seconds until they may be."""
+        if routes == self._routes:
+            return None
+        left_s = self._written_s + ROUTES_EVERY_S - time.monotonic()
+        if left_s > 0 and not at_once:
+            return left_s
+        self._folder.write_routes(routes)
+        self._routes, self._written_s = routes, time.monotonic()
+        return None
+
+    def _usable(self, one: Instance) -> bool:
+        target = version_target(one.service, one.version)
+        return one.target in self._enabled and (target in self._enabled or not one.live)
+
+    def _clients(self, policy: Policy, problems: list[str]) -> dict[str, object]:
+        try:
+            self._mac_key = self._folder.mac_key()
+        except Refused as error:
+            # The plugin refuses grants it cannot check; a revocation needs no MAC key, so it must not wait for one.
+            problems.append(str(error))
+        table, left_out = render.clients_table(policy, self._mac_key)
+        problems.extend(left_out)
+        return dict(table)
+
+    async def _shown(self, wanted: frozenset[str], problems: list[str]) -> None:
+        if wanted <= self._enabled:
+            return
+        deadline_s = time.monotonic() + ROUTERS_TIMEOUT_S
+        while True:
+            self._enabled = await self._traefik.enabled_routers()
+            missing = wanted - self._enabled
+            if not missing:
+                return
+            if time.monotonic() > deadline_s:
+                problems.append(f"Traefik does not show these routers enabled: {', '.join(sorted(missing)[:5])}")
+                return
+            await asyncio.sleep(ROUTERS_POLL_S)
+
+    def _write(self, name: str, policy: Policy, content: Mapping[str, object]) -> None:
+        held = self._tables[name]
+        # Through JSON's eyes a tuple is a list: compare what would be read back.
+        if all(render.plain(held.get(key)) == render.plain(value) for key, value in content.items()):
+            return
+        self._put(name, {"epoch": policy.revision.epoch, "number": policy.revision.number, **content})
+
+    def _put(self, name: str, content: Mapping[str, object]) -> None:
+        table = {**content, "serial": self._serial(name) + 1}
+        self._folder.write_table(name, table)
+        self._tables[name] = table
+
+    def _serial(self, name: str) -> int:
+        serial = self._tables[name].get("serial")
+        return serial if isinstance(serial, int) else 0
+
+    async def _loaded(self, problems: list[str]) -> bool:
+        deadline_s = time.monotonic() + TABLES_TIMEOUT_S
+        while True:
+            loaded = dict(zip(("services", "clients"), await self._traefik.loaded(), strict=True))
+            late = [name for name, part in loaded.items() if part.serial != self._serial(name)]
+            if not late:
+                problems.extend(problem for part in loaded.values() for problem in part.problems)
+                return True
+            if time.monotonic() > deadline_s:
+                return self._write_again(late, loaded, problems)
+            await asyncio.sleep(TABLES_POLL_S)
+
+    def _write_again(self, late: Iterable[str], loaded: Mapping[str, Loaded], problems: list[str]) -> bool:
+        # A clock set back or a restored file must not hide a change: what the plugin does not report is written again,
+        # above whatever serial it holds.
+        for name in late:
+            problems.append(f"the plugin has not taken up {name}.json serial {self._serial(name)}; it is written again")
+            self._tables[name]["serial"] = max(self._serial(name), loaded[name].serial)
+            self._put(name, self._tables[name])
+        return False
+
+    async def drifted(self) -> bool:
+        """Whether Traefik or the plugin run something else than was written; the next turn then writes it again."""
+        for name in self._folder.missing_tables():
+            self._tables[name] = {"serial": self._serial(name)}
+        enabled = await self._traefik.enabled_routers()
+        self._enabled = enabled
+        meant = traefik_routes.routers_of(self._routes)
+        services, clients = await self._traefik.loaded()
+        tables = services.serial != self._serial("services") or clients.serial != self._serial("clients")
+        if not meant <= enabled:
+            self._routes = {}
+        return tables or not meant <= enabled

@@ -1,0 +1,146 @@
+"""What the agent believes: which instances are there, and which policy is whole. Pure functions.
+
+Consul is believed about arrivals at once. About departures only if the instance said so itself (draining), or Traefik's
+own check finds it down too: a restarted Consul agent shows every check critical at first, and an empty one nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from control_plane.book import DOCUMENTS
+from control_plane.decide import keep_revocations
+from control_plane.errors import Refused
+from control_plane.model import (
+    ClientPolicy,
+    Document,
+    Instance,
+    InstanceState,
+    Key,
+    Policy,
+    Revision,
+    ServicePolicy,
+    Table,
+)
+from control_plane.signed import table_sum
+
+D = TypeVar("D", bound=Document)
+Tables = Mapping[Table, Mapping[str, bytes]]
+
+
+def suspected(held: Iterable[Instance], seen: Iterable[Instance]) -> tuple[Instance, ...]:
+    """Instances we route to and Consul no longer vouches for: Traefik has to be asked about these."""
+    vouched = {_who(instance) for instance in seen if instance.passing}
+    return tuple(one for one in held if _who(one) not in vouched and one.state is InstanceState.SERVING)
+
+
+def believed(held: Iterable[Instance], seen: Iterable[Instance], down: frozenset[str]) -> tuple[Instance, ...]:
+    """Instances to route to.
+
+    Args:
+        held: Those we route to now.
+        seen: What the catalog shows.
+        down: URLs that Traefik's own check finds down.
+    """
+    catalog = {_who(instance): instance for instance in seen}
+    taken = {instance.url for instance in catalog.values() if instance.passing}
+    result = {who: one for who, one in catalog.items() if one.passing}
+    for one in held:
+        if _who(one) in result or one.url in taken or one.url in down:
+            continue
+        shown = catalog.get(_who(one), one)
+        if InstanceState.DRAINING not in (one.state, shown.state):
+            result[_who(one)] = one
+    return tuple(sorted(result.values()))
+
+
+def _who(one: Instance) -> tuple[str, str]:
+    # An id says nothing outside its service: another service's must not take this one's place.
+    return one.service, one.id
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A policy to put in force, and what was wrong with parts of it."""
+
+    policy: Policy
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Why the policy in force stays.
+
+    Attributes:
+        problem: One sentence.
+        passing: It may be over at the next answer: the parts of one change arrive by several reads.
+    """
+
+    problem: str
+    passing: bool = False
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What outlives a restart of the agent: the last good policy as raw documents, and every revocation ever seen."""
+
+    policy: Policy | None = None
+    revoked: Mapping[str, int] = field(default_factory=dict)
+
+
+def judge(revision_raw: bytes | None, tables: Tables, memory: Memory) -> Accepted | Kept:
+    """Whether what Consul shows is a whole policy, and not an older one.
+
+    Args:
+        revision_raw: The revision document, None if there is none.
+        tables: The raw documents.
+        memory: What is in force now.
+    """
+    held = memory.policy
+    if revision_raw is None:
+        if held is None:
+            return Kept("Consul holds no policy yet", passing=True)
+        return Kept(
+            f"Consul holds no policy any more; this gate goes on with epoch {held.revision.epoch}"
+            f" revision {held.revision.number} until a backup is restored"
+        )
+    try:
+        revision = Revision.parse(revision_raw, "tekup/policy/revision")
+    except Refused as error:
+        return Kept(str(error))
+    if held and not revision.at_least(held.revision):
+        return Kept(
+            f"Consul holds epoch {revision.epoch} revision {revision.number}, older than the"
+            f" {held.revision.epoch}/{held.revision.number} in force; only a restore, a new epoch, may go back"
+        )
+    for table in Table:
+        if table_sum(tables[table]) != revision.tables.get(table):
+            return Kept(f"table {table.value} does not fit revision {revision.number}", passing=True)
+    return _parse(revision, tables, memory)
+
+
+def _parse(revision: Revision, tables: Tables, memory: Memory) -> Accepted:
+    held, problems = memory.policy, []
+    parsed: dict[Table, dict[str, Document]] = {table: {} for table in Table}
+    for table in Table:
+        for key, raw in tables[table].items():
+            try:
+                parsed[table][key] = DOCUMENTS[table].parse(raw, f"{table.value}/{key}")
+            except Refused as error:
+                problems.append(str(error))
+                # A bad client or key is refused; only where traffic goes is the last good one better than none.
+                if table is Table.SERVICES and held and key in held.services:
+                    parsed[table][key] = held.services[key]
+    policy = Policy(
+        revision,
+        _only(ServicePolicy, parsed[Table.SERVICES]),
+        _only(ClientPolicy, parsed[Table.CLIENTS]),
+        keep_revocations(_only(Key, parsed[Table.KEYS]), memory.revoked),
+    )
+    return Accepted(policy, tuple(problems))
+
+
+def _only(kind: type[D], documents: Mapping[str, Document]) -> dict[str, D]:
+    return {key: document for key, document in documents.items() if isinstance(document, kind)}

@@ -1,0 +1,129 @@
+"""The gate's folder as the agent uses it: the three files it writes, the secrets it reads, and its own memory."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from control_plane.agent.believe import Memory
+from control_plane.errors import Refused
+from control_plane.files import read_json, write_whole
+from control_plane.model import Instance
+
+Json = Mapping[str, object]
+ROUTES = "routes.yml"
+# Whatever else lies in the watched folder is read by Traefik too, and one bad file there blocks every later write.
+OURS = frozenset({"gate.yml", ROUTES})
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What the agent had in force when it last ran."""
+
+    memory: Memory
+    instances: tuple[Instance, ...]
+
+
+REMEMBERED = TypeAdapter(Remembered)
+
+
+class GateFolder:
+    """One gate's folder; see ``docs/contracts.md`` for what lies where.
+
+    Args:
+        root: The folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._dynamic = root / "dynamic"
+        self._tables = root / "tables"
+        self._memory = root / "agent.json"
+        self._tables.mkdir(parents=True, exist_ok=True)
+        self._dynamic.mkdir(parents=True, exist_ok=True)
+
+    def claim(self) -> None:
+        """Make this process the only agent of the folder, for its lifetime.
+
+        Raises:
+            Refused: Another agent has it.
+        """
+        self._lock = (self._tables / ".agent.lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Refused(f"another agent runs on {self._tables.parent}; stop it first") from error
+
+    def sweep(self) -> tuple[str, ...]:
+        """Remove configuration files that are nobody's; returns their names."""
+        strays = [path for path in self._dynamic.glob("*.y*ml") if path.name not in OURS]
+        for path in strays:
+            path.unlink()
+        return tuple(sorted(path.name for path in strays))
+
+    def mac_key(self) -> bytes:
+        """The gate's current MAC key.
+
+        Raises:
+            Refused: The secrets file is missing or makes no sense.
+        """
+        path = self._tables / "secrets.json"
+        keys = read_json(path).get("mac")
+        try:
+            if isinstance(keys, list):
+                return bytes.fromhex(keys[0])
+        except (IndexError, TypeError, ValueError):
+            pass
+        raise Refused(f"{path} holds no MAC key; the environment writes it before the agent starts")
+
+    def routes(self) -> Json:
+        """The routes in force."""
+        try:
+            found = yaml.safe_load((self._dynamic / ROUTES).read_text())
+        except (FileNotFoundError, yaml.YAMLError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def write_routes(self, routes: Json) -> None:
+        """Put routes in place; Traefik's watcher takes them up.
+
+        Raises:
+            Refused: Something in them would be run as a template.
+        """
+        # JSON is YAML, and is written ten times as fast.
+        text = json.dumps(routes, indent=1)
+        if "{{" in text:
+            raise Refused("the routes hold '{{', which Traefik would run as a template; they are not written")
+        write_whole(self._dynamic / ROUTES, text.encode())
+
+    def missing_tables(self) -> tuple[str, ...]:
+        """Tables that somebody has deleted."""
+        return tuple(name for name in ("services", "clients") if not (self._tables / f"{name}.json").exists())
+
+    def table(self, name: str) -> dict[str, object]:
+        """A table as it lies on disk; empty if there is none."""
+        return read_json(self._tables / f"{name}.json")
+
+    def write_table(self, name: str, table: Json) -> None:
+        """Put a table in place; the plugin takes it up within its polling interval."""
+        write_whole(self._tables / f"{name}.json", json.dumps(table, separators=(",", ":")).encode(), mode=0o600)
+
+    def recall(self) -> Remembered:
+        """What was in force when the agent last ran; nothing if it never did or its file is damaged."""
+        try:
+            return REMEMBERED.validate_json(self._memory.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return Remembered(Memory(), ())
+
+    def remembers(self) -> bool:
+        """Whether there is anything to recall."""
+        return self._memory.exists()
+
+    def remember(self, remembered: Remembered) -> None:
+        """Keep what is in force for the next start."""
+        write_whole(self._memory, REMEMBERED.dump_json(remembered), mode=0o600)

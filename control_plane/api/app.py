@@ -1,0 +1,107 @@
+"""The Starlette application: token, parsing, problems. The routes are data in :mod:`control_plane.api.routes`."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from control_plane.api.bodies import Done, Problem
+from control_plane.api.openapi import document
+from control_plane.api.routes import ROUTES, ApiRoute, asked
+from control_plane.errors import Conflict, NotFound, NotInitialised, NotLeader, Refused, TekupError, Unavailable
+from control_plane.loop import ControlPlane
+from control_plane.model import problems_of
+
+log = logging.getLogger(__name__)
+
+BODY_LIMIT_BYTES = 1 << 20
+# First match counts, so the narrower error stands above the wider.
+STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
+    (NotFound, 404, "Not found"),
+    (Conflict, 409, "Conflict"),
+    (Refused, 422, "Refused"),
+    (NotInitialised, 409, "Not initialised"),
+    (NotLeader, 503, "Not the leader"),
+    (Unavailable, 503, "Unavailable"),
+)
+
+
+def create_app(plane: ControlPlane, token: str) -> Starlette:
+    """The API over a control plane.
+
+    Args:
+        plane: What answers.
+        token: The operator token every call but health and the OpenAPI document must bring as a bearer.
+    """
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "live"})
+
+    async def ready(_: Request) -> Response:
+        leading = plane.leadership.leading
+        return JSONResponse({"status": "leading" if leading else "standing by"})
+
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(document(ROUTES))
+
+    routes = [Route("/health", health), Route("/ready", ready), Route("/v1/openapi.json", openapi)]
+    routes += [Route(route.path, _endpoint(route, plane, token), methods=[route.method]) for route in ROUTES]
+    return Starlette(routes=routes, exception_handlers={TekupError: _told, HTTPException: _http_told})
+
+
+def _endpoint(route: ApiRoute, plane: ControlPlane, token: str) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
+            return _problem(
+                401,
+                "Unauthorized",
+                "an operator token is needed: Authorization: Bearer <token>",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        body = await _parse(request, route.takes) if route.takes else None
+        answer = await route.answer(asked(request, plane, body))
+        pending = isinstance(answer, Done) and not answer.in_force
+        return JSONResponse(answer.model_dump(mode="json"), status_code=202 if pending else 200)
+
+    return endpoint
+
+
+async def _parse(request: Request, kind: type[BaseModel]) -> BaseModel:
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > BODY_LIMIT_BYTES:
+            raise HTTPException(413, f"the body is larger than {BODY_LIMIT_BYTES} bytes")
+    try:
+        return kind.model_validate_json(raw or b"{}")
+    except ValidationError as error:
+        raise Refused(f"{request.method} {request.url.path}: {problems_of(error)}") from error
+
+
+async def _told(_: Request, error: Exception) -> Response:
+    for kind, status, title in STATUS:
+        if isinstance(error, kind):
+            return _problem(status, title, str(error))
+    raise error
+
+
+async def _http_told(_: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return _problem(error.status_code, "Refused", error.detail, dict(error.headers or {}))
+
+
+def _problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
+    problem = Problem(title=title, status=status, detail=detail)
+    return JSONResponse(
+        problem.model_dump(), status_code=status, media_type="application/problem+json", headers=headers
+    )

@@ -1,0 +1,181 @@
+"""What the API takes and gives, as models; the OpenAPI document is made from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from control_plane.loop import Outcome
+from control_plane.model import ClientPolicy, Glob, Key, Name, ServicePolicy
+
+Reason = Annotated[str, Field(min_length=1, max_length=500, description="Why; stands in the record.")]
+
+
+class Body(BaseModel):
+    """Base of all: unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InitWish(Body):
+    """Begin with an empty policy."""
+
+    reason: Reason = "first start"
+    force: Annotated[bool, Field(description="Begin a new epoch although a gate runs an older one.")] = False
+
+
+class RepairWish(Body):
+    """Accept the tables as they lie in Consul."""
+
+    reason: Reason
+
+
+class InitDone(Body):
+    """Whether the policy was begun, or repaired, by this call."""
+
+    initialised: bool
+    epoch: int
+    revision: int
+
+
+class TrafficWish(Body):
+    """Weights by version, in percent; what is missing to 100 goes to the stable version."""
+
+    weights_pct: dict[str, float]
+    reason: Reason
+    expected_revision: int | None = None
+
+
+class ClientWish(Body):
+    """A client to add."""
+
+    id: Name
+    allow: Annotated[tuple[Glob, ...], Field(description="Globs on tool, prompt and resource names.")] = ("*",)
+    cohort: Annotated[str, Field(pattern=r"^[a-z0-9-]{0,63}$")] = ""
+    roots: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    reason: Reason
+
+
+class KeyWish(Body):
+    """A key to make."""
+
+    label: Annotated[str, Field(max_length=200)] = ""
+    expires: Annotated[int, Field(ge=0, description="Seconds since the epoch; 0 = never.")] = 0
+    reason: Reason
+
+
+class Done(Body):
+    """What became of a change."""
+
+    epoch: int
+    revision: int
+    changed: Annotated[bool, Field(description="False: it was so already.")]
+    in_force: Annotated[bool, Field(description="Every gate that counts has it.")]
+    waiting_for: Annotated[tuple[str, ...], Field(description="Gates that do not have it yet.")]
+    in_force_ms: float
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Done:
+        """From what the control plane says."""
+        return cls(
+            epoch=outcome.revision.epoch,
+            revision=outcome.revision.number,
+            changed=outcome.changed,
+            in_force=not outcome.waiting_for,
+            waiting_for=outcome.waiting_for,
+            in_force_ms=round(outcome.in_force_s * 1000, 1),
+        )
+
+
+class KeyMade(Done):
+    """A new key; ``key`` is shown this once."""
+
+    id: Name
+    key: str
+
+
+class KeyShown(Body):
+    """A key without anything secret."""
+
+    id: Name
+    client: Name
+    label: str
+    created: int
+    expires: int
+    revoked: int
+
+    @classmethod
+    def of(cls, key: Key) -> KeyShown:
+        """From the stored key."""
+        return cls(**key.model_dump(exclude={"hash"}))
+
+
+class InstanceShown(Body):
+    """A registered instance."""
+
+    id: str
+    version: str
+    address: str
+    state: Literal["serving", "draining"]
+    passing: bool
+
+
+class ServiceShown(Body):
+    """A service: what was decided, and what has registered. ``policy`` is null until it is taken in."""
+
+    name: str
+    policy: ServicePolicy | None
+    instances: tuple[InstanceShown, ...]
+
+
+class GateShown(Body):
+    """A gate and what it has in force."""
+
+    id: str
+    live: bool
+    epoch: int
+    revision: int
+    problems: tuple[str, ...]
+
+
+class Status(Body):
+    """The control plane in one look."""
+
+    leading: bool
+    initialised: bool
+    epoch: int
+    revision: int
+    gates: tuple[GateShown, ...]
+    message: str = ""
+
+
+class Services(Body):
+    """All services."""
+
+    revision: int
+    services: tuple[ServiceShown, ...]
+
+
+class Clients(Body):
+    """All clients."""
+
+    revision: int
+    clients: tuple[ClientPolicy, ...]
+
+
+class Keys(Body):
+    """Keys of a client."""
+
+    revision: int
+    keys: tuple[KeyShown, ...]
+
+
+class Problem(Body):
+    """RFC 9457 problem details."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str

@@ -1,0 +1,74 @@
+"""The OpenAPI 3.1 document, made from the route table and its models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from control_plane.api.bodies import Problem
+from control_plane.api.routes import ApiRoute
+
+REF = "#/components/schemas/{model}"
+Json = dict[str, object]
+
+
+def document(routes: Iterable[ApiRoute]) -> Json:
+    """Describe the routes.
+
+    Returns:
+        An OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0).
+    """
+    table = tuple(routes)
+    models = {model for route in table for model in (route.gives, route.takes) if model} | {Problem}
+    ordered = sorted(models, key=lambda model: model.__name__)
+    _, schemas = models_json_schema([(model, "validation") for model in ordered], ref_template=REF)
+    paths: dict[str, Json] = {}
+    for route in table:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "TekUp MCP control plane", "version": _version()},
+        "security": [{"operator": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {"operator": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(route: ApiRoute) -> Json:
+    parameters = [_parameter("path", name, required=True) for name in re.findall(r"{(\w+)}", route.path)]
+    if route.method == "DELETE":
+        parameters.append(_parameter("query", "reason", required=True))
+    operation: Json = {
+        "summary": route.summary,
+        "operationId": route.answer.__name__,
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "Done", "content": _json(route.gives)},
+            "default": {"description": "Problem", "content": _json(Problem, "application/problem+json")},
+        },
+    }
+    if route.takes:
+        operation["requestBody"] = {"required": True, "content": _json(route.takes)}
+    return operation
+
+
+def _parameter(place: str, name: str, *, required: bool) -> Json:
+    return {"in": place, "name": name, "required": required, "schema": {"type": "string"}}
+
+
+def _json(model: type[BaseModel], media_type: str = "application/json") -> Json:
+    return {media_type: {"schema": {"$ref": REF.format(model=model.__name__)}}}
+
+
+def _version() -> str:
+    try:
+        return version("tekup-mcp")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,195 @@
+"""One table of every route; Starlette's routes and the OpenAPI document both come from it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from control_plane.api import bodies
+from control_plane.errors import NotFound, NotInitialised
+from control_plane.loop import ControlPlane, Wish
+from control_plane.model import ClientPolicy, ServicePolicy
+
+AUTHOR = "operator"
+B = TypeVar("B", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request, parsed: the path's names, the reason of a DELETE, and the body."""
+
+    plane: ControlPlane
+    path: dict[str, str]
+    reason: str
+    body: BaseModel | None
+
+    def read(self, kind: type[B]) -> B:
+        """The body as what the route takes."""
+        if not isinstance(self.body, kind):
+            raise TypeError(f"this route takes {self.body.__class__.__name__}, not {kind.__name__}")
+        return self.body
+
+    def wish(self, reason: str = "", expected: int | None = None) -> Wish:
+        """Who asks, and why."""
+        return Wish(AUTHOR, reason or self.reason, expected)
+
+
+Answer = Callable[[Asked], Awaitable[BaseModel]]
+
+
+@dataclass(frozen=True)
+class ApiRoute:
+    """A route and what it takes and gives."""
+
+    method: str
+    path: str
+    summary: str
+    answer: Answer
+    gives: type[BaseModel]
+    takes: type[BaseModel] | None = None
+
+
+def asked(request: Request, plane: ControlPlane, body: BaseModel | None) -> Asked:
+    """What a request asks for."""
+    return Asked(
+        plane, {str(k): str(v) for k, v in request.path_params.items()}, request.query_params.get("reason", ""), body
+    )
+
+
+async def status(ask: Asked) -> bodies.Status:
+    """Leader, revision, gates."""
+    gates = tuple(
+        bodies.GateShown(
+            id=gate.report.id,
+            live=gate.live,
+            epoch=gate.report.epoch,
+            revision=gate.report.number,
+            problems=gate.report.problems,
+        )
+        for gate in ask.plane.gates.all.values()
+    )
+    leading = ask.plane.leadership.leading
+    try:
+        revision = (await ask.plane.policy()).revision
+    except NotInitialised as error:
+        return bodies.Status(leading=leading, initialised=False, epoch=0, revision=0, gates=gates, message=str(error))
+    return bodies.Status(leading=leading, initialised=True, epoch=revision.epoch, revision=revision.number, gates=gates)
+
+
+async def init(ask: Asked) -> bodies.InitDone:
+    """Begin with an empty policy."""
+    body = ask.read(bodies.InitWish)
+    revision, began = await ask.plane.init(ask.wish(body.reason), force=body.force)
+    return bodies.InitDone(initialised=began, epoch=revision.epoch, revision=revision.number)
+
+
+async def repair(ask: Asked) -> bodies.InitDone:
+    """Accept tables that another hand has changed."""
+    body = ask.read(bodies.RepairWish)
+    revision, repaired = await ask.plane.repair(ask.wish(body.reason))
+    return bodies.InitDone(initialised=repaired, epoch=revision.epoch, revision=revision.number)
+
+
+async def services(ask: Asked) -> bodies.Services:
+    """Every service that is registered or has a policy."""
+    policy = await ask.plane.policy()
+    names = sorted(policy.services.keys() | {one.service for one in ask.plane.instances()})
+    return bodies.Services(
+        revision=policy.revision.number,
+        services=tuple(_service(ask.plane, name, policy.services.get(name)) for name in names),
+    )
+
+
+async def service(ask: Asked) -> bodies.ServiceShown:
+    """One service."""
+    name = ask.path["service"]
+    shown = _service(ask.plane, name, (await ask.plane.policy()).services.get(name))
+    if shown.policy is None and not shown.instances:
+        raise NotFound(f"service {name} does not exist")
+    return shown
+
+
+def _service(plane: ControlPlane, name: str, decided: ServicePolicy | None) -> bodies.ServiceShown:
+    instances = tuple(
+        bodies.InstanceShown(
+            id=one.id, version=one.version, address=one.url, state=one.state.value, passing=one.passing
+        )
+        for one in plane.instances()
+        if one.service == name
+    )
+    return bodies.ServiceShown(name=name, policy=decided, instances=instances)
+
+
+async def set_traffic(ask: Asked) -> bodies.Done:
+    """Shift a service's traffic."""
+    body = ask.read(bodies.TrafficWish)
+    wish = ask.wish(body.reason, body.expected_revision)
+    return bodies.Done.of(await ask.plane.set_traffic(ask.path["service"], body.weights_pct, wish))
+
+
+async def clients(ask: Asked) -> bodies.Clients:
+    """Every client."""
+    policy = await ask.plane.policy()
+    return bodies.Clients(revision=policy.revision.number, clients=tuple(policy.clients.values()))
+
+
+async def add_client(ask: Asked) -> bodies.Done:
+    """Add a client."""
+    body = ask.read(bodies.ClientWish)
+    client = ClientPolicy(**body.model_dump(exclude={"reason"}))
+    return bodies.Done.of(await ask.plane.add_client(client, ask.wish(body.reason)))
+
+
+async def remove_client(ask: Asked) -> bodies.Done:
+    """Remove a client and revoke its keys."""
+    return bodies.Done.of(await ask.plane.remove_client(ask.path["client"], ask.wish()))
+
+
+async def keys(ask: Asked) -> bodies.Keys:
+    """Keys of a client, nothing secret."""
+    policy = await ask.plane.policy()
+    if ask.path["client"] not in policy.clients:
+        raise NotFound(f"client {ask.path['client']} does not exist")
+    mine = [bodies.KeyShown.of(key) for key in policy.keys.values() if key.client == ask.path["client"]]
+    return bodies.Keys(revision=policy.revision.number, keys=tuple(mine))
+
+
+async def create_key(ask: Asked) -> bodies.KeyMade:
+    """Make a key; its text is shown this once."""
+    body = ask.read(bodies.KeyWish)
+    key, outcome = await ask.plane.create_key(
+        ask.path["client"], ask.wish(body.reason), label=body.label, expires_s=body.expires
+    )
+    return bodies.KeyMade(**bodies.Done.of(outcome).model_dump(), id=key.document.id, key=key.text)
+
+
+async def revoke_key(ask: Asked) -> bodies.Done:
+    """Revoke a key for good."""
+    return bodies.Done.of(await ask.plane.revoke_key(ask.path["key"], ask.wish()))
+
+
+async def forget_gate(ask: Asked) -> bodies.Status:
+    """Stop waiting for a gate that is gone for good."""
+    await ask.plane.forget_gate(ask.path["gate"], ask.wish())
+    return await status(ask)
+
+
+ROUTES: tuple[ApiRoute, ...] = (
+    ApiRoute("GET", "/v1/status", "Leader, revision, gates", status, bodies.Status),
+    ApiRoute("POST", "/v1/init", "Begin with an empty policy", init, bodies.InitDone, bodies.InitWish),
+    ApiRoute("POST", "/v1/repair", "Accept a changed store", repair, bodies.InitDone, bodies.RepairWish),
+    ApiRoute("GET", "/v1/services", "All services", services, bodies.Services),
+    ApiRoute("GET", "/v1/services/{service}", "One service", service, bodies.ServiceShown),
+    ApiRoute("PUT", "/v1/services/{service}/traffic", "Shift traffic", set_traffic, bodies.Done, bodies.TrafficWish),
+    ApiRoute("GET", "/v1/clients", "All clients", clients, bodies.Clients),
+    ApiRoute("POST", "/v1/clients", "Add a client", add_client, bodies.Done, bodies.ClientWish),
+    ApiRoute("DELETE", "/v1/clients/{client}", "Remove a client, revoke its keys", remove_client, bodies.Done),
+    ApiRoute("GET", "/v1/clients/{client}/keys", "Keys of a client", keys, bodies.Keys),
+    ApiRoute("POST", "/v1/clients/{client}/keys", "Make a key", create_key, bodies.KeyMade, bodies.KeyWish),
+    ApiRoute("DELETE", "/v1/keys/{key}", "Revoke a key", revoke_key, bodies.Done),
+    ApiRoute("DELETE", "/v1/gates/{gate}", "Forget a gate that is gone", forget_gate, bodies.Status),
+)

@@ -1,0 +1,235 @@
+"""The book of policy: reads it, and writes each change as one fenced transaction with its revision and record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from control_plane.errors import Conflict, NotInitialised, Refused
+from control_plane.model import (
+    Change,
+    ClientPolicy,
+    Document,
+    HistoryRecord,
+    Key,
+    Policy,
+    Revision,
+    ServicePolicy,
+    Table,
+)
+from control_plane.ports import Fence, Store, Write
+from control_plane.signed import table_sum
+
+REVISION_KEY = "tekup/policy/revision"
+HISTORY_PREFIX = "tekup/state/history/"
+
+D = TypeVar("D", bound=Document)
+DOCUMENTS: Mapping[Table, type[Document]] = {
+    Table.SERVICES: ServicePolicy,
+    Table.CLIENTS: ClientPolicy,
+    Table.KEYS: Key,
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """All policy documents as raw bytes, with the index that guards the next write."""
+
+    revision: Revision
+    index: int
+    tables: Mapping[Table, Mapping[str, bytes]]
+
+    def find(self, table: Table, key: str, kind: type[D]) -> D | None:
+        """One document, parsed; None if there is none."""
+        raw = self.tables[table].get(key)
+        return None if raw is None else kind.parse(raw, f"{table.value}/{key}")
+
+    def all(self, table: Table, kind: type[D]) -> dict[str, D]:
+        """A whole table, parsed, in key order."""
+        documents = sorted(self.tables[table].items())
+        return {key: kind.parse(raw, f"{table.value}/{key}") for key, raw in documents}
+
+    def changed_by_another_hand(self) -> tuple[Table, ...]:
+        """Tables that do not fit the revision."""
+        return tuple(table for table in Table if table_sum(self.tables[table]) != self.revision.tables.get(table))
+
+    def policy(self) -> Policy:
+        """Everything, parsed."""
+        return Policy(
+            self.revision,
+            self.all(Table.SERVICES, ServicePolicy),
+            self.all(Table.CLIENTS, ClientPolicy),
+            self.all(Table.KEYS, Key),
+        )
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What a verb wants written: documents by table and key (None removes), and what the record says of it."""
+
+    verb: str
+    author: str
+    reason: str
+    documents: Mapping[tuple[Table, str], Document | None] = field(default_factory=dict)
+
+
+class Book:
+    """Reads and writes the policy in a store. Not safe for two writers in one process: the leader serialises.
+
+    Nothing is kept between verbs: what another hand has changed in the store must be seen, not overwritten.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def page(self) -> Page:
+        """The present page.
+
+        Raises:
+            NotInitialised: There is no revision.
+            Unavailable: The store did not answer.
+        """
+        found = (await self._store.read(REVISION_KEY)).entries.get("")
+        if found is None:
+            raise NotInitialised(
+                "Consul holds no TekUp state. On a first start run `tekup state init`;"
+                " if there was one before, its data is lost: restore a backup"
+            )
+        tables = {}
+        for table in Table:
+            listing = await self._store.read(table.prefix)
+            tables[table] = {key: entry.value for key, entry in listing.entries.items()}
+        return Page(Revision.parse(found.value, REVISION_KEY), found.index, tables)
+
+    async def whole(self) -> Page:
+        """The present page, every table as its revision says.
+
+        Raises:
+            Conflict: A table was changed by another hand; naming it.
+        """
+        page = await self.page()
+        if odd := page.changed_by_another_hand():
+            names = ", ".join(table.prefix for table in odd)
+            raise Conflict(
+                f"{names} does not fit revision {page.revision.number}: it was changed by another hand."
+                " No gate takes it up. Put it back as it was, or accept it as it is with `tekup state repair`"
+            )
+        return page
+
+    async def begin(self, epoch: int, fence: Fence, *, at_s: float) -> Revision:
+        """Write an empty policy where there is none.
+
+        Raises:
+            Conflict: There is one.
+        """
+        empty = table_sum({})
+        revision = Revision(epoch=epoch, number=0, tables=dict.fromkeys(Table, empty))
+        record = HistoryRecord(
+            number=0, epoch=epoch, at=at_s, author="control-plane", verb="init", reason="first start", changes=()
+        )
+        writes = [Write(REVISION_KEY, revision.to_bytes(), 0), Write(history_key(epoch, 0), record.to_bytes())]
+        await self._store.commit(writes, fence)
+        return revision
+
+    async def write(self, page: Page, edit: Edit, fence: Fence, *, at_s: float) -> tuple[Revision, bool]:
+        """Write a change, its revision and its record, all or nothing.
+
+        Args:
+            page: The whole page the change was decided on; its index guards the write.
+            edit: The change.
+            fence: Proves that we lead.
+            at_s: Seconds since the epoch, for the record.
+
+        Returns:
+            The revision that holds the wish, and whether anything had to be written for it.
+
+        Raises:
+            Conflict: Somebody else wrote in the meantime.
+            Fenced: We do not lead any more.
+            Unavailable: The store did not answer; the change may or may not be written.
+        """
+        changed = {
+            place: document
+            for place, document in edit.documents.items()
+            if page.tables[place[0]].get(place[1]) != (document.to_bytes() if document else None)
+        }
+        if not changed:
+            return page.revision, False
+        following = _turn(page, changed)
+        record = _record(page, edit, changed, following.number, at_s)
+        documents = [
+            Write(table.prefix + key, document.to_bytes() if document else None)
+            for (table, key), document in changed.items()
+        ]
+        await self._store.commit([*documents, *_closing(page, following, record)], fence)
+        return following, True
+
+    async def repair(self, edit: Edit, fence: Fence, *, at_s: float) -> tuple[Revision, bool]:
+        """Accept the tables as they lie in the store, under a new revision.
+
+        Returns:
+            The revision, and whether there was anything to repair.
+        """
+        page = await self.page()
+        page.policy()
+        if not page.changed_by_another_hand():
+            return page.revision, False
+        sums = {table: table_sum(page.tables[table]) for table in Table}
+        following = Revision(epoch=page.revision.epoch, number=page.revision.number + 1, tables=sums)
+        record = _record(page, edit, {}, following.number, at_s)
+        await self._store.commit(_closing(page, following, record), fence)
+        return following, True
+
+
+def _closing(page: Page, following: Revision, record: HistoryRecord) -> list[Write]:
+    return [
+        Write(REVISION_KEY, following.to_bytes(), page.index),
+        Write(history_key(following.epoch, following.number), record.to_bytes(), 0),
+    ]
+
+
+def history_key(epoch: int, number: int) -> str:
+    """Where the record of a change lies; sorted by epoch, then number."""
+    return f"{HISTORY_PREFIX}{epoch:06d}-{number:010d}"
+
+
+def _turn(page: Page, changed: Mapping[tuple[Table, str], Document | None]) -> Revision:
+    sums = dict(page.revision.tables)
+    for touched in {table for table, _ in changed}:
+        documents = dict(page.tables[touched])
+        for (table, key), document in changed.items():
+            if table is touched and document is None:
+                documents.pop(key, None)
+            elif table is touched and document is not None:
+                documents[key] = document.to_bytes()
+        if touched is Table.SERVICES and not documents:
+            raise Refused("the change would leave no service at all; nothing was written")
+        sums[touched] = table_sum(documents)
+    return Revision(epoch=page.revision.epoch, number=page.revision.number + 1, tables=sums)
+
+
+def _record(
+    page: Page, edit: Edit, changed: Mapping[tuple[Table, str], Document | None], number: int, at_s: float
+) -> HistoryRecord:
+    changes = []
+    for (table, key), document in changed.items():
+        # Keys are not versioned and never come back by a rollback: the record names them without their content.
+        before = None if table is Table.KEYS else page.tables[table].get(key)
+        document = None if table is Table.KEYS else document  # noqa: PLW2901
+        changes.append(
+            Change(
+                key=table.prefix + key,
+                before=before.decode() if before is not None else None,
+                after=document.to_bytes().decode() if document else None,
+            )
+        )
+    return HistoryRecord(
+        number=number,
+        epoch=page.revision.epoch,
+        at=at_s,
+        author=edit.author,
+        verb=edit.verb,
+        reason=edit.reason,
+        changes=tuple(changes),
+    )

@@ -1,0 +1,52 @@
+"""The application: every group of commands, and one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from importlib.metadata import PackageNotFoundError, version
+
+import typer
+
+from compose.local import commands
+from compose.local.errors import LocalError
+from compose.local.exits import HELP
+from compose.local.show import WIDTH
+from control_plane.cli import policy
+
+app = typer.Typer(
+    name="tekup",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Runs MCP servers like production services.",
+    epilog=HELP,
+)
+commands.register(app)
+policy.register(app)
+
+
+@app.command("version")
+def show_version() -> None:
+    """Print the version."""
+    try:
+        typer.echo(version("tekup-mcp"))
+    except PackageNotFoundError:
+        typer.echo("0 (not installed)")
+
+
+def main() -> None:
+    """Run; every error on purpose is one message on standard error and its own exit code."""
+    try:
+        app()
+    except LocalError as error:
+        sys.stderr.write(f"{_wrapped(f'tekup: {error}')}\n")
+        sys.exit(error.exit_code)
+
+
+def _wrapped(message: str) -> str:
+    """The message in lines of at most 80 columns; its own line breaks stay, and paths and URLs stay whole."""
+    return "\n".join(
+        textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for line in message.splitlines()
+    )

@@ -1,0 +1,272 @@
+"""``tekup traffic | clients | keys | gates | services | state``: what operators decide, over the HTTP API."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Annotated, Any, cast
+from urllib.parse import quote
+
+import typer
+
+from compose.local.errors import BadInput
+from control_plane.cli import show
+from control_plane.cli.client import Api
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the API's answer.")]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; stands in the record.")]
+Rows = list[dict[str, Any]]
+NO_REASON = "by command line"
+
+traffic = typer.Typer(no_args_is_help=True, help="See and shift the traffic of services.")
+clients = typer.Typer(no_args_is_help=True, help="Who may call, and what.")
+keys = typer.Typer(no_args_is_help=True, help="API keys of clients.")
+gates = typer.Typer(no_args_is_help=True, help="The gates, and what each has in force.")
+state = typer.Typer(no_args_is_help=True, help="The state that Consul holds.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    for name, group in (
+        ("traffic", traffic),
+        ("clients", clients),
+        ("keys", keys),
+        ("gates", gates),
+        ("state", state),
+    ):
+        app.add_typer(group, name=name)
+
+
+def _rows(answer: show.Json, field: str) -> Rows:
+    return cast("Rows", answer[field])
+
+
+def _part(text: str) -> str:
+    """An id as one part of a path; the dots too, since the HTTP client would resolve a bare `..`."""
+    return quote(text, safe="").replace(".", "%2E")
+
+
+@traffic.command("show")
+def traffic_show(
+    service: Annotated[str, typer.Argument(help="One service; all without.")] = "", json: JsonFlag = False
+) -> None:
+    """Show each version's share and instances.
+
+    Example: tekup traffic show filesystem
+    """
+    api = Api.here()
+    answer = api.ask("GET", f"/v1/services/{_part(service)}") if service else api.ask("GET", "/v1/services")
+    if json:
+        show.as_json(answer)
+        return
+    found = [answer] if service else _rows(answer, "services")
+    rows = [row for one in found for row in _traffic_rows(cast("dict[str, Any]", one))]
+    show.table(
+        ("SERVICE", "VERSION", "SHARE", "INSTANCES", ""), rows, "No service yet; `tekup up` starts the first ones."
+    )
+
+
+def _traffic_rows(service: dict[str, Any]) -> list[tuple[str, ...]]:
+    policy = service["policy"] or {"lanes": [], "stable": "", "closed": []}
+    weights = {lane["version"]: lane["weight_pct"] for lane in policy["lanes"]}
+    versions = sorted(weights.keys() | {one["version"] for one in service["instances"]})
+    return [
+        (service["name"], version, f"{weights.get(version, 0):g} %", _count(service, version), _mark(policy, version))
+        for version in versions
+    ]
+
+
+def _count(service: dict[str, Any], version: str) -> str:
+    mine = [one for one in service["instances"] if one["version"] == version]
+    serving = sum(one["passing"] and one["state"] == "serving" for one in mine)
+    return f"{serving}" if serving == len(mine) else f"{serving} of {len(mine)} serving"
+
+
+def _mark(policy: dict[str, Any], version: str) -> str:
+    if version in policy["closed"]:
+        return "closed"
+    return "stable" if version == policy["stable"] else ""
+
+
+@traffic.command("set")
+def traffic_set(
+    service: Annotated[str, typer.Argument(help="The service.")],
+    weights: Annotated[list[str], typer.Argument(metavar="VERSION=PCT...", help="The rest goes to stable.")],
+    reason: Reason = NO_REASON,
+    json: JsonFlag = False,
+) -> None:
+    """Shift traffic; returns when every gate has it in force.
+
+    Example: tekup traffic set filesystem 1.1.0=10 --reason "try the new version"
+    """
+    body: show.Json = {"weights_pct": _weights(weights), "reason": reason}
+    answer = Api.here().ask("PUT", f"/v1/services/{_part(service)}/traffic", body)
+    show.done(answer, f"traffic of {service}", json_wanted=json)
+
+
+def _weights(texts: list[str]) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for version, share in map(_weight, texts):
+        if version in weights:
+            raise BadInput(f"version {version} is named twice; give each version one share")
+        weights[version] = share
+    return weights
+
+
+def _weight(text: str) -> tuple[str, float]:
+    version, found, number = text.partition("=")
+    try:
+        share = float(number.removesuffix("%"))
+    except ValueError:
+        share = math.nan
+    # `float` also reads nan and inf, which JSON cannot carry
+    if found and version and math.isfinite(share):
+        return version, share
+    raise BadInput(f"{text!r} is not VERSION=PCT; for example 1.1.0=10")
+
+
+@clients.command("add")
+def clients_add(
+    client: Annotated[str, typer.Argument(help="Its id: small letters, digits, dashes.")],
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", help="Glob on tool, prompt and resource names; repeat. Default: *")
+    ] = None,
+    cohort: Annotated[str, typer.Option(help="Group for canaries.")] = "",
+    reason: Reason = NO_REASON,
+    json: JsonFlag = False,
+) -> None:
+    """Add a client.
+
+    Example: tekup clients add ci --allow 'search_*' --reason "read-only CI"
+    """
+    body: show.Json = {"id": client, "allow": allow or ["*"], "cohort": cohort, "reason": reason}
+    show.done(Api.here().ask("POST", "/v1/clients", body), f"client {client}", json_wanted=json)
+
+
+@clients.command("list")
+def clients_list(json: JsonFlag = False) -> None:
+    """List clients and what they may use."""
+    answer = Api.here().ask("GET", "/v1/clients")
+    if json:
+        show.as_json(answer)
+        return
+    rows = [(one["id"], ", ".join(one["allow"]), one["cohort"]) for one in _rows(answer, "clients")]
+    show.table(("CLIENT", "MAY USE", "COHORT"), rows, "No client yet; add one: tekup clients add NAME")
+
+
+@clients.command("remove")
+def clients_remove(
+    client: Annotated[str, typer.Argument(help="Its id.")], reason: Reason = NO_REASON, json: JsonFlag = False
+) -> None:
+    """Remove a client and revoke its keys; returns when every gate refuses them."""
+    answer = Api.here().ask("DELETE", f"/v1/clients/{_part(client)}", params={"reason": reason})
+    show.done(answer, f"client {client} removed", json_wanted=json)
+
+
+@keys.command("create")
+def keys_create(
+    client: Annotated[str, typer.Argument(help="Whose key.")],
+    label: Annotated[str, typer.Option(help="Free text.")] = "",
+    days: Annotated[float, typer.Option(help="Expires after so many days; 0 = never.", min=0)] = 0,
+    reason: Reason = NO_REASON,
+    json: JsonFlag = False,
+) -> None:
+    """Make a key. It is printed this once and kept nowhere.
+
+    Example: tekup keys create ci --days 90 --reason "quarterly rotation"
+    """
+    if not math.isfinite(days):
+        raise BadInput(f"--days {days} is not a number of days; 0 = never expires")
+    expires = int(time.time() + days * 86_400) if days else 0
+    body: show.Json = {"label": label, "expires": expires, "reason": reason}
+    answer = Api.here().ask("POST", f"/v1/clients/{_part(client)}/keys", body)
+    if not json:
+        typer.echo(f"{answer['key']}")
+    show.done(answer, f"key {answer['id']} of {client}", json_wanted=json)
+
+
+@keys.command("list")
+def keys_list(client: Annotated[str, typer.Argument(help="Whose keys.")], json: JsonFlag = False) -> None:
+    """List a client's keys; secrets are not kept, so they are not shown."""
+    answer = Api.here().ask("GET", f"/v1/clients/{_part(client)}/keys")
+    if json:
+        show.as_json(answer)
+        return
+    rows = [
+        (one["id"], one["label"], _day(one["created"]), _day(one["expires"]), _day(one["revoked"]))
+        for one in _rows(answer, "keys")
+    ]
+    show.table(("KEY", "LABEL", "CREATED", "EXPIRES", "REVOKED"), rows, f"No key; make one: tekup keys create {client}")
+
+
+def _day(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else "-"
+
+
+@keys.command("revoke")
+def keys_revoke(
+    key: Annotated[str, typer.Argument(help="The key's id: tk_<id>_…")],
+    reason: Reason = NO_REASON,
+    json: JsonFlag = False,
+) -> None:
+    """Revoke a key for good; returns when every gate refuses it."""
+    key_id = key.split("_")[1] if key.startswith("tk_") and key.count("_") > 1 else key
+    answer = Api.here().ask("DELETE", f"/v1/keys/{_part(key_id)}", params={"reason": reason})
+    show.done(answer, f"key {key_id} revoked", json_wanted=json)
+
+
+@gates.command("list")
+def gates_list(json: JsonFlag = False) -> None:
+    """List gates, the revision each has in force, and its problems."""
+    answer = Api.here().ask("GET", "/v1/status")
+    if json:
+        show.as_json(answer["gates"])
+        return
+    rows = [
+        (
+            one["id"],
+            "live" if one["live"] else "gone",
+            f"{one['epoch']}/{one['revision']}",
+            "; ".join(one["problems"]) or "-",
+        )
+        for one in _rows(answer, "gates")
+    ]
+    show.table(("GATE", "AGENT", "REVISION", "PROBLEMS"), rows, "No gate has reported yet.")
+
+
+@gates.command("forget")
+def gates_forget(gate: Annotated[str, typer.Argument(help="Its id.")], reason: Reason = NO_REASON) -> None:
+    """Stop waiting for a gate that is gone for good."""
+    Api.here().ask("DELETE", f"/v1/gates/{_part(gate)}", params={"reason": reason})
+    typer.echo(f"gate {gate} forgotten")
+
+
+@state.command("init")
+def state_init(
+    force: Annotated[bool, typer.Option("--force", help="Begin anew although a gate runs a policy.")] = False,
+    reason: Reason = NO_REASON,
+    json: JsonFlag = False,
+) -> None:
+    """Begin with an empty policy where Consul holds none."""
+    answer = Api.here().ask("POST", "/v1/init", {"reason": reason, "force": force})
+    if json:
+        show.as_json(answer)
+    else:
+        done = "initialised" if answer["initialised"] else "was there already"
+        typer.echo(f"state {done}: epoch {answer['epoch']}, revision {answer['revision']}")
+
+
+@state.command("repair")
+def state_repair(
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; stands in the record.")], json: JsonFlag = False
+) -> None:
+    """Accept a policy that was edited in Consul by hand, under a new revision.
+
+    Example: tekup state repair --reason "client removed by hand during the outage"
+    """
+    answer = Api.here().ask("POST", "/v1/repair", {"reason": reason})
+    if json:
+        show.as_json(answer)
+    else:
+        done = "accepted as it lies in Consul" if answer["initialised"] else "is whole, nothing to repair"
+        typer.echo(f"state {done}: revision {answer['revision']}")

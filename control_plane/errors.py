@@ -1,0 +1,47 @@
+"""Every error of the control plane.
+
+::
+
+    TekupError
+    ├── Refused             the request is wrong; nothing was written
+    │   ├── Conflict        somebody else changed it first
+    │   └── NotFound        no such service, client, key or gate
+    ├── NotInitialised      Consul holds no TekUp state
+    ├── NotLeader           this replica may not write now
+    └── Unavailable         a part we need did not answer (Consul, Traefik)
+        └── Fenced          our leadership was gone when the write arrived; nothing was written
+
+Adapters translate the errors of their libraries into these; nothing above an adapter sees others.
+"""
+
+
+class TekupError(Exception):
+    """Base of all errors of the control plane; its text is meant for people."""
+
+
+class Refused(TekupError):
+    """A request that was wrong in itself. Nothing was written."""
+
+
+class Conflict(Refused):
+    """The object changed since the caller read it. Nothing was written."""
+
+
+class NotFound(Refused):
+    """The named object does not exist."""
+
+
+class NotInitialised(TekupError):
+    """Consul holds no TekUp state: a first start, or lost data."""
+
+
+class NotLeader(TekupError):
+    """This replica does not hold the leader's session, so it may not write."""
+
+
+class Unavailable(TekupError):
+    """A part this one depends on did not answer in time, or with nonsense."""
+
+
+class Fenced(Unavailable):
+    """The session that fenced the write was gone. Nothing was written."""

@@ -1,0 +1,82 @@
+"""The gates as the leader sees them, and when a change is in force on them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from control_plane.errors import Refused
+from control_plane.model import Gate, GateReport, Revision
+from control_plane.ports import Listing, Store
+from control_plane.watch import WATCH_S, follow
+
+log = logging.getLogger(__name__)
+
+GATES_PREFIX = "tekup/gates/"
+NO_GATE = "(no live gate)"
+
+
+class Gates:
+    """Follows what every gate reports, and wakes those who wait for a revision."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._changed = asyncio.Condition()
+        self._gates: Mapping[str, Gate] = {}
+
+    @property
+    def all(self) -> Mapping[str, Gate]:
+        """Every gate that has ever reported and was not forgotten, by id."""
+        return self._gates
+
+    async def run(self) -> None:
+        """Follow the reports for ever."""
+        await follow(self._read, "gates")
+
+    async def _read(self, after: int) -> int:
+        listing = await self._store.read(GATES_PREFIX, after=after, wait_s=WATCH_S)
+        async with self._changed:
+            self._gates = _parse(listing)
+            self._changed.notify_all()
+        return listing.index
+
+    def lagging(self, revision: Revision, *, also_gone: bool) -> tuple[str, ...]:
+        """Gates that do not have the revision in force.
+
+        Args:
+            revision: What they should have.
+            also_gone: Count gates whose agent is gone as well: for keys and rights, which such a gate still serves.
+        """
+        if not any(gate.live for gate in self._gates.values()):
+            return (NO_GATE,)
+        return tuple(
+            gate.report.id
+            for gate in self._gates.values()
+            if (gate.live or also_gone) and (gate.report.epoch, gate.report.number) < (revision.epoch, revision.number)
+        )
+
+    async def in_force(self, revision: Revision, *, also_gone: bool, timeout_s: float) -> tuple[str, ...]:
+        """Wait until every gate that counts reports the revision.
+
+        Returns:
+            The gates that did not within the time; empty when it is in force.
+        """
+        try:
+            async with asyncio.timeout(timeout_s), self._changed:
+                await self._changed.wait_for(lambda: not self.lagging(revision, also_gone=also_gone))
+        except TimeoutError:
+            return self.lagging(revision, also_gone=also_gone)
+        return ()
+
+
+def _parse(listing: Listing) -> dict[str, Gate]:
+    gates = {}
+    for gate_id, entry in sorted(listing.entries.items()):
+        try:
+            report = GateReport.parse(entry.value, f"report of gate {gate_id}")
+        except Refused as error:
+            log.warning("gates.report_ignored", extra={"why": str(error)})
+            continue
+        gates[gate_id] = Gate(report, live=bool(entry.session))
+    return gates

@@ -1,0 +1,293 @@
+"""The control plane at work: leads, takes in services first seen, and carries out the verbs of operators.
+
+A verb ends when its change is *in force*: every gate that counts reports the revision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from control_plane import decide
+from control_plane.book import Book, Edit, Page
+from control_plane.errors import Conflict, NotFound, NotInitialised, NotLeader, Refused, Unavailable
+from control_plane.gates import GATES_PREFIX, Gates
+from control_plane.leadership import Leadership
+from control_plane.model import (
+    ClientPolicy,
+    Document,
+    Instance,
+    Key,
+    Policy,
+    Revision,
+    ServicePolicy,
+    Table,
+    versions_of,
+)
+from control_plane.ports import Catalog, Store, Write
+from control_plane.registry import Registry
+from control_plane.signed import NewKey, new_key
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+IN_FORCE_TIMEOUT_S = 10.0
+RETRY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a verb.
+
+    Attributes:
+        revision: The revision that holds the wish.
+        changed: Whether anything had to be written; a wish that was already true changes nothing.
+        waiting_for: Gates that have not reported the revision in time; empty means in force.
+        in_force_s: Seconds from the write to the last gate's report.
+    """
+
+    revision: Revision
+    changed: bool
+    waiting_for: tuple[str, ...]
+    in_force_s: float
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Who wants a change and why; stands in its record."""
+
+    author: str
+    reason: str
+    expected_number: int | None = None
+
+
+class ControlPlane:
+    """One replica.
+
+    Args:
+        store: Where policy lies.
+        catalog: Who has registered.
+        leadership: Whether we may write.
+        accept_new: Give a service first seen all its traffic without asking.
+        in_force_timeout_s: How long a verb waits for the gates before it names those that lag.
+        now: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        leadership: Leadership,
+        *,
+        accept_new: bool = True,
+        in_force_timeout_s: float = IN_FORCE_TIMEOUT_S,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.gates = Gates(store)
+        self.leadership = leadership
+        self.registry = Registry(catalog)
+        self._store = store
+        self._book = Book(store)
+        self._accept_new = accept_new
+        self._in_force_timeout_s = in_force_timeout_s
+        self._now = now
+        self._writing = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Lead or stand by, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.leadership.run())
+            tasks.create_task(self.gates.run())
+            tasks.create_task(self.registry.run())
+            tasks.create_task(self._take_in())
+
+    async def policy(self) -> Policy:
+        """The present policy, read afresh unless we lead."""
+        return (await self._page()).policy()
+
+    def instances(self) -> tuple[Instance, ...]:
+        """All registered instances."""
+        return self.registry.instances
+
+    async def init(self, wish: Wish, *, force: bool = False) -> tuple[Revision, bool]:
+        """Begin with an empty policy where there is none.
+
+        Args:
+            wish: Who and why.
+            force: Begin a new epoch although a gate still runs an older one: all its services and keys are then lost.
+
+        Returns:
+            The revision, and whether it was begun now.
+
+        Raises:
+            Conflict: A gate runs a policy that Consul does not hold: its data is lost, not new.
+        """
+        async with self._writing:
+            try:
+                return (await self._book.page()).revision, False
+            except NotInitialised:
+                epoch = self._next_epoch(force)
+            log.info("state.init", extra={"author": wish.author, "reason": wish.reason, "epoch": epoch})
+            return await self._book.begin(epoch, self.leadership.fence(), at_s=self._now()), True
+
+    def _next_epoch(self, force: bool) -> int:
+        running = max((gate.report.epoch for gate in self.gates.all.values()), default=0)
+        if running and not force:
+            raise Conflict(
+                f"a gate runs a policy of epoch {running}, but Consul holds none: its data is lost."
+                " Restore a backup, or begin anew with --force, which drops all services' weights, clients and keys"
+            )
+        return running + 1
+
+    async def repair(self, wish: Wish) -> tuple[Revision, bool]:
+        """Accept tables that another hand has changed; see :meth:`control_plane.book.Book.repair`."""
+        edit = Edit("state.repair", wish.author, wish.reason)
+        async with self._writing:
+            revision, changed = await self._book.repair(edit, self.leadership.fence(), at_s=self._now())
+        log.info("state.repair", extra={"author": wish.author, "reason": wish.reason, "changed": changed})
+        return revision, changed
+
+    async def set_traffic(self, service: str, weights_pct: Mapping[str, float], wish: Wish) -> Outcome:
+        """Shift a service's traffic; see :func:`control_plane.decide.set_traffic`."""
+
+        def shift(page: Page) -> dict[tuple[Table, str], Document | None]:
+            current = _found(page.find(Table.SERVICES, service, ServicePolicy), f"service {service}")
+            known = versions_of(self.registry.instances, service)
+            return {(Table.SERVICES, service): decide.set_traffic(current, weights_pct, known)}
+
+        return await self._carry_out("traffic.set", wish, shift, rights=False)
+
+    async def add_client(self, client: ClientPolicy, wish: Wish) -> Outcome:
+        """Add a client; see :func:`control_plane.decide.add_client`."""
+
+        def add(page: Page) -> dict[tuple[Table, str], Document | None]:
+            current = page.find(Table.CLIENTS, client.id, ClientPolicy)
+            return {(Table.CLIENTS, client.id): decide.add_client(current, client)}
+
+        return await self._carry_out("client.add", wish, add, rights=True)
+
+    async def remove_client(self, client_id: str, wish: Wish) -> Outcome:
+        """Remove a client and revoke its keys."""
+
+        def remove(page: Page) -> dict[tuple[Table, str], Document | None]:
+            _found(page.find(Table.CLIENTS, client_id, ClientPolicy), f"client {client_id}")
+            mine = (key for key in page.all(Table.KEYS, Key).values() if key.client == client_id)
+            revoked = {(Table.KEYS, key.id): decide.revoke(key, self._now()) for key in mine}
+            return {(Table.CLIENTS, client_id): None, **revoked}
+
+        return await self._carry_out("client.remove", wish, remove, rights=True)
+
+    async def create_key(
+        self, client_id: str, wish: Wish, *, label: str = "", expires_s: int = 0
+    ) -> tuple[NewKey, Outcome]:
+        """Make a key of a client. Its text is returned once and kept nowhere."""
+        key = new_key(client_id, self._now(), label, expires_s)
+
+        def create(page: Page) -> dict[tuple[Table, str], Document | None]:
+            _found(page.find(Table.CLIENTS, client_id, ClientPolicy), f"client {client_id}")
+            if expires_s and expires_s <= self._now():
+                raise Refused(f"expires: {expires_s} lies in the past")
+            return {(Table.KEYS, key.document.id): key.document}
+
+        return key, await self._carry_out("key.create", wish, create, rights=True)
+
+    async def revoke_key(self, key_id: str, wish: Wish) -> Outcome:
+        """Revoke a key for good."""
+
+        def revoke(page: Page) -> dict[tuple[Table, str], Document | None]:
+            key = _found(page.find(Table.KEYS, key_id, Key), f"key {key_id}")
+            return {(Table.KEYS, key_id): decide.revoke(key, self._now())}
+
+        return await self._carry_out("key.revoke", wish, revoke, rights=True)
+
+    async def forget_gate(self, gate_id: str, wish: Wish) -> None:
+        """Stop waiting for a gate that is gone for good."""
+        gate = _found(self.gates.all.get(gate_id), f"gate {gate_id}")
+        if gate.live:
+            raise Refused(f"gate {gate_id} is alive; stop its agent first")
+        log.info("gate.forget", extra={"gate": gate_id, "author": wish.author, "reason": wish.reason})
+        await self._store.commit([Write(GATES_PREFIX + gate_id, None)], self.leadership.fence())
+
+    async def _carry_out(
+        self,
+        verb: str,
+        wish: Wish,
+        change: Callable[[Page], dict[tuple[Table, str], Document | None]],
+        *,
+        rights: bool,
+    ) -> Outcome:
+        if not wish.reason.strip():
+            raise Refused(f"{verb}: a reason is needed; say why in a few words")
+        async with self._writing:
+            fence = self.leadership.fence()
+            page = await self._book.whole()
+            if wish.expected_number not in (None, page.revision.number):
+                raise Conflict(
+                    f"{verb}: you read revision {wish.expected_number}, it is {page.revision.number} now; read it again"
+                )
+            began_s = time.monotonic()
+            edit = Edit(verb, wish.author, wish.reason, change(page))
+            revision, changed = await self._book.write(page, edit, fence, at_s=self._now())
+        lagging = await self.gates.in_force(revision, also_gone=rights, timeout_s=self._in_force_timeout_s)
+        outcome = Outcome(revision, changed, lagging, time.monotonic() - began_s)
+        log.info(
+            verb,
+            extra={
+                "author": wish.author,
+                "reason": wish.reason,
+                "revision": revision.number,
+                "changed": changed,
+                "waiting_for": list(lagging),
+                "in_force_ms": round(outcome.in_force_s * 1000, 1),
+            },
+        )
+        return outcome
+
+    async def _page(self) -> Page:
+        async with self._writing:
+            return await self._book.page()
+
+    async def _take_in(self) -> None:
+        """Give every service first seen its first version at 100 %, as long as we lead."""
+        change = self.registry.next_change()
+        while True:
+            await self.leadership.held()
+            change = self.registry.next_change() if change.is_set() else change
+            try:
+                await self._take_in_new()
+            except (NotInitialised, NotLeader, Refused, Unavailable) as error:
+                log.warning("services.not_taken_in", extra={"why": str(error)})
+                await asyncio.sleep(RETRY_S)
+                continue
+            await change.wait()
+
+    async def _take_in_new(self) -> None:
+        page = await self._page()
+        live: dict[str, Instance] = {}
+        for instance in sorted(self.registry.instances):
+            if instance.live:
+                live.setdefault(instance.service, instance)
+        for name, instance in live.items():
+            if name in page.tables[Table.SERVICES]:
+                continue
+            if not self._accept_new:
+                log.warning("service.waits_for_approval", extra={"service": name, "version": instance.version})
+                continue
+            document = decide.first_seen(name, instance.version)
+            edit = Edit(
+                "service.first-seen", "control-plane", "first instance seen", {(Table.SERVICES, name): document}
+            )
+            async with self._writing:
+                page = await self._book.whole()
+                await self._book.write(page, edit, self.leadership.fence(), at_s=self._now())
+            log.info("service.first_seen", extra={"service": name, "version": instance.version})
+
+
+def _found(value: T | None, what: str) -> T:
+    if value is None:
+        raise NotFound(f"{what} does not exist")
+    return value

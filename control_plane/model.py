@@ -1,0 +1,258 @@
+"""The nouns of the control plane, as frozen values, parsed and checked once at the boundary.
+
+What stands here is what Consul holds (``docs/contracts.md``): field names and their order are part of the contract.
+No I/O, no clock.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from control_plane.errors import Refused
+
+ServiceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.]{1,32}$")]
+InstanceId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{6}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Glob = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,256}$")]
+
+WEIGHT_TOLERANCE_PCT = 1e-6
+
+
+class Document(BaseModel):
+    """A value that is stored as one JSON document."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_bytes(self) -> bytes:
+        """Compact JSON, fields in the order of their declaration."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def parse(cls, raw: bytes | str, where: str) -> Self:
+        """Parse a stored or received document.
+
+        Args:
+            raw: JSON text.
+            where: What is being parsed, for the message (``policy of service browser``).
+
+        Raises:
+            Refused: Naming each field that is wrong and why.
+        """
+        try:
+            return cls.model_validate_json(raw)
+        except ValidationError as error:
+            raise Refused(f"{where}: {problems_of(error)}") from error
+
+
+def problems_of(error: ValidationError) -> str:
+    """One line that names every wrong field of a validation error."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(part) for part in problem["loc"])
+        lines.append(f"{path}: {problem['msg']}" if path else problem["msg"])
+    return "; ".join(lines)
+
+
+class Lane(Document):
+    """A share of a service's traffic that goes to one version."""
+
+    version: Version
+    weight_pct: Annotated[float, Field(ge=0, le=100)]
+
+
+class ServicePolicy(Document):
+    """Where the calls of a service go."""
+
+    name: ServiceName
+    stable: Version
+    lanes: tuple[Lane, ...]
+    split: Literal["request", "client"] = "request"
+    closed: tuple[Version, ...] = ()
+
+    @model_validator(mode="after")
+    def _weights_sum_to_100(self) -> Self:
+        total = sum(lane.weight_pct for lane in self.lanes)
+        if abs(total - 100) > WEIGHT_TOLERANCE_PCT:
+            raise ValueError(f"weights sum to {total:g}, not 100")
+        versions = [lane.version for lane in self.lanes]
+        if len(set(versions)) != len(versions):
+            raise ValueError("a version has more than one lane")
+        return self
+
+    def versions(self) -> set[str]:
+        """Every version this policy names."""
+        return {self.stable, *(lane.version for lane in self.lanes), *self.closed}
+
+
+class ClientPolicy(Document):
+    """What one client may do."""
+
+    id: Name
+    allow: tuple[Glob, ...] = ("*",)
+    cohort: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{0,63}$")] = ""
+    roots: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+
+class Key(Document):
+    """One API key of a client; only the hash of its secret is kept.
+
+    Times are whole seconds since the epoch; 0 means never.
+    """
+
+    id: Name
+    client: Name
+    hash: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    created: int
+    expires: int = 0
+    revoked: int = 0
+    label: str = ""
+
+
+class Table(StrEnum):
+    """The tables a policy consists of, and the Consul prefix each lies under."""
+
+    SERVICES = "services"
+    CLIENTS = "clients"
+    KEYS = "keys"
+
+    @property
+    def prefix(self) -> str:
+        """Where the table's documents lie in Consul, with a trailing slash."""
+        return "tekup/keys/" if self is Table.KEYS else f"tekup/policy/{self.value}/"
+
+
+class TableSum(Document):
+    """What a whole table looks like: its digest and how many documents it holds."""
+
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    count: Annotated[int, Field(ge=0)]
+
+
+class Revision(Document):
+    """The name of one state of the policy. Grows within an epoch; a restore or takeover makes a new epoch."""
+
+    epoch: Annotated[int, Field(ge=1)]
+    number: Annotated[int, Field(ge=0)]
+    tables: dict[Table, TableSum]
+
+    def at_least(self, other: Revision) -> bool:
+        """Whether this revision is the other one or newer."""
+        return (self.epoch, self.number) >= (other.epoch, other.number)
+
+
+class Change(Document):
+    """One document before and after a change; None where it did not exist."""
+
+    key: str
+    before: str | None
+    after: str | None
+
+
+class HistoryRecord(Document):
+    """One accepted change: who, what, why, and the documents it touched."""
+
+    number: int
+    epoch: int
+    at: float
+    author: str
+    verb: str
+    reason: str
+    changes: tuple[Change, ...]
+
+
+class GateReport(Document):
+    """What a gate says it has in force."""
+
+    id: str
+    epoch: int
+    number: int
+    at: float
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate as the leader sees it: its last report, and whether its agent's session lives."""
+
+    report: GateReport
+    live: bool
+
+
+class InstanceState(StrEnum):
+    """What an instance says of itself in its registration."""
+
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, order=True)
+class Instance:
+    """One registered process of a service, as the catalog shows it."""
+
+    service: str
+    version: str
+    id: str
+    address: str
+    port: int
+    state: InstanceState = InstanceState.SERVING
+    passing: bool = True
+
+    @property
+    def url(self) -> str:
+        """Where the gate reaches it."""
+        return f"http://{self.address}:{self.port}"
+
+    @property
+    def target(self) -> str:
+        """The instance's own target."""
+        return f"{version_target(self.service, self.version)}_{self.id}"
+
+    @property
+    def live(self) -> bool:
+        """Whether it should get calls that nobody bound to it."""
+        return self.passing and self.state is InstanceState.SERVING
+
+
+@dataclass(frozen=True)
+class Policy:
+    """All policy of one revision, parsed."""
+
+    revision: Revision
+    services: dict[str, ServicePolicy]
+    clients: dict[str, ClientPolicy]
+    keys: dict[str, Key]
+
+
+def version_target(service: str, version: str) -> str:
+    """The target that stands for all instances of one version."""
+    return f"{service}_{version.replace('.', '-')}"
+
+
+def check_name(value: str, pattern: str, what: str) -> str:
+    """Return the value if it fits the pattern.
+
+    Raises:
+        Refused: Naming the value and the pattern.
+    """
+    if not re.fullmatch(pattern, value):
+        raise Refused(f"{what} {value!r} does not fit {pattern}")
+    return value
+
+
+def versions_of(instances: Iterable[Instance], service: str) -> set[str]:
+    """Every version of the service that has a registered instance."""
+    return {instance.version for instance in instances if instance.service == service}
+
+
+def compact_json(value: object) -> str:
+    """JSON without blanks, keys in the order given: the form that is signed and digested."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,77 @@
+"""Traefik and the policy plugin inside it, as the agent sees them through the gate's private entrypoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+import httpx
+
+from control_plane.errors import Unavailable
+
+PAGE = 5000
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the plugin has loaded of one table: the serial it carries, and which objects it refused."""
+
+    serial: int
+    problems: tuple[str, ...]
+
+
+class Traefik:
+    """One Traefik.
+
+    Args:
+        url: Its private entrypoint, ``http://127.0.0.1:3006``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._http = httpx.AsyncClient(base_url=url, timeout=2)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def enabled_routers(self) -> frozenset[str]:
+        """Names (without provider) of the routers from files that are enabled."""
+        found = await self._get("/api/http/routers", {"per_page": str(PAGE)})
+        return frozenset(
+            router["name"].removesuffix("@file")
+            for router in cast("list[dict[str, str]]", found)
+            if router["status"] == "enabled" and router["provider"] == "file"
+        )
+
+    async def down(self) -> frozenset[str]:
+        """URLs of the servers that every active health check finds down."""
+        found = await self._get("/api/http/services", {"per_page": str(PAGE)})
+        up: set[str] = set()
+        down: set[str] = set()
+        for service in cast("list[dict[str, Any]]", found):
+            # Only balancers with an active check have an opinion of their own.
+            if "healthCheck" in service.get("loadBalancer", {}):
+                for server, status in service.get("serverStatus", {}).items():
+                    (up if status == "UP" else down).add(server)
+        return frozenset(down - up)
+
+    async def loaded(self) -> tuple[Loaded, Loaded]:
+        """What the plugin has loaded: services, clients."""
+        state = cast("dict[str, dict[str, Any]]", await self._get("/tekup/state"))
+        return _loaded(state, "services"), _loaded(state, "clients")
+
+    async def _get(self, path: str, params: dict[str, str] | None = None) -> object:
+        try:
+            answer = await self._http.get(path, params=params)
+            answer.raise_for_status()
+            return answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise Unavailable(f"Traefik at {self._url}{path}: {type(error).__name__} {error}") from error
+
+
+def _loaded(state: dict[str, dict[str, Any]], table: str) -> Loaded:
+    part = state.get(table) or {}
+    return Loaded(int(part.get("serial") or 0), tuple(str(problem) for problem in part.get("problems") or ()))

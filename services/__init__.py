@@ -1,0 +1,1 @@
+"""The MCP services: thin modules of tools on one kit (`services.common`)."""

@@ -1,0 +1,72 @@
+"""The small HTTP applications around `/mcp`: health, readiness, metrics."""
+
+import logging
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from services.common.metrics import Metrics
+from services.common.readiness import Readiness
+
+__all__ = ["admin_app", "service_app"]
+
+logger = logging.getLogger(__name__)
+
+
+def _ready_route(readiness: Readiness, about: dict[str, str]) -> Route:
+    async def ready(_: Request) -> Response:
+        problem = await readiness.problem()
+        if problem is None:
+            return JSONResponse({"ready": True, **about})
+        return JSONResponse({"ready": False, "reason": problem, **about}, status_code=503)
+
+    return Route("/ready", ready, methods=["GET"])
+
+
+async def _as_jsonrpc(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    message = "only POST /mcp and GET /ready are served here" if status < 500 else "internal error"
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": {"code": status, "message": message}}, status)
+
+
+def admin_app(readiness: Readiness, metrics: Metrics, about: dict[str, str]) -> Starlette:
+    """`/health`, `/ready` and `/metrics`, for the admin port.
+
+    Args:
+        readiness: Answers `/ready`.
+        metrics: Shown on `/metrics`.
+        about: Service, version and instance, in every answer.
+    """
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"alive": True, "phase": readiness.phase.value, **about})
+
+    async def show(_: Request) -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(
+        routes=[
+            Route("/health", health, methods=["GET"]),
+            _ready_route(readiness, about),
+            Route("/metrics", show, methods=["GET"]),
+        ]
+    )
+
+
+def service_app(mcp: ASGIApp, readiness: Readiness, about: dict[str, str]) -> Starlette:
+    """`/mcp` and `/ready`, for the service port; whatever else is asked for is refused in JSON-RPC.
+
+    Args:
+        mcp: The application behind `/mcp`.
+        readiness: Answers `/ready`, which the gate asks as well.
+        about: Service, version and instance.
+    """
+    return Starlette(
+        routes=[Route("/mcp", mcp), _ready_route(readiness, about)],
+        exception_handlers={404: _as_jsonrpc, 405: _as_jsonrpc, 500: _as_jsonrpc},
+    )

@@ -1,0 +1,52 @@
+"""What a service can declare, as values."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from mcp.server.mcpserver.tools import Tool
+
+__all__ = ["AsyncFunction", "KitTool", "Probe", "PromptDeclaration", "ResourceDeclaration"]
+
+AsyncFunction = Callable[..., Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class KitTool:
+    """A declared tool.
+
+    Args:
+        tool: The SDK's description of it.
+        deadline_s: Seconds after which it is cancelled.
+        parameters: Names of its parameters.
+    """
+
+    tool: Tool
+    deadline_s: float
+    parameters: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A declared call behind `/ready`."""
+
+    tool: str
+    arguments: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class ResourceDeclaration:
+    """A declared resource or resource template."""
+
+    uri_template: str
+    title: str
+    mime_type: str
+    function: AsyncFunction
+
+
+@dataclass(frozen=True)
+class PromptDeclaration:
+    """A declared prompt."""
+
+    name: str
+    title: str
+    function: AsyncFunction

@@ -1,0 +1,176 @@
+"""The door of `/mcp`: who calls, in which era, and every refusal as a JSON-RPC error.
+
+Pure ASGI, because it is on the path of every call. In order: method, trust, era. Then the SDK; what it answers in plain
+text or not at all (too large a body, a wrong Content-Type or Accept) is put into JSON-RPC on its way out.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+import anyio
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.common.activity import Activity
+from services.common.call import restore_call, set_call
+from services.common.jsonrpc import HEADER_MISMATCH, UNSUPPORTED_VERSION, Refusal, refuse
+from services.common.metrics import Metrics
+from services.common.trust import TRUST_HEADERS, Trust
+
+__all__ = ["MAX_BODY_BYTES", "Front", "check_era", "read_headers"]
+
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024
+_READ_AWAY_BYTES: Final = 32 * 1024 * 1024
+_READ_AWAY_S: Final = 5.0
+_VERSION_HEADER: Final = MCP_PROTOCOL_VERSION_HEADER.encode()
+_DECIDING: Final = TRUST_HEADERS | {_VERSION_HEADER}
+_PLAIN: Final = {
+    400: "Content-Type must be application/json",
+    405: "only POST is served here",
+    406: "Accept must list both application/json and text/event-stream",
+    413: f"the request body is larger than {MAX_BODY_BYTES} bytes; send less, or in parts",
+    421: "this Host is not served; a stand-alone service answers localhost only",
+}
+_STOPPING: Final = Refusal(
+    503, 503, "the instance stopped before the call was done; call again", headers=((b"retry-after", b"1"),)
+)
+
+
+def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers that decide who calls and in which era, each once.
+
+    Args:
+        headers: The request's, names in lower case.
+
+    Raises:
+        Refusal: One of them is repeated: first-copy and last-copy readers would disagree.
+    """
+    said: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _DECIDING:
+            if name in said:
+                raise Refusal(400, HEADER_MISMATCH, f"{name.decode()} is given more than once; send it once")
+            said[name] = value
+    return said
+
+
+def check_era(requested: str, *, legacy: bool) -> None:
+    """Let through only the eras that are served.
+
+    The SDK never validates `Mcp-*` of the legacy era, so an old version must end here (MCP specification 2026-07-28,
+    basic/transports/streamable-http, note for intermediaries).
+
+    Args:
+        requested: `MCP-Protocol-Version`, "" for none.
+        legacy: Whether the handshake era is served too.
+
+    Raises:
+        Refusal: Another era.
+    """
+    if requested in MODERN_PROTOCOL_VERSIONS:
+        return
+    if legacy and (not requested or requested in HANDSHAKE_PROTOCOL_VERSIONS):
+        return
+    served = (*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS) if legacy else MODERN_PROTOCOL_VERSIONS
+    message = f"protocol version {requested or 'of the initialize handshake'} is not served here, only {served}"
+    if requested in HANDSHAKE_PROTOCOL_VERSIONS or not requested:
+        message += "; the gate serves older clients on the same URL"
+    raise Refusal(400, UNSUPPORTED_VERSION, message, data={"supported": list(served), "requested": requested})
+
+
+class Front:
+    """ASGI application in front of the SDK's.
+
+    Args:
+        app: The SDK's.
+        trust: Says who calls.
+        activity: Told of every admitted request.
+        metrics: Told of every refusal.
+        legacy: Serve the handshake era too.
+    """
+
+    def __init__(self, app: ASGIApp, *, trust: Trust, activity: Activity, metrics: Metrics, legacy: bool) -> None:
+        self._app = app
+        self._trust = trust
+        self._activity = activity
+        self._metrics = metrics
+        self._legacy = legacy
+        metrics.in_flight.set_function(lambda: activity.in_flight)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        try:
+            if scope["method"] != "POST":
+                raise Refusal(405, 405, _PLAIN[405], headers=((b"allow", b"POST"),))
+            headers = read_headers(scope["headers"])
+            call = self._trust.call_of(headers)
+            check_era(headers.get(_VERSION_HEADER, b"").decode("latin-1"), legacy=self._legacy)
+        except Refusal as refusal:
+            self._metrics.refused.labels(str(refusal.status)).inc()
+            await _read_away(receive)
+            await refuse(refusal, send)
+            return
+        token = set_call(call)
+        answer = _Answer(receive, send, self._metrics)
+        task = self._activity.begin()
+        try:
+            await self._app(scope, answer.receive, answer.send)
+        except asyncio.CancelledError:
+            if not self._activity.was_cut_off(task):
+                raise
+            if not answer.started:
+                await refuse(_STOPPING, send)
+        finally:
+            self._activity.end(task)
+            restore_call(token)
+
+
+class _Answer:
+    """Passes an answer on, and puts plain-text errors into JSON-RPC."""
+
+    def __init__(self, receive: Receive, send: Send, metrics: Metrics) -> None:
+        self._receive = receive
+        self._send = send
+        self._metrics = metrics
+        self.started = False
+        self._replaced = False
+        self._body_read = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._body_read = self._body_read or not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            status: int = message["status"]
+            if status >= 400:
+                self._metrics.refused.labels(str(status)).inc()
+                if not _is_json(message):
+                    self._replaced = True
+                    if not self._body_read:
+                        await _read_away(self._receive)
+                    code = {400: -32600}.get(status, status)
+                    await refuse(Refusal(status, code, _PLAIN.get(status, f"HTTP {status}")), self._send)
+                    return
+        elif self._replaced:
+            return
+        await self._send(message)
+
+
+async def _read_away(receive: Receive) -> None:
+    """Read the rest of a body, within bounds: a client that is still sending would see a reset, not the answer."""
+    read = 0
+    with anyio.move_on_after(_READ_AWAY_S):
+        while read < _READ_AWAY_BYTES:
+            message = await receive()
+            if message["type"] != "http.request" or not message.get("more_body", False):
+                return
+            read += len(message.get("body", b""))
+
+
+def _is_json(start: Message) -> bool:
+    return any(name.lower() == b"content-type" and b"json" in value for name, value in start.get("headers", ()))

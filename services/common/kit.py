@@ -1,0 +1,258 @@
+"""What a service declares: its tools, resources, prompts, probes and kinds of handles.
+
+A `Kit` only collects. Declarations are checked when they are made, so that a mistake stops the start; serving them is
+`common.server`'s work.
+"""
+
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+
+from mcp.server.lowlevel import Server
+from mcp.server.mcpserver.tools import Tool
+from mcp_types import ToolAnnotations
+
+from services.common.calls import Calls
+from services.common.declared import AsyncFunction, KitTool, Probe, PromptDeclaration, ResourceDeclaration
+from services.common.drills import Drills
+from services.common.errors import DeclarationError
+from services.common.handles import Handles
+from services.common.metrics import Metrics
+from services.common.settings import KitSettings, ServiceSettings
+from services.common.signing import Keyring
+
+__all__ = ["Kit", "OwnServer", "ServiceSpec"]
+
+S = TypeVar("S", bound=ServiceSettings)
+T = TypeVar("T")
+F = TypeVar("F", bound=AsyncFunction)
+
+
+@dataclass(frozen=True)
+class OwnServer:
+    """A service's own low-level server."""
+
+    server: Server[Any]
+    legacy: bool
+
+
+class Kit:
+    """One instance of a service, as its `build` sees it.
+
+    Args:
+        name: The service.
+        settings: The kit's settings.
+        keyring: The service's keys.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(
+        self, name: str, settings: KitSettings, keyring: Keyring, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.instance = settings.instance
+        self.version = settings.version
+        self.keyring = keyring
+        self.tools: dict[str, KitTool] = {}
+        self.resources: list[ResourceDeclaration] = []
+        self.prompts: list[PromptDeclaration] = []
+        self.probes: list[Probe] = []
+        self.completions: list[AsyncFunction] = []
+        self.handle_kinds: list[Handles[object]] = []
+        self.metrics = Metrics(service=name, version=self.version, instance=self.instance)
+        self.calls = Calls(self.metrics, Drills(settings.drill_file), clock)
+        self.own_server: OwnServer | None = None
+        self._clock = clock
+
+    def tool(
+        self,
+        *,
+        title: str,
+        read_only: bool = False,
+        destructive: bool = False,
+        idempotent: bool = False,
+        open_world: bool = False,
+        deadline_s: float | None = None,
+    ) -> Callable[[F], F]:
+        """Declare an async function to be a tool.
+
+        Its name must start with the service's (`filesystem_read_file`; a dash in the service's name is an
+        underscore in Python), its docstring is what the model reads, its return annotation gives the output schema.
+        Arguments it does not know are refused with their names. Raise `ToolError` for what can be foreseen.
+
+        Args:
+            title: Name for people.
+            read_only: It changes nothing.
+            destructive: It may lose something.
+            idempotent: Doing it twice is doing it once.
+            open_world: It reaches beyond this platform.
+            deadline_s: Cancelled after so many seconds; `MCP_TOOL_DEADLINE_S` when not given.
+
+        Returns:
+            The decorator, which gives the function back unchanged.
+
+        Raises:
+            DeclarationError: The function cannot be a tool of this service.
+        """
+        annotations = ToolAnnotations(
+            title=title,
+            read_only_hint=read_only,
+            destructive_hint=destructive,
+            idempotent_hint=idempotent,
+            open_world_hint=open_world,
+        )
+
+        def register(function: F) -> F:
+            name = self._public_name(function)
+            if name in self.tools:
+                raise DeclarationError(f"{self.name}: tool {name} is declared twice")
+            tool = Tool.from_function(
+                function, name=name, title=title, description=inspect.getdoc(function), annotations=annotations
+            )
+            tool.parameters["additionalProperties"] = False
+            parameters = frozenset(tool.parameters.get("properties", {}))
+            self.tools[name] = KitTool(tool, deadline_s or self.settings.tool_deadline_s, parameters)
+            return function
+
+        return register
+
+    def resource(self, uri_template: str, *, title: str, mime_type: str) -> Callable[[F], F]:
+        """Declare an async function to be a resource, or a template of resources when the URI has `{…}`.
+
+        Raises:
+            DeclarationError: The URI is not the service's, or the function is not async.
+        """
+        if not uri_template.startswith(f"{self.name}://"):
+            raise DeclarationError(f"{self.name}: resource {uri_template} must start with {self.name}://")
+
+        def register(function: F) -> F:
+            self._check_async(function)
+            self.resources.append(ResourceDeclaration(uri_template, title, mime_type, function))
+            return function
+
+        return register
+
+    def prompt(self, *, title: str) -> Callable[[F], F]:
+        """Declare an async function to be a prompt; named as a tool is.
+
+        Raises:
+            DeclarationError: The function cannot be a prompt of this service.
+        """
+
+        def register(function: F) -> F:
+            self.prompts.append(PromptDeclaration(self._public_name(function), title, function))
+            return function
+
+        return register
+
+    def completion(self, function: F) -> F:
+        """Declare the async function that completes arguments of prompts and resource templates, as the SDK's
+        `MCPServer.completion` takes it.
+
+        Raises:
+            DeclarationError: There is one already, or it is not async.
+        """
+        self._check_async(function)
+        if self.completions:
+            raise DeclarationError(f"{self.name}: completions are declared twice")
+        self.completions.append(function)
+        return function
+
+    def serve(self, server: Server[Any], *, legacy: bool) -> None:
+        """Serve an own low-level server instead of declared tools; for the hub and for bridges.
+
+        Its handlers may use `Kit.calls.record` to be counted and logged as tools are.
+
+        Args:
+            server: The server. The kit puts its guard around every handler.
+            legacy: Whether it serves the handshake era too, statelessly.
+
+        Raises:
+            DeclarationError: Tools, resources or prompts are declared as well.
+        """
+        if self.tools or self.resources or self.prompts:
+            raise DeclarationError(f"{self.name}: an own server and declared tools do not mix")
+        self.own_server = OwnServer(server, legacy=legacy)
+
+    def probe(self, tool: str, arguments: Mapping[str, object]) -> None:
+        """Declare a call that must work for the instance to be ready.
+
+        Args:
+            tool: A tool declared before.
+            arguments: Its arguments; choose a cheap call without side effects.
+
+        Raises:
+            DeclarationError: There is no such tool.
+        """
+        if tool not in self.tools:
+            raise DeclarationError(f"{self.name}: the probe calls {tool}, which is not declared")
+        self.probes.append(Probe(tool, MappingProxyType(dict(arguments))))
+
+    def handles(
+        self,
+        kind: str,
+        close: Callable[[T], Awaitable[None]],
+        *,
+        idle_s: float,
+        total_s: float,
+        per_client: int,
+    ) -> Handles[T]:
+        """Declare a kind of handles; the kit expires them, and closes them when the instance stops.
+
+        Args:
+            kind: What one stands for, as callers should read it: "page".
+            close: Frees a value.
+            idle_s: Closed when unused for so long.
+            total_s: Closed when so old.
+            per_client: The most one client may hold in this instance.
+
+        Returns:
+            The handles of that kind.
+        """
+        made = Handles(
+            kind,
+            close,
+            idle_s=idle_s,
+            total_s=total_s,
+            per_client=per_client,
+            instance=self.instance,
+            keyring=self.keyring,
+            clock=self._clock,
+        )
+        self.metrics.watch_handles(kind, made.__len__)
+        self.handle_kinds.append(made)  # type: ignore[arg-type]  # only its own values ever reach its close()
+        return made
+
+    def _public_name(self, function: AsyncFunction) -> str:
+        self._check_async(function)
+        prefix = f"{self.name.replace('-', '_')}_"
+        name = getattr(function, "__name__", "")
+        if not name.startswith(prefix) or name == prefix:
+            raise DeclarationError(f"{self.name}: {name} must be named {prefix}<verb>…")
+        return f"{self.name}_{name.removeprefix(prefix)}"
+
+    def _check_async(self, function: AsyncFunction) -> None:
+        if not inspect.iscoroutinefunction(function):
+            raise DeclarationError(f"{self.name}: {function!r} must be an async def, or it would hold up every call")
+
+
+@dataclass(frozen=True)
+class ServiceSpec(Generic[S]):
+    """A service on the kit.
+
+    Args:
+        name: `[a-z][a-z0-9-]{0,31}`.
+        settings: Its settings class.
+        build: Declares tools and the rest before its `yield`, cleans up after it.
+        instructions: What a model should know before it uses the service.
+    """
+
+    name: str
+    settings: type[S]
+    build: Callable[[Kit, S], AbstractAsyncContextManager[None]]
+    instructions: str

@@ -1,0 +1,87 @@
+"""The metrics of one instance, each declared once, in a registry of its own."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import cache
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
+
+__all__ = ["UNKNOWN_TOOL", "Metrics", "Outcome"]
+
+# From a cached list to a page that loads for a minute; a latency gate needs edges where it compares.
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+UNKNOWN_TOOL: Final = "(unknown)"
+"""Stands for every name that is no tool, so that a caller cannot make label values."""
+
+
+class Outcome(StrEnum):
+    """How a tool call ended."""
+
+    OK = "ok"
+    TOOL_ERROR = "tool_error"
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+class Metrics:
+    """What an instance counts.
+
+    Args:
+        service: The service.
+        version: Its version.
+        instance: This instance.
+    """
+
+    def __init__(self, *, service: str, version: str, instance: str) -> None:
+        self.registry = CollectorRegistry()
+        self.calls = Counter(
+            "tekup_tool_calls", "Tool calls by how they ended", ["tool", "outcome"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "tekup_tool_seconds",
+            "Duration of tool calls in seconds",
+            ["tool"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        # Finding a child by its labels takes a lock and costs more than counting.
+        self._count_of = cache(self.calls.labels)
+        self._seconds_of = cache(self.seconds.labels)
+        self.in_flight = Gauge("tekup_requests_in_flight", "Requests on /mcp being served", registry=self.registry)
+        self.refused = Counter(
+            "tekup_requests_refused",
+            "Requests on /mcp answered with an HTTP error, by its status",
+            ["status"],
+            registry=self.registry,
+        )
+        self.ready = Gauge("tekup_ready", "1 when the declared probe calls work", registry=self.registry)
+        self.probe_failures = Counter(
+            "tekup_probe_failures", "Failed probe calls of the instance on itself", ["tool"], registry=self.registry
+        )
+        self.registered = Gauge("tekup_registered", "1 when the registry knows the instance", registry=self.registry)
+        Gauge(
+            "tekup_instance_info",
+            "Always 1; says what runs",
+            ["service", "version", "instance"],
+            registry=self.registry,
+        ).labels(service, version, instance).set(1)
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def count(self, tool: str, outcome: Outcome, seconds: float) -> None:
+        """Count one ended tool call."""
+        self._count_of(tool, outcome.value).inc()
+        self._seconds_of(tool).observe(seconds)
+
+    def watch_handles(self, kind: str, held: Callable[[], int]) -> None:
+        """Show how many handles of `kind` are open.
+
+        Args:
+            kind: What one stands for.
+            held: Tells how many there are now.
+        """
+        name = "".join(letter if letter.isalnum() else "_" for letter in kind.lower())
+        Gauge(f"tekup_handles_{name}", f"Open handles: {kind}", registry=self.registry).set_function(held)

@@ -1,0 +1,93 @@
+"""Keeps an instance registered: again if it is lost, quietly while Consul is away, draining first when it stops.
+
+Serving never waits for any of this.
+"""
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Final, Protocol
+
+from services.common.errors import RegistryError
+from services.common.metrics import Metrics
+from services.common.registry import Registration
+
+__all__ = ["Keeper", "RegistryPort"]
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 1.0
+RETRY_AFTER_S: Final = 0.5
+
+
+class RegistryPort(Protocol):
+    """What the keeper needs of a registry; every method may raise `RegistryError`."""
+
+    async def register(self, wanted: Registration) -> None:
+        """Write it."""
+
+    async def holds(self, wanted: Registration) -> bool:
+        """Is it there, just so?"""
+
+    async def deregister(self, service_id: str) -> None:
+        """Take it out."""
+
+
+class Keeper:
+    """Keeps one registration in one registry.
+
+    Args:
+        registry: Where.
+        wanted: What.
+        metrics: Shows whether it is there.
+    """
+
+    def __init__(self, registry: RegistryPort, wanted: Registration, metrics: Metrics) -> None:
+        self._registry = registry
+        self._wanted = wanted
+        self._metrics = metrics
+        self._known: bool | None = None
+        self._lock = asyncio.Lock()  # so that a look under way cannot write "serving" over "draining"
+
+    async def keep(self) -> None:
+        """Register, then look every second and register again where it is missing; until cancelled."""
+        while True:
+            reached = await self._look()
+            await asyncio.sleep(LOOK_EVERY_S if reached else RETRY_AFTER_S)
+
+    async def drain(self) -> None:
+        """Mark the registration, so that new work goes elsewhere. Without Consul nobody learns of it."""
+        async with self._lock:
+            self._wanted = replace(self._wanted, state="draining")
+        await self._look()
+
+    async def leave(self) -> None:
+        """Take the registration out."""
+        async with self._lock:
+            try:
+                await self._registry.deregister(self._wanted.service_id)
+                logger.info("registry.left", extra={"id": self._wanted.service_id})
+            except RegistryError as error:
+                logger.warning("registry.not_left", extra={"reason": str(error)})
+
+    async def _look(self) -> bool:
+        async with self._lock:
+            try:
+                if not await self._registry.holds(self._wanted):
+                    await self._registry.register(self._wanted)
+                    fields = {"id": self._wanted.service_id, "state": self._wanted.state}
+                    logger.info("registry.registered", extra=fields)
+            except RegistryError as error:
+                self._tell(known=False, reason=str(error))
+                return False
+            self._tell(known=True)
+            return True
+
+    def _tell(self, *, known: bool, reason: str = "") -> None:
+        if known != self._known:
+            if known:
+                logger.info("registry.reachable")
+            else:
+                logger.warning("registry.unreachable", extra={"reason": reason})
+        self._known = known
+        self._metrics.registered.set(1 if known else 0)

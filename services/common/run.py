@@ -1,0 +1,53 @@
+"""From a `ServiceSpec` to a running process."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from typing import NoReturn, TypeVar
+
+from services.common.errors import SettingsError
+from services.common.instance import Stop, serve_instance
+from services.common.kit import ServiceSpec
+from services.common.logs import configure_logging
+from services.common.reload import serve_reloading
+from services.common.settings import Loaded, ServiceSettings, load_settings
+
+__all__ = ["run"]
+
+logger = logging.getLogger(__name__)
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def run(spec: ServiceSpec[S]) -> NoReturn:
+    """Serve one instance of `spec` until SIGTERM or SIGINT; `python -m services.<name>` is this.
+
+    Exit codes: 0 stopped as told, 78 the settings do not allow a start (all problems in one message), 1 it broke.
+
+    Args:
+        spec: The service.
+    """
+    try:
+        loaded = load_settings(spec.name, spec.settings)
+        kit = loaded.kit
+        about = {"service": spec.name, "version": kit.version, "instance": kit.instance}
+        configure_logging(kit.log_level, about)
+        if kit.reload:
+            serve_reloading(kit.host, {"MCP_PORT": kit.port, "MCP_ADMIN_PORT": kit.admin_port})
+        asyncio.run(_serve(spec, loaded))
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(os.EX_CONFIG)
+    except Exception:  # the outermost place: what broke goes into the log as everything else does
+        logger.exception("broken")
+        sys.exit(1)
+    sys.exit(0)
+
+
+async def _serve(spec: ServiceSpec[S], loaded: Loaded[S]) -> None:
+    stop = Stop()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.ask)
+    await serve_instance(spec, loaded, stop)

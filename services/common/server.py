@@ -1,0 +1,154 @@
+"""The SDK's server for what a `Kit` declared, and the guard in front of every service's handlers."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+from mcp import MCPError
+from mcp.server.caching import CacheHint
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.request_state import RequestStateSecurity
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp_types import INVALID_PARAMS
+from mcp_types.methods import CacheableMethod
+from starlette.types import ASGIApp
+
+from services.common.call import current_call
+from services.common.calls import Calls, ToolResult
+from services.common.front import MAX_BODY_BYTES
+from services.common.kit import Kit
+from services.common.legacy import LegacyByMethod
+from services.common.metrics import UNKNOWN_TOOL, Outcome
+from services.common.rights import allows, narrow, used_name
+
+__all__ = ["LIST_HINTS", "KitServer", "guard", "mcp_app"]
+
+FORBIDDEN: Final = 403
+LIST_TTL_MS: Final = 5_000
+
+# Private: what a client sees depends on its rights.
+LIST_HINTS: Final[Mapping[CacheableMethod, CacheHint]] = {
+    "server/discover": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
+    "tools/list": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
+    "prompts/list": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
+    "resources/list": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
+    "resources/templates/list": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
+}
+
+
+async def guard(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Hold a request to its client's rights: what it uses, and what it sees in lists.
+
+    Raises:
+        MCPError: It has no right to the name it uses. The gate has checked that before; this holds where a method
+            carries the name in its body only (`completion/complete`), and if the gate is ever wrong.
+    """
+    call = current_call()
+    if call.internal:
+        return await call_next(ctx)
+    name = used_name(ctx.method, ctx.params)
+    if name is not None and not allows(call.allow, name):
+        raise MCPError(FORBIDDEN, f"client {call.client} has no right to {name[:200]!r}; ask an operator to allow it")
+    result = await call_next(ctx)
+    return dict(narrow(ctx.method, result, call.allow)) if isinstance(result, dict) else result
+
+
+class KitServer(MCPServer[dict[str, Any]]):
+    """The SDK's server, its tool calls run by `Calls`.
+
+    Args:
+        kit: What the service declared.
+        calls: Runs its tools.
+        instructions: What a model should know first.
+    """
+
+    def __init__(self, kit: Kit, calls: Calls, *, instructions: str) -> None:
+        super().__init__(
+            kit.name,
+            instructions=instructions,
+            version=kit.version,
+            tools=[declared.tool for declared in kit.tools.values()],
+            # Shared by the service's instances, so that any of them can go on with another's half-done call.
+            request_state_security=RequestStateSecurity(keys=kit.keyring.keys),
+            cache_hints=LIST_HINTS,
+            subscriptions=False,  # change announcements are the hub's
+            middleware=[guard],
+        )
+        self._kit = kit
+        self._calls = calls
+        for resource in kit.resources:
+            self.resource(resource.uri_template, title=resource.title, mime_type=resource.mime_type)(resource.function)
+        for prompt in kit.prompts:
+            self.prompt(prompt.name, title=prompt.title)(prompt.function)
+        for complete in kit.completions:
+            self.completion()(complete)  # type: ignore[no-untyped-call]  # the SDK's is not annotated
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[dict[str, Any], Any] | None = None
+    ) -> ToolResult:
+        """Run a tool; the SDK's entry for every `tools/call`, and the instance's own for its probes.
+
+        Raises:
+            MCPError: There is no such tool (specification 2026-07-28, server/tools: a protocol error).
+        """
+        declared = self._kit.tools.get(name)
+        if declared is None:
+            self._kit.metrics.count(UNKNOWN_TOOL, Outcome.TOOL_ERROR, 0.0)
+            known = ", ".join(sorted(tool for tool in self._kit.tools if _may(tool))) or "none"
+            raise MCPError(INVALID_PARAMS, f"Unknown tool {name[:80]!r}; {self._kit.name} has: {known}")
+        given = context or Context(mcp_server=self)
+        return await self._calls.run(
+            declared, arguments, lambda: declared.tool.run(arguments, given, convert_result=True)
+        )
+
+
+def _may(tool: str) -> bool:
+    call = current_call()
+    return call.internal or allows(call.allow, tool)
+
+
+@asynccontextmanager
+async def mcp_app(
+    server: KitServer | Server[Any], *, host: str, standalone: bool, legacy: bool
+) -> AsyncIterator[ASGIApp]:
+    """The SDK's HTTP side of `server`, which works inside the block.
+
+    Args:
+        server: The kit's, or a service's own low-level one; with `legacy` its lifespan is entered twice.
+        host: Where it listens.
+        standalone: Whether it serves without a gate.
+        legacy: Whether the handshake era is served too.
+    """
+    streaming = _session_manager(server, host=host, standalone=standalone, json_response=False)
+    async with AsyncExitStack() as running:
+        await running.enter_async_context(streaming.run())
+        if not legacy:
+            yield streaming.asgi_app
+            return
+        whole = _session_manager(server, host=host, standalone=standalone, json_response=True)
+        await running.enter_async_context(whole.run())
+        yield LegacyByMethod(streaming.asgi_app, whole.asgi_app, max_body_bytes=MAX_BODY_BYTES)
+
+
+def _session_manager(
+    server: KitServer | Server[Any], *, host: str, standalone: bool, json_response: bool
+) -> StreamableHTTPSessionManager:
+    """A new manager of the SDK over `server`.
+
+    With `json_response` a caller that hangs up does not cancel its tool, so no tool call may come here with it on. The
+    SDK's check of Host and Origin stays off behind the gate, where Host is the gate's own name: what it guards against,
+    a web page that reaches a local port, cannot make the gate's proof. A stand-alone service has no proof, so there the
+    check is on.
+    """
+    security = None if standalone else TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    server.streamable_http_app(
+        json_response=json_response,
+        stateless_http=True,
+        max_request_body_size=MAX_BODY_BYTES,
+        transport_security=security,
+        host=host,
+    )
+    return server.session_manager  # the one made last

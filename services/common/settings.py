@@ -1,0 +1,191 @@
+"""Settings of one instance: the kit's and its service's, read once from the environment, frozen.
+
+Every problem of both, and of the secrets file, is reported together (docs/contracts.md, "Settings of an instance").
+"""
+
+import json
+import re
+import secrets as random_secrets
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Generic, Literal, TypeVar
+
+import pydantic_settings
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, HttpUrl, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from services.common.errors import SettingsError
+
+__all__ = ["Folders", "KitSettings", "Loaded", "ServiceSettings", "Words", "load_settings"]
+
+_VERSION = re.compile(r"[0-9A-Za-z.]{1,32}")
+_INSTANCE = re.compile(r"[0-9a-f]{6}")
+
+
+def _split_folders(value: object) -> object:
+    return [part for part in value.split(":") if part] if isinstance(value, str) else value
+
+
+def _split_words(value: object) -> object:
+    return (
+        re.split(r"[\s,]+", value.strip(", \t\n")) if isinstance(value, str) and value.strip(", \t\n") else value or ()
+    )
+
+
+Folders = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_folders)]
+"""A setting of `:`-separated folders, as `MCP_FILESYSTEM_ROOTS`."""
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_words)]
+"""A setting of words separated by commas or blanks, as `MCP_BROWSER_ALLOW_HOSTS`."""
+
+
+def _package_version() -> str:
+    try:
+        return metadata.version("tekup-mcp")
+    except metadata.PackageNotFoundError:
+        # A checkout that was never installed: the version is in its project file.
+        project = Path(__file__).parents[2] / "pyproject.toml"
+        version: str = tomllib.loads(project.read_text())["project"]["version"] if project.is_file() else "0.0.0"
+        return version
+
+
+def _matches(pattern: re.Pattern[str], meaning: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"must be {meaning}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _url_text(value: str) -> str:
+    if value:
+        HttpUrl(value)
+    return value.rstrip("/")
+
+
+class KitSettings(BaseSettings):
+    """What every instance is told, whichever service it is."""
+
+    model_config = SettingsConfigDict(env_prefix="MCP_", frozen=True, extra="ignore")
+
+    env: Literal["development", "staging", "production"] = "development"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65535)
+    admin_port: int = Field(default=0, ge=0, le=65535)
+    consul_url: Annotated[str, AfterValidator(_url_text)] = ""
+    version: Annotated[str, _matches(_VERSION, "1-32 letters, digits and dots")] = Field(
+        default_factory=_package_version
+    )
+    instance: Annotated[str, _matches(_INSTANCE, "6 hex digits")] = Field(
+        default_factory=lambda: random_secrets.token_hex(3)
+    )
+    secrets_file: Path | None = None
+    standalone: bool = False
+    gate_internal_url: Annotated[str, AfterValidator(_url_text)] = ""
+    drill_file: Path | None = None
+    tool_deadline_s: float = Field(default=60.0, gt=0)
+    drain_quiet_s: float = Field(default=1.0, ge=0)
+    drain_deadline_s: float = Field(default=30.0, ge=0)
+    reload: bool = False
+
+
+class ServiceSettings(BaseSettings):
+    """Base of a service's own settings: give a subclass its `env_prefix` (`MCP_<SERVICE>_`)."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+
+class _SecretsFile(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    service: str
+    keys: tuple[Annotated[str, _matches(re.compile(r"[0-9a-fA-F]{64}"), "64 hex digits")], ...] = Field(min_length=1)
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[S]):
+    """Everything an instance was told.
+
+    Args:
+        kit: The kit's settings.
+        service: The service's own.
+        keys: The service's keys, current first; never shown.
+    """
+
+    kit: KitSettings
+    service: S
+    keys: tuple[bytes, ...] = field(repr=False)
+
+
+def _variable(settings: type[BaseSettings], location: tuple[int | str, ...]) -> str:
+    prefix = str(settings.model_config.get("env_prefix", ""))
+    name = str(location[0]).upper() if location else "*"
+    return name if name.startswith("MCP_") else f"{prefix}{name}"  # a field with an alias names its variable itself
+
+
+def _read(settings: type[BaseSettings], problems: list[str]) -> BaseSettings | None:
+    try:
+        return settings()
+    except ValidationError as error:
+        for item in error.errors():
+            said = "" if isinstance(item["input"], Mapping) else f" (it is {item['input']!r})"
+            problems.append(f"{_variable(settings, item['loc'])}: {item['msg']}{said}")
+    except pydantic_settings.SettingsError as error:
+        problems.append(f"{_variable(settings, ())}: {error}")
+    return None
+
+
+def _read_keys(name: str, kit: KitSettings, problems: list[str]) -> tuple[bytes, ...]:
+    if kit.secrets_file is None:
+        if not kit.standalone:
+            problems.append(
+                "MCP_SECRETS_FILE: is not set, so the gate's proof could not be checked; "
+                "set it, or start alone with MCP_STANDALONE=true"
+            )
+        return (random_secrets.token_bytes(32),)
+    try:
+        content = _SecretsFile.model_validate(json.loads(kit.secrets_file.read_text()))
+    except (OSError, ValueError) as error:
+        # Only the kind of a validation error: its text would repeat a key.
+        reason = "is not a secrets file" if isinstance(error, ValueError) else (error.strerror or "cannot be read")
+        problems.append(f"MCP_SECRETS_FILE: {kit.secrets_file}: {reason}")
+        return ()
+    if content.service != name:
+        problems.append(f"MCP_SECRETS_FILE: {kit.secrets_file} belongs to {content.service!r}, not to {name!r}")
+    return tuple(bytes.fromhex(key) for key in content.keys)
+
+
+def load_settings(name: str, service: type[S]) -> Loaded[S]:
+    """Read the settings of an instance from its environment.
+
+    Args:
+        name: The service.
+        service: Its settings class.
+
+    Returns:
+        Everything the instance was told.
+
+    Raises:
+        SettingsError: With every problem there is.
+    """
+    problems: list[str] = []
+    kit = _read(KitSettings, problems)
+    if isinstance(kit, KitSettings) and kit.env == "production" and kit.drill_file is not None:
+        problems.append("MCP_DRILL_FILE: must not be set in production, where drills could hurt real callers")
+    own = _read(service, problems)
+    keys = _read_keys(name, kit, problems) if isinstance(kit, KitSettings) else ()
+    if problems or not isinstance(kit, KitSettings) or not isinstance(own, service):
+        raise SettingsError(name, tuple(problems))
+    return Loaded(kit, own, keys)

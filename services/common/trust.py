@@ -1,0 +1,95 @@
+"""Whom an instance believes: `X-Tekup-*` counts only with the gate's proof (docs/contracts.md, "Headers a service
+gets").
+
+Pure but for a cache. Everything fails closed: a proven gate that sends no grant must name one of the platform's own
+callers (`~…`).
+"""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from services.common.call import STANDALONE_CLIENT, Call
+from services.common.jsonrpc import Refusal
+from services.common.signing import Keyring
+
+__all__ = ["TRUST_HEADERS", "Trust"]
+
+_STANDALONE = Call(client=STANDALONE_CLIENT, internal=True)
+TRUST_HEADERS: Final = frozenset({b"x-tekup-gate", b"x-tekup-client", b"x-tekup-grant"})
+
+
+class _Grant(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    client: str
+    key: str
+    allow: tuple[str, ...]
+    cohort: str = ""
+    roots: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=4096)
+def _call_of(grant: str) -> Call | None:
+    """The call a grant stands for. Its MAC is the gate's business: whoever proved to be the gate brought it."""
+    payload = grant.partition(".")[0]
+    try:
+        text = base64.b64decode(payload + "=" * (-len(payload) % 4), altchars=b"-_", validate=True)
+        content = _Grant.model_validate_json(text)
+    except (binascii.Error, ValidationError):
+        return None
+    return Call(content.client, content.key, content.allow, content.cohort, content.roots, content.hosts)
+
+
+class Trust:
+    """Turns the gate's headers into a `Call`.
+
+    Args:
+        keyring: The service's keys.
+        standalone: Believe nobody, serve everybody.
+    """
+
+    def __init__(self, keyring: Keyring, *, standalone: bool) -> None:
+        self._proofs = tuple(proof.encode() for proof in keyring.gate_proofs())
+        self._standalone = standalone
+
+    def call_of(self, headers: Mapping[bytes, bytes]) -> Call:
+        """Who is calling.
+
+        Args:
+            headers: The request's own `TRUST_HEADERS`, names in lower case.
+
+        Returns:
+            The call, its tool not yet known.
+
+        Raises:
+            Refusal: It did not come through the gate, or the gate's headers contradict themselves.
+        """
+        if self._standalone:
+            return _STANDALONE
+        proof = headers.get(b"x-tekup-gate", b"")
+        if not any(hmac.compare_digest(proof, known) for known in self._proofs):
+            raise _not_the_gate("X-Tekup-Gate is missing or wrong")
+        return _identify(headers.get(b"x-tekup-client", b"").decode("latin-1"), headers.get(b"x-tekup-grant"))
+
+
+def _identify(client: str, grant: bytes | None) -> Call:
+    if grant is None:
+        if not client.startswith("~"):
+            raise _not_the_gate(f"X-Tekup-Client {client!r} comes without a grant")
+        return Call(client=client, internal=True)
+    call = _call_of(grant.decode("latin-1"))
+    if call is None or call.client != client:
+        raise _not_the_gate(f"X-Tekup-Grant is unreadable or not that of {client!r}")
+    return call
+
+
+def _not_the_gate(reason: str) -> Refusal:
+    message = f"this service answers the gate only ({reason}); call the gate's /mcp instead, or start it stand-alone"
+    return Refusal(403, 403, message)

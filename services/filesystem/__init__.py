@@ -1,0 +1,1 @@
+"""The filesystem service: files and folders within the operator's roots."""

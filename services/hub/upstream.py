@@ -1,0 +1,189 @@
+"""The gate's internal entrypoint, as the hub uses it: the one module here that knows httpx.
+
+Every failure comes out as an `MCPError`: the gate's and the services' own errors with code, message and data kept, and
+a 503 that names the service for everything below them.
+"""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import httpx
+from mcp import MCPError
+from mcp.shared.inbound import encode_header_value
+from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY
+from mcp_types.version import LATEST_MODERN_VERSION
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+__all__ = ["Progress", "Upstream", "http_client"]
+
+logger = logging.getLogger(__name__)
+
+UNAVAILABLE: Final = 503
+_PROGRESS_TOKEN: Final = "p"  # noqa: S105  # one request per response stream, so any constant tells them apart
+# A service answers or sends a keep-alive comment every 15 s; three missed ones mean nobody is there.
+_TIMEOUT: Final = httpx.Timeout(connect=2.0, write=10.0, read=45.0, pool=5.0)
+_LIMITS: Final = httpx.Limits(max_connections=512, max_keepalive_connections=128, keepalive_expiry=60.0)
+
+Progress = Callable[[float, float | None, str | None], Awaitable[None]]
+JsonObject = dict[str, Any]
+
+
+class _Services(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    class _Service(BaseModel):
+        stable: str = ""
+
+    services: dict[str, _Service]
+
+
+def http_client() -> httpx.AsyncClient:
+    """A pooled client for the entrypoint; close it after use."""
+    # No proxy from the environment: the entrypoint is beside us, and the proof must not travel elsewhere.
+    return httpx.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, trust_env=False, follow_redirects=False)
+
+
+class Upstream:
+    """Modern requests to services, through the gate.
+
+    Args:
+        url: The internal entrypoint.
+        proof: The hub's proof to it.
+        client: Pooled connections.
+        version: The hub's version, told to the services.
+    """
+
+    def __init__(self, url: str, proof: str, client: httpx.AsyncClient, *, version: str) -> None:
+        self._url = url
+        self._client = client
+        self._proof = {"x-tekup-caller": "hub", "x-tekup-proof": proof}
+        self._meta = {
+            PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION,
+            CLIENT_CAPABILITIES_META_KEY: {},
+            CLIENT_INFO_META_KEY: {"name": "tekup-hub", "version": version},
+        }
+
+    async def services(self) -> dict[str, str]:
+        """The services with live instances: name → stable target.
+
+        Raises:
+            MCPError: The gate cannot be asked.
+        """
+        try:
+            answer = await self._client.get(f"{self._url}/tekup/services", headers=self._proof)
+            if answer.status_code != httpx.codes.OK:
+                raise _error_of(answer.status_code, answer.content, "the gate")
+            found = _Services.model_validate_json(answer.content)
+        except (httpx.HTTPError, ValidationError) as error:
+            raise _unavailable("the gate's list of services", error) from error
+        return {name: service.stable for name, service in found.services.items() if name != "hub"}
+
+    async def request(
+        self,
+        service: str,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        name: str | None = None,
+        grant: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
+    ) -> JsonObject:
+        """Send one request to `service` and wait for its result.
+
+        Args:
+            service: The service.
+            method: JSON-RPC method.
+            params: Its parameters; `_meta` is completed.
+            name: What `Mcp-Name` carries, for the methods that have it.
+            grant: The client's grant; None asks as the hub itself.
+            headers: `Mcp-Param-*`.
+            progress: Told of progress meanwhile.
+
+        Returns:
+            The result as on the wire.
+
+        Raises:
+            MCPError: The gate or the service refused, or could not be reached.
+        """
+        sent = {**self._proof, **self._mcp_headers(method, name), **(headers or {})}
+        if grant is not None:
+            sent["x-tekup-grant"] = grant
+        meta = {**(params.get("_meta") or {}), **self._meta}
+        meta.pop("progressToken", None)
+        if progress is not None:
+            meta["progressToken"] = _PROGRESS_TOKEN
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
+        try:
+            async with self._client.stream(
+                "POST", f"{self._url}/{service}/mcp", headers=sent, content=json.dumps(body)
+            ) as answer:
+                return await _result(answer, service, progress)
+        except httpx.HTTPError as error:
+            raise _unavailable(service, error) from error
+
+    @staticmethod
+    def _mcp_headers(method: str, name: str | None) -> dict[str, str]:
+        headers = {
+            "content-type": "application/json",
+            "accept": "application/json, text/event-stream",
+            "mcp-protocol-version": LATEST_MODERN_VERSION,
+            "mcp-method": method,
+        }
+        if name is not None:
+            headers["mcp-name"] = encode_header_value(name)
+        return headers
+
+
+async def _result(answer: httpx.Response, service: str, progress: Progress | None) -> JsonObject:
+    if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+        return _unwrap(answer.status_code, await answer.aread(), service)
+    async for message in _events(answer):
+        if "id" in message:
+            return _unwrap(answer.status_code, json.dumps(message).encode(), service)
+        if progress is not None and message.get("method") == "notifications/progress":
+            told = message.get("params") or {}
+            await progress(told.get("progress", 0), told.get("total"), told.get("message"))
+    raise MCPError(UNAVAILABLE, f"{service} ended its answer in the middle; call again if that is safe")
+
+
+async def _events(answer: httpx.Response) -> AsyncIterator[JsonObject]:
+    """The messages of an event stream; ours send each as one `data:` line."""
+    async for line in answer.aiter_lines():
+        if line.startswith("data:"):
+            message = _loads(line.removeprefix("data:").encode())
+            if message is not None:
+                yield message
+
+
+def _unwrap(status: int, body: bytes, service: str) -> JsonObject:
+    message = _loads(body)
+    result = message.get("result") if message is not None else None
+    if isinstance(result, dict):
+        return result
+    raise _error_of(status, body, service)
+
+
+def _error_of(status: int, body: bytes, whose: str) -> MCPError:
+    """The error an answer carries, else what its status says."""
+    message = _loads(body) or {}
+    error = message.get("error")
+    if isinstance(error, dict) and isinstance(error.get("code"), int) and isinstance(error.get("message"), str):
+        return MCPError(error["code"], error["message"], error.get("data"))
+    logger.warning("upstream.no_jsonrpc", extra={"service": whose, "status": status})
+    return MCPError(UNAVAILABLE, f"{whose} did not answer in JSON-RPC (HTTP {status}); call again later")
+
+
+def _unavailable(whose: str, error: Exception) -> MCPError:
+    logger.warning("upstream.unreachable", extra={"service": whose, "reason": f"{type(error).__name__}: {error}"})
+    return MCPError(UNAVAILABLE, f"{whose} cannot be reached now; call again later")
+
+
+def _loads(body: bytes) -> JsonObject | None:
+    try:
+        message = json.loads(body)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) else None

@@ -1,0 +1,1 @@
+"""The search service: what stands where, beneath the operator's roots."""

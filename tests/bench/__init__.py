@@ -1,0 +1,1 @@
+"""Benchmarks: figures as ratios against a named peer in the same run, since machines are shared and noisy."""

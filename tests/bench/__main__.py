@@ -1,0 +1,169 @@
+"""``make bench``: prints each figure beside its peer, and keeps them in ``bench-results/``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench.environment import Environment, environment
+from tests.bench.tools import ROOT, Row, Side, build_load, compare, percentile, process, ratio, spread
+from tests.support.consul_process import free_ports
+from tests.support.load import body, headers
+
+HERE = Path(__file__).parent
+BARE_TRAEFIK = """\
+global: {{checkNewVersion: false, sendAnonymousUsage: false}}
+entryPoints: {{bare: {{address: "127.0.0.1:{port}"}}}}
+accessLog: {{format: json}}
+providers: {{file: {{filename: {folder}/bare-routes.yml}}}}
+"""
+BARE_ROUTES = """\
+http:
+  routers: {{bench: {{entryPoints: [bare], rule: "PathPrefix(`/`)", service: bench}}}}
+  services: {{bench: {{loadBalancer: {{servers: [{{url: "http://127.0.0.1:{backend}"}}]}}}}}}
+"""
+WAIT_S = 20.0
+TOOL = {"name": "bench_echo", "arguments": {}}
+
+
+def gate_against_bare_router(load: Path, env: Environment, backend: int, seconds: int, rounds: int) -> list[Row]:
+    """The gate with policy on, against a Traefik with nothing but a router, both in front of the same backend."""
+    (port,) = free_ports(1)
+    folder = env.folder
+    (folder / "bare.yml").write_text(BARE_TRAEFIK.format(port=port, folder=folder))
+    (folder / "bare-routes.yml").write_text(BARE_ROUTES.format(backend=backend))
+    sent, asked = headers(env.key, "tools/call", "bench_echo"), body("tools/call", dict(TOOL))
+    sides = [Side(f"{env.gateway}/bench/mcp", sent, asked), Side(f"http://127.0.0.1:{port}/mcp", sent, asked)]
+    rows: list[Row] = []
+    traefik: list[str | Path] = [Path(sys.executable).parent / "traefik", f"--configFile={folder}/bare.yml"]
+    with process(traefik, sides[1].url, folder / "bare.log"):
+        for workers in (16, 1):
+            ours, bare = compare(load, sides, workers=workers, seconds=seconds, rounds=rounds)
+            for what, mine, theirs in (
+                ("calls/s", ours.per_second, bare.per_second),
+                ("p50 ms", ours.p50_ms, bare.p50_ms),
+            ):
+                name = f"gate / bare Traefik router, {what}, {workers} clients"
+                rows.append((name, f"{ratio(mine, theirs):.2f}x   {spread(mine)} / {spread(theirs)}"))
+    return rows
+
+
+def in_force(env: Environment, count: int) -> list[Row]:
+    """Write to in force on every gate, for shifts and for revocations."""
+    shifts, revocations = [], []
+    for number in range(count):
+        wish = {"weights_pct": {"2": 1 + number % 50}, "reason": "bench"}
+        shifts.append(_ms(env.ask("PUT", "/v1/services/bench/traffic", wish)))
+    for _ in range(count):
+        made = env.ask("POST", "/v1/clients/dev/keys", {"reason": "bench"})
+        revocations.append(_ms(env.ask("DELETE", f"/v1/keys/{made['id']}?reason=bench")))
+    return [
+        (
+            f"{what} to in force, p50 / p95 ms of {count}",
+            f"{percentile(times, 0.5):.0f} / {percentile(times, 0.95):.0f}",
+        )
+        for what, times in (("shift", shifts), ("revocation", revocations))
+    ]
+
+
+def _ms(answer: dict[str, object]) -> float:
+    if not answer["in_force"]:
+        raise RuntimeError(f"not in force: {answer}")
+    return float(str(answer["in_force_ms"]))
+
+
+def kit_against_bare_server(load: Path, folder: Path, seconds: int, rounds: int) -> list[Row]:
+    """A kit service, stand-alone, against the bare SDK server on Hypercorn, both with a trivial tool."""
+    kit, admin, bare = free_ports(3)
+    env = {
+        **os.environ,
+        "MCP_STANDALONE": "true",
+        "MCP_PORT": str(kit),
+        "MCP_ADMIN_PORT": str(admin),
+        "MCP_CONSUL_URL": "",
+        "MCP_FILESYSTEM_ROOTS": str(folder),
+        "MCP_LOG_LEVEL": "info",
+    }
+    sent, asked = (
+        headers("", "tools/call", "filesystem_list_roots"),
+        body("tools/call", {"name": "filesystem_list_roots"}),
+    )
+    sent["Content-Type"] = "application/json"
+    sides = [Side(f"http://127.0.0.1:{port}/mcp", sent, asked) for port in (kit, bare)]
+    with (
+        process(
+            [sys.executable, "-m", "services.filesystem"], f"http://127.0.0.1:{admin}/ready", folder / "kit.log", env
+        ),
+        process([sys.executable, HERE / "bare_server.py", str(bare)], sides[1].url, folder / "sdk.log"),
+    ):
+        ours, theirs = compare(load, sides, workers=16, seconds=seconds, rounds=rounds)
+    return [
+        ("kit service / bare SDK server, calls/s, 16 clients",
+         f"{ratio(ours.per_second, theirs.per_second):.2f}x   {spread(ours.per_second)} / {spread(theirs.per_second)}"),
+    ]  # fmt: skip
+
+
+def run(folder: Path, seconds: int, rounds: int, changes: int) -> list[Row]:
+    """All benchmarks."""
+    load = build_load(folder)
+    first, second = free_ports(2)
+    rows = kit_against_bare_server(load, folder, seconds, rounds)
+    with contextlib.ExitStack() as stack:
+        for port in (first, second):
+            stack.enter_context(
+                process([load, "serve", f"127.0.0.1:{port}"], f"http://127.0.0.1:{port}/", folder / "serve.log")
+            )
+        env = stack.enter_context(environment(folder))
+        env.introduce()
+        env.register("aaaaaa", "1", first)
+        _until(env.served, "the service to be served")
+        rows += gate_against_bare_router(load, env, first, seconds, rounds)
+        env.register("bbbbbb", "2", second)
+        _until_known(env)
+        rows += in_force(env, changes)
+    return rows
+
+
+def _until(true: Callable[[], bool], what: str) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while True:
+        with contextlib.suppress(urllib.error.HTTPError):
+            if true():
+                return
+        if time.monotonic() > deadline_s:
+            raise RuntimeError(f"waited {WAIT_S:.0f} s in vain for {what}")
+        time.sleep(0.1)
+
+
+def _until_known(env: Environment) -> None:
+    _until(lambda: "bbbbbb" in json.dumps(env.ask("GET", "/v1/services/bench")), "the second version")
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=5, help="length of one run (default 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each side (default 5)")
+    parser.add_argument("--changes", type=int, default=50, help="shifts and revocations (default 50)")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="tekup-bench-") as folder:
+        rows = run(Path(folder), given.seconds, given.rounds, given.changes)
+    for what, figure in rows:
+        print(f"{what:54} {figure}")
+    results = ROOT / "bench-results"
+    results.mkdir(exist_ok=True)
+    path = results / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    path.write_text(json.dumps(dict(rows), indent=1) + "\n")
+    print(f"kept in {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

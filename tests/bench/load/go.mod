@@ -1,0 +1,3 @@
+module tekup.dev/bench/load
+
+go 1.22

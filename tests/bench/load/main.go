@@ -1,0 +1,140 @@
+// Load makes bounded calls in a closed loop and prints what came of them; it is also the quickest backend there is.
+//
+//	load serve ADDRESS                               answers every POST and GET with a small JSON-RPC result
+//	load call URL WORKERS SECONDS HEADER=VALUE... <body
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const mostCalls = 2_000_000
+
+type result struct {
+	Calls      int     `json:"calls"`
+	Failures   int     `json:"failures"`
+	PerSecond  float64 `json:"per_second"`
+	P50Ms      float64 `json:"p50_ms"`
+	P95Ms      float64 `json:"p95_ms"`
+	P99Ms      float64 `json:"p99_ms"`
+	FirstError string  `json:"first_error"`
+}
+
+func main() {
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == "serve":
+		serve(os.Args[2])
+	case len(os.Args) >= 5 && os.Args[1] == "call":
+		call(os.Args[2], number(os.Args[3]), time.Duration(number(os.Args[4]))*time.Second, os.Args[5:])
+	default:
+		fmt.Fprintln(os.Stderr, "load serve ADDRESS | load call URL WORKERS SECONDS HEADER=VALUE...")
+		os.Exit(2)
+	}
+}
+
+func number(text string) int {
+	value, err := strconv.Atoi(text)
+	if err != nil || value < 1 || value > 600 {
+		fmt.Fprintf(os.Stderr, "load: %q is not a number from 1 to 600\n", text)
+		os.Exit(2)
+	}
+	return value
+}
+
+func serve(address string) {
+	answer := []byte(`{"jsonrpc":"2.0","id":1,"result":{"content":[],"isError":false}}`)
+	err := http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(answer)
+	}))
+	fmt.Fprintln(os.Stderr, "load:", err)
+	os.Exit(1)
+}
+
+type worker struct {
+	times      []time.Duration
+	failures   int
+	firstError string
+}
+
+func call(url string, workers int, length time.Duration, headers []string) {
+	body, _ := io.ReadAll(os.Stdin)
+	client := &http.Client{
+		Timeout:   30 * time.Second,
+		Transport: &http.Transport{MaxIdleConnsPerHost: workers, MaxConnsPerHost: workers},
+	}
+	team := make([]worker, workers)
+	var group sync.WaitGroup
+	began := time.Now()
+	for i := range team {
+		group.Add(1)
+		go func(me *worker) {
+			defer group.Done()
+			for time.Since(began) < length && len(me.times) < mostCalls/workers {
+				me.once(client, url, string(body), headers)
+			}
+		}(&team[i])
+	}
+	group.Wait()
+	print(team, time.Since(began))
+}
+
+func (me *worker) once(client *http.Client, url, body string, headers []string) {
+	request, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		os.Exit(2)
+	}
+	for _, header := range headers {
+		name, value, _ := strings.Cut(header, "=")
+		request.Header.Set(name, value)
+	}
+	began := time.Now()
+	failure := ""
+	answer, err := client.Do(request)
+	if err != nil {
+		failure = err.Error()
+	} else {
+		text, _ := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		if answer.StatusCode != http.StatusOK || !strings.Contains(string(text), `"isError":false`) {
+			failure = fmt.Sprintf("%d %.200s", answer.StatusCode, text)
+		}
+	}
+	me.times = append(me.times, time.Since(began))
+	if failure != "" {
+		me.failures++
+		if me.firstError == "" {
+			me.firstError = failure
+		}
+	}
+}
+
+func print(team []worker, took time.Duration) {
+	var all []time.Duration
+	out := result{}
+	for _, one := range team {
+		all = append(all, one.times...)
+		out.Failures += one.failures
+		if out.FirstError == "" {
+			out.FirstError = one.firstError
+		}
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i] < all[j] })
+	at := func(share float64) float64 {
+		return float64(all[int(share*float64(len(all)-1))].Microseconds()) / 1000
+	}
+	out.Calls, out.PerSecond = len(all), float64(len(all)-out.Failures)/took.Seconds()
+	out.P50Ms, out.P95Ms, out.P99Ms = at(0.50), at(0.95), at(0.99)
+	_ = json.NewEncoder(os.Stdout).Encode(out)
+}

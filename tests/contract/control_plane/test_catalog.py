@@ -1,0 +1,67 @@
+"""What the catalog makes of registrations, good and absurd, on a real Consul."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import AsyncIterator
+
+import pytest
+
+from control_plane.consul import Consul
+from tests.support.consul_process import ConsulProcess
+
+pytestmark = [pytest.mark.local, pytest.mark.feature("C1")]
+META = {"version": "1.0.0", "instance": "aaaaaa", "state": "serving"}
+
+
+@pytest.fixture
+async def consul(own_consul: ConsulProcess) -> AsyncIterator[Consul]:
+    async with Consul(own_consul.url) as consul:
+        yield consul
+
+
+def register(server: ConsulProcess, name: str, **changes: object) -> None:
+    body = {"Name": name, "Address": "127.0.0.1", "Port": 4001, "Meta": META, **changes}
+    request = urllib.request.Request(f"{server.url}/v1/agent/service/register", json.dumps(body).encode(), method="PUT")
+    urllib.request.urlopen(request, timeout=5).close()
+
+
+async def test_a_good_registration_is_an_instance(own_consul: ConsulProcess, consul: Consul) -> None:
+    register(own_consul, "mcp-search")
+    (found,) = (await consul.instances("search"))[1]
+    assert (found.version, found.id, found.url, found.live) == ("1.0.0", "aaaaaa", "http://127.0.0.1:4001", True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"Port": 0},
+        {"Address": "evil host/{{x}}"},
+        {"Address": "a/b"},
+        {"Meta": {}},
+        {"Meta": {**META, "version": "1/0"}},
+        {"Meta": {**META, "version": "x" * 60}},
+        {"Meta": {**META, "instance": "AAAAAA"}},
+        {"Meta": {**META, "state": "odd"}},
+    ],
+    ids=str,
+)
+async def test_an_absurd_registration_is_nobody(
+    own_consul: ConsulProcess, consul: Consul, changes: dict[str, object]
+) -> None:
+    register(own_consul, "mcp-search", **changes)
+    assert (await consul.instances("search"))[1] == ()
+
+
+async def test_names_that_make_no_sense_are_no_services(own_consul: ConsulProcess, consul: Consul) -> None:
+    for name in ("mcp-", "mcp-Big", "mcp-" + "x" * 60, "mcp-control-plane", "mcp-a_b", "other", "mcp-good"):
+        register(own_consul, name)
+    assert (await consul.service_names())[1] == {"good"}
+
+
+async def test_host_names_and_ipv6_are_addresses(own_consul: ConsulProcess, consul: Consul) -> None:
+    register(own_consul, "mcp-one", Address="mcp-one.internal")
+    register(own_consul, "mcp-two", Address="::1")
+    assert [one.url for one in (await consul.instances("one"))[1]] == ["http://mcp-one.internal:4001"]
+    assert [one.url for one in (await consul.instances("two"))[1]] == ["http://[::1]:4001"]

@@ -1,0 +1,272 @@
+"""The hub: one list over all services, and handshake-era clients served through it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from mcp import MCPError
+from mcp_types import CallToolResult, TextContent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.contract.kit.conftest import Instance, Services, StandInGate
+
+    Wait = Callable[..., Awaitable[Any]]
+
+pytestmark = pytest.mark.local
+ERAS = {"auto": "2026-07-28", "legacy": "2025-11-25"}
+
+
+def text_of(result: CallToolResult) -> str:
+    assert isinstance(result.content[0], TextContent)
+    return result.content[0].text
+
+
+@pytest.fixture
+def two(pair: tuple[Instance, Instance], gate: StandInGate) -> tuple[Instance, Instance]:
+    """Two services behind the stand-in."""
+    gate.instances = {instance.name: instance for instance in pair}
+    return pair
+
+
+@pytest.mark.feature("A3")
+@pytest.mark.feature("A13")
+@pytest.mark.parametrize("mode", ERAS)
+async def test_lists_join_all_services_sorted(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance], mode: str
+) -> None:
+    hub = await services.start_hub(gate)
+    async with hub.client(mode=mode) as client:
+        names = [tool.name for tool in (await client.list_tools()).tools]
+        prompts = [prompt.name for prompt in (await client.list_prompts()).prompts]
+        resources = [str(resource.uri) for resource in (await client.list_resources()).resources]
+        templates = [t.uri_template for t in (await client.list_resource_templates()).resource_templates]
+        instructions = client.instructions
+        assert client.protocol_version == ERAS[mode]
+    assert names == sorted(names)
+    assert {"apple_echo", "pear_echo"} <= set(names)
+    assert prompts == ["apple_greet", "pear_greet"]
+    assert resources == ["apple://about", "pear://about"]
+    assert templates == ["apple://notes/{+path}", "pear://notes/{+path}"]
+    assert instructions is not None
+    assert "Instructions of apple." in instructions
+
+
+@pytest.mark.feature("A6")
+@pytest.mark.parametrize("mode", ERAS)
+async def test_lists_show_only_what_the_client_may_use(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance], mode: str
+) -> None:
+    hub = await services.start_hub(gate)
+    async with hub.client("narrow", ("pear_e*", "pear://*"), mode=mode) as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["pear_echo"]
+        assert [str(resource.uri) for resource in (await client.list_resources()).resources] == ["pear://about"]
+        assert "apple" not in (client.instructions or "")
+
+
+@pytest.mark.feature("A13")
+async def test_a_handshake_client_uses_everything_through_modern_calls(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    hub = await services.start_hub(gate)
+    steps: list[tuple[float, str | None]] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        del total
+        steps.append((progress, message))
+
+    async with hub.client(mode="legacy") as client:
+        assert client.protocol_version == "2025-11-25"
+        added = await client.call_tool("apple_add", {"a": 1, "b": 2})
+        who = (await client.call_tool("pear_whoami", {})).structured_content
+        wrong = await client.call_tool("apple_add", {"a": "x"})
+        handle = text_of(await client.call_tool("apple_open", {"page": "p1"}))
+        read = await client.call_tool("apple_read", {"handle": handle})
+        resource = await client.read_resource("pear://notes/x/y")
+        prompt = await client.get_prompt("apple_greet", {"who": "you"})
+        await client.call_tool("apple_steps", {"count": 3}, progress_callback=note)
+    assert added.structured_content == {"total": 3}
+    assert who is not None
+    assert (who["client"], who["key"], who["internal"]) == ("dev", "k1", False), "with the client's own grant"
+    assert wrong.is_error
+    assert "a: Input should be a valid integer" in text_of(wrong)
+    assert text_of(read) == "p1"
+    assert resource.contents[0].model_dump()["text"] == "note x/y"
+    assert prompt.messages[0].content.model_dump()["text"] == "Hello you"
+    assert steps == [(1.0, "step 1"), (2.0, "step 2"), (3.0, "step 3")]
+    assert ("apple", "tools/call", "apple_add") in gate.calls
+    assert await hub.metric('tekup_tool_calls_total{outcome="ok",tool="apple_add"}') == 1
+    assert await hub.metric('tekup_tool_calls_total{outcome="tool_error",tool="apple_add"}') == 1
+
+
+@pytest.mark.feature("A6")
+async def test_a_handshake_client_is_held_to_its_rights(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    hub = await services.start_hub(gate)
+    async with hub.client("narrow", ("pear_*",), mode="legacy") as client:
+        with pytest.raises(MCPError) as refused:
+            await client.call_tool("apple_add", {"a": 1, "b": 2})
+    assert refused.value.error.code == 403
+    assert "'apple_add'" in refused.value.error.message
+    assert ("apple", "tools/call", "apple_add") not in gate.calls
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [(401, 401, "key revoked"), (403, 403, "no right to apple_add"), (503, 503, "no live target")],
+)
+async def test_an_error_of_the_gate_reaches_a_handshake_client_with_its_message(
+    services: Services, gate: StandInGate, status: int, code: int, message: str
+) -> None:
+    error = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
+    gate.answers["apple"] = (status, json.dumps(error).encode(), "application/json")
+    hub = await services.start_hub(gate)
+    async with hub.client(mode="legacy") as client:
+        with pytest.raises(MCPError) as refused:
+            await client.call_tool("apple_add", {"a": 1, "b": 2})
+    assert (refused.value.error.code, refused.value.error.message) == (code, message)
+
+
+async def test_an_unknown_service_or_one_outside_the_scope_is_named(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    hub = await services.start_hub(gate)
+    async with hub.client(mode="legacy") as client:
+        with pytest.raises(MCPError) as unknown:
+            await client.call_tool("plum_add", {})
+    assert "these are: apple, pear" in unknown.value.error.message
+    async with hub.client(mode="legacy", extra={"x-tekup-scope": "pear"}) as client:
+        assert client.instructions == "Instructions of pear."
+        assert {tool.name.split("_")[0] for tool in (await client.list_tools()).tools} == {"pear"}
+        assert text_of(await client.call_tool("pear_echo", {"text": "x"})) == "x"
+        with pytest.raises(MCPError) as foreign:
+            await client.call_tool("apple_echo", {"text": "x"})
+    assert "not of pear" in foreign.value.error.message
+
+
+@pytest.mark.feature("A14")
+async def test_a_hung_service_and_one_that_lists_garbage_hurt_nobody(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance], wait_until: Wait
+) -> None:
+    gate.hung.add("hung")
+    listing = {
+        "tools": [
+            {"name": "garbage_fine", "inputSchema": {"type": "object"}},
+            {"name": "apple_add", "inputSchema": {"type": "object"}},
+            {"name": 7},
+            "nonsense",
+        ],
+        "ttlMs": 0,
+        "cacheScope": "private",
+    }
+    result = {"jsonrpc": "2.0", "id": 1, "result": listing}
+    gate.answers = {
+        "hung": (200, b"", "text/plain"),
+        "garbage": (200, json.dumps(result).encode(), "application/json"),
+        "html": (200, b"<html>", "text/html"),
+    }
+    hub = await services.start_hub(gate, MCP_HUB_SERVICE_DEADLINE_S=3)
+    async with hub.client() as client, asyncio.timeout(30):
+        await client.list_tools()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        names = [tool.name for tool in (await client.list_tools(cache_mode="bypass")).tools]
+        assert loop.time() - began < 2, "nobody waits for the hung one twice"
+    assert {"apple_add", "pear_add", "garbage_fine"} <= set(names)
+    assert names.count("apple_add") == 1
+    reasons = {line["reason"] for line in hub.events("catalogue.garbage")}
+    assert "it carries another service's name" in reasons
+    assert {"hung", "html"} <= {line["service"] for line in hub.events("catalogue.unreadable")}
+
+
+async def test_a_service_that_dies_stays_listed_for_a_while_and_its_calls_say_so(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    hub = await services.start_hub(gate, MCP_HUB_LIST_TTL_S=0.1)
+    gate.answers["pear"] = (502, b"", "text/plain")
+    async with hub.client(mode="legacy") as client:
+        assert text_of(await client.call_tool("apple_echo", {"text": "x"})) == "x"
+        with pytest.raises(MCPError) as refused:
+            await client.call_tool("pear_echo", {"text": "x"})
+    assert refused.value.error.code == 503
+    assert "HTTP 502" in refused.value.error.message
+
+
+async def test_without_the_gate_the_hub_says_so_and_lives(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    good_url, gate.url = gate.url, "http://127.0.0.1:9"
+    hub = await services.start_hub(gate)
+    async with hub.client(mode="legacy", extra={"x-tekup-scope": ""}) as client:
+        with pytest.raises(MCPError) as refused:
+            await client.list_tools()
+    assert refused.value.error.code == 503
+    gate.url = good_url
+
+
+async def test_hanging_up_cancels_the_upstream_call(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance], wait_until: Wait
+) -> None:
+    apple, _ = two
+    hub = await services.start_hub(gate)
+    headers = hub.headers() | {
+        "mcp-protocol-version": "2025-11-25",
+        "accept": "application/json, text/event-stream",
+        "content-type": "application/json",
+    }
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+    params = {"name": "apple_sleep", "arguments": {"seconds": 60}}
+    async with httpx.AsyncClient(timeout=1.0) as http:
+        with pytest.raises(httpx.ReadTimeout):
+            await http.post(hub.url, headers=headers, json={**body, "params": params})
+
+    async def cancelled() -> bool:
+        return await apple.metric('tekup_tool_calls_total{outcome="cancelled",tool="apple_sleep"}') == 1
+
+    await wait_until(cancelled, within_s=5)
+    assert gate.cancelled == 1
+
+
+async def test_handshake_lists_are_one_json_body_and_tool_calls_a_stream(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    hub = await services.start_hub(gate)
+    accept = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+    headers = {**hub.headers(), **accept, "mcp-protocol-version": "2025-11-25"}
+    params = {"name": "apple_steps", "arguments": {"count": 3}, "_meta": {"progressToken": "p"}}
+    async with httpx.AsyncClient(headers=headers, timeout=30) as http:
+        listed = await http.post(hub.url, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+        called = await http.post(hub.url, json={"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params})
+        noted = await http.post(hub.url, json={"jsonrpc": "2.0", "method": "notifications/initialized"})
+        broken = await http.post(hub.url, content=b'{"method": "tools/call"')
+        large = await http.post(hub.url, content=b'{"method": "tools/list", "x": "' + b"x" * 4 * 1024 * 1024)
+    assert listed.headers["content-type"] == "application/json"
+    assert int(listed.headers["content-length"]) == len(listed.content)
+    assert "apple_add" in {tool["name"] for tool in listed.json()["result"]["tools"]}
+    assert called.headers["content-type"].startswith("text/event-stream")
+    data = [json.loads(line.removeprefix("data: ")) for line in called.text.splitlines() if line.startswith("data: {")]
+    assert [message.get("method", "answer") for message in data] == ["notifications/progress"] * 3 + ["answer"]
+    assert noted.status_code == 202
+    assert (broken.status_code, broken.json()["error"]["code"]) == (400, -32700)
+    assert (large.status_code, large.json()["error"]["code"]) == (413, 413)
+
+
+async def test_get_and_delete_are_refused_in_both_eras(services: Services, gate: StandInGate) -> None:
+    hub = await services.start_hub(gate)
+    async with httpx.AsyncClient(headers=hub.headers()) as http:
+        for method in ("GET", "DELETE"):
+            answer = await http.request(method, hub.url, headers={"accept": "text/event-stream"})
+            assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+async def test_the_hub_needs_to_know_the_gate(services: Services) -> None:
+    hub = services.spawn("hub", argv=[sys.executable, "-m", "services.hub"])
+    assert await hub.ended(30) == 78
+    assert "MCP_GATE_INTERNAL_URL: Field required" in hub.log.read_text()

@@ -1,0 +1,69 @@
+"""The search service as its callers meet it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.contract.services.conftest import Instance
+
+pytestmark = [pytest.mark.local, pytest.mark.feature("B3")]
+
+
+async def test_lines_names_and_words_are_found(search: Instance, tree: Path) -> None:
+    async with search.session() as session:
+        lines = (await session.call("search_grep", pattern=r"def \w+", path=".", globs=["*.py"])).facts
+        assert (lines["outcome"], lines["matched"], lines["returned"], lines["omitted"]) == ("complete", 1, 1, 0)
+        assert lines["files"][0]["path"] == f"{tree}/src/reader.py"
+        assert lines["files"][0]["lines"][0]["number"] == 1
+        assert (await session.call("search_grep", pattern="zzz", path=".")).facts["outcome"] == "no match"
+        names = (await session.call("search_files", query="raeder", path=".")).facts
+        assert names["files"][0]["path"] == f"{tree}/src/reader.py"
+        found = (await session.call("search_text", query="read file content")).facts
+        assert found["hits"][0]["path"] == f"{tree}/src/reader.py"
+        assert found["layers"] in (["index"], ["ripgrep"])
+        status = (await session.call("search_status")).facts
+        assert status["ripgrep"].startswith("ripgrep ")
+        assert [root["path"] for root in status["roots"]] == [str(tree)]
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "words"),
+    [
+        ("search_nothing", {}, "search_nothing"),
+        ("search_grep", {"pattern": "x"}, "path"),
+        ("search_grep", {"pattern": "(", "path": "."}, "bad pattern: rg: regex parse error"),
+        ("search_grep", {"pattern": "x", "path": ".", "globs": ["["]}, "bad pattern"),
+        ("search_grep", {"pattern": "x", "path": "/etc"}, "outside the roots"),
+        ("search_grep", {"pattern": "x", "path": "out"}, "leads out of its root"),
+        ("search_grep", {"pattern": "x", "path": ".", "case": "loud"}, "case"),
+        ("search_grep", {"pattern": "", "path": "."}, "pattern"),
+        ("search_files", {"query": "x", "path": "missing"}, "does not exist"),
+        ("search_files", {"query": "[", "path": ".", "mode": "glob"}, "bad pattern"),
+        ("search_text", {"query": "x", "limit": 0}, "limit"),
+    ],
+)
+async def test_bad_input_is_a_clear_error_and_the_service_lives(
+    search: Instance, tool: str, arguments: dict[str, object], words: str
+) -> None:
+    async with search.session() as session:
+        said = await session.call(tool, **arguments)
+        assert words in said.error
+        assert "Traceback" not in said.error
+        assert (await session.call("search_grep", pattern="two", path=".")).facts["matched"] == 1
+    assert await search.ready() == 200
+
+
+@pytest.mark.feature("A6")
+async def test_a_grants_roots_narrow_what_a_client_finds(search: Instance, tree: Path) -> None:
+    async with search.session("narrow", roots=(f"{tree}/mine",)) as session:
+        assert (await session.call("search_grep", pattern="read", path=".")).facts["outcome"] == "no match"
+        assert (await session.call("search_text", query="read file content")).facts["hits"] == []
+        assert (await session.call("search_text", query="two")).facts["hits"][0]["path"] == f"{tree}/mine/note.txt"
+        assert "outside the roots" in (await session.call("search_grep", pattern="x", path=f"{tree}/src")).error
+        # The probe's own folder is for the probe alone.
+        assert "outside" in (await session.call("search_grep", pattern="x", path=__file__)).error

@@ -1,0 +1,71 @@
+"""A stand-in for a service's instance: answers every POST with what it received, and `GET /ready`.
+
+Run as a program, so that a test can kill it: `python backend.py PORT NAME`. `X-Test-Delay: <seconds>` delays the
+answer, `X-Test-Status: <code>` sets its status, `X-Test-Stream: <n>` streams n chunks as they are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str) -> None:
+    """Serves one connection until it ends."""
+    try:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            pairs = [line.split(": ", 1) for line in head[1:] if ": " in line]
+            sent = {key.lower(): value for key, value in pairs}
+            body = await read_body(reader, sent)
+            await respond(writer, head[0], pairs, sent, body, name)
+    except (asyncio.IncompleteReadError, ConnectionError, ValueError):  # gone, or garbage
+        pass
+    finally:
+        writer.close()
+
+
+async def read_body(reader: asyncio.StreamReader, sent: dict[str, str]) -> bytes:
+    """Reads a body of known length, or one in chunks."""
+    if sent.get("transfer-encoding") != "chunked":
+        return await reader.readexactly(int(sent.get("content-length", "0")))
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += await reader.readexactly(size)
+        await reader.readline()
+    await reader.readline()
+    return body
+
+
+async def respond(
+    writer: asyncio.StreamWriter, line: str, pairs: list[list[str]], sent: dict[str, str], body: bytes, name: str
+) -> None:
+    """Writes one answer."""
+    await asyncio.sleep(float(sent.get("x-test-delay", "0")))
+    if chunks := int(sent.get("x-test-stream", "0")):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(chunks):
+            writer.write(b"8\r\ndata: 1\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        return
+    method, path, _ = line.split(" ")
+    said = json.dumps({"name": name, "method": method, "path": path, "headers": pairs, "body": len(body)}).encode()
+    status = sent.get("x-test-status", "200")
+    writer.write(
+        f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(said)}\r\n\r\n".encode() + said
+    )
+    await writer.drain()
+
+
+async def main(port: int, name: str) -> None:
+    """Serves until killed."""
+    server = await asyncio.start_server(lambda r, w: answer(r, w, name), "127.0.0.1", port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2]))

@@ -1,0 +1,105 @@
+"""A real Consul server of the test's own, on free ports and in a temporary folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+START_S = 30.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on now."""
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+@cache
+def consul_program() -> str:
+    """Path of Consul, resolved as ``tekup up`` does it."""
+    given = os.environ.get("TEKUP_TEST_CONSUL")
+    command = [sys.executable, "-m", "compose.local.programs", "consul"]
+    return given or subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+class ConsulProcess:
+    """One server with a data directory, so that it can be killed and come back.
+
+    Args:
+        folder: Where its data, configuration and log lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.data = folder / "data"
+        http, server, serf = free_ports(3)
+        self.url = f"http://127.0.0.1:{http}"
+        self._config = folder / "consul.json"
+        self._config.write_text(
+            json.dumps(
+                {
+                    "server": True,
+                    "bootstrap_expect": 1,
+                    "bind_addr": "127.0.0.1",
+                    "data_dir": str(self.data),
+                    "ports": {
+                        "http": http,
+                        "server": server,
+                        "serf_lan": serf,
+                        "serf_wan": -1,
+                        "dns": -1,
+                        "grpc": -1,
+                        "grpc_tls": -1,
+                    },
+                    "session_ttl_min": "1s",
+                    "performance": {"raft_multiplier": 1},
+                    "log_level": "warn",
+                }
+            )
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start and wait for a leader."""
+        with (self._folder / "consul.log").open("ab") as log:
+            command = [consul_program(), "agent", "-config-file", str(self._config)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline_s = time.monotonic() + START_S
+        while not self._has_leader():
+            assert time.monotonic() < deadline_s, f"Consul has no leader; see {self._folder}/consul.log"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """Kill at once."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _has_leader(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/v1/kv/ready?keys", timeout=1):
+                return True
+        except urllib.error.HTTPError as error:
+            return error.code == 404
+        except OSError:
+            return False

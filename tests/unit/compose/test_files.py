@@ -1,0 +1,116 @@
+"""Atomic writes, secrets, the gate's folder, bounded logs."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from compose.local.credentials import make_credentials, service_secrets
+from compose.local.errors import StepFailed
+from compose.local.files import repository, try_lock, write_atomically
+from compose.local.gate_folder import PLUGIN, lay_out_gate
+from compose.local.layout import Layout
+from compose.local.leftovers import identity
+from compose.local.log import bound
+
+VALUES = {
+    "GATEWAY_ADDRESS": "127.0.0.1:3000",
+    "INTERNAL_ADDRESS": "127.0.0.1:3005",
+    "PRIVATE_ADDRESS": "127.0.0.1:3006",
+    "ALLOWED_HOSTS": "",
+    "ALLOWED_ORIGINS": "",
+}
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = Layout(tmp_path)
+    layout.make_folders()
+    return layout
+
+
+def test_an_atomic_write_replaces_the_file_and_leaves_no_other(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", "one")
+    write_atomically(tmp_path / "a", "two", 0o600)
+    assert (tmp_path / "a").read_text() == "two"
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_lock_is_had_by_one_at_a_time(tmp_path: Path) -> None:
+    with try_lock(tmp_path / "lock") as first:
+        assert first
+        with try_lock(tmp_path / "lock") as second:
+            assert not second
+    with try_lock(tmp_path / "lock") as third:
+        assert third
+
+
+def test_secrets_are_made_once_private_and_each_service_gets_only_its_own(layout: Layout) -> None:
+    make_credentials(layout)
+    token = layout.operator_token.read_text()
+    gate = json.loads((layout.gate / "tables" / "secrets.json").read_text())
+    make_credentials(layout)
+    assert layout.operator_token.read_text() == token
+    assert json.loads((layout.gate / "tables" / "secrets.json").read_text()) == gate
+    assert set(gate["services"]) == {"browser", "filesystem", "search", "hub", "control-plane"}
+    assert len(bytes.fromhex(gate["mac"][0])) == 32
+    for name, keys in gate["services"].items():
+        path = service_secrets(layout, name)
+        assert json.loads(path.read_text()) == {"service": name, "keys": keys}
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(layout.operator_token.stat().st_mode) == 0o600
+    assert stat.S_IMODE(layout.state.stat().st_mode) == 0o700
+
+
+def test_damaged_secrets_are_never_replaced_by_themselves(layout: Layout) -> None:
+    make_credentials(layout)
+    path = layout.gate / "tables" / "secrets.json"
+    path.write_text("{")
+    with pytest.raises(StepFailed, match="restore it"):
+        make_credentials(layout)
+    assert path.read_text() == "{"
+
+
+def test_the_gate_folder_is_laid_out_and_what_the_agent_wrote_stays(layout: Layout) -> None:
+    values = {**VALUES, "GATE_DIR": str(layout.gate)}
+    lay_out_gate(layout.gate, values)
+    (layout.gate / "dynamic" / "routes.yml").write_text("http: {}")
+    (layout.gate / PLUGIN / "old.go").write_text("package policy")
+    lay_out_gate(layout.gate, values)
+    assert "127.0.0.1:3000" in (layout.gate / "traefik.yml").read_text()
+    assert "${" not in (layout.gate / "dynamic" / "gate.yml").read_text()
+    assert (layout.gate / "dynamic" / "routes.yml").read_text() == "http: {}"
+    names = {path.name for path in (layout.gate / PLUGIN).iterdir()}
+    assert "old.go" not in names
+    assert names == {path.name for path in (repository() / "traefik" / "plugin").iterdir()
+                     if path.is_file() and not path.name.endswith("_test.go")
+                     and (path.suffix == ".go" or path.name in ("go.mod", ".traefik.yml"))}  # fmt: skip
+
+
+def test_a_template_that_wants_what_we_do_not_have_is_named(layout: Layout) -> None:
+    with pytest.raises(StepFailed, match="placeholder without a value"):
+        lay_out_gate(layout.gate, {})
+
+
+def test_a_log_that_grew_too_large_is_cut_and_its_last_full_part_kept(layout: Layout) -> None:
+    layout.log("one").write_text("x" * 100)
+    layout.log("two").write_text("y")
+    with layout.log("one").open("a") as writer:
+        assert bound(layout.logs, 50) == ["one.log"]
+        writer.write("after")
+    assert layout.log("one").read_text() == "after"
+    assert (layout.logs / "one.log.1").read_text() == "x" * 100
+    assert bound(layout.logs, 50) == []
+
+
+def test_the_mark_of_an_environment_is_made_once(layout: Layout) -> None:
+    assert identity(layout.identity) == identity(layout.identity)
+    assert len(identity(layout.identity)) == 32
+
+
+def test_a_directory_too_deep_for_a_socket_gets_one_elsewhere(tmp_path: Path) -> None:
+    deep = Layout(tmp_path / ("d" * 90))
+    assert len(str(deep.socket)) < 100
+    assert deep.socket != Layout(tmp_path / ("e" * 90)).socket

@@ -1,0 +1,164 @@
+"""The resolver: order of sources, verification, the cache, and what it says when nothing works."""
+
+import asyncio
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from compose.local.cache import Entry, cache_folder, cached_or_built
+from compose.local.errors import ProgramUnavailable, SourceFailed
+from compose.local.files import repository, try_lock
+from compose.local.programs import PROGRAMS, Program, Resolver
+from compose.local.progress import PlainLines, Silent
+from compose.local.sources import GoBuild, OnPath
+
+BUILT = Program("tool", "1", "1", (), (GoBuild("consul", "example.test/x"),), "install it")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return cache_folder()
+
+
+def program_that_says(folder: Path, name: str, text: str, code: int = 0) -> None:
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho '{text}'\nexit {code}\n")
+    path.chmod(0o755)
+
+
+def a_program(*names: str, minimum: str = "2.0") -> Program:
+    return Program("tool", "2.1", minimum, ("version",), tuple(OnPath((name,)) for name in names), "install tool 2")
+
+
+async def find(program: Program) -> str:
+    found = await Resolver(Silent(), table={program.name: program}).find(program.name)
+    return f"{found.path.name} {found.version}"
+
+
+async def test_the_first_source_that_is_new_enough_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program_that_says(tmp_path / "bin", "old-tool", "tool v1.9.9")
+    program_that_says(tmp_path / "bin", "new-tool", "tool v2.3.4")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    assert await find(a_program("old-tool", "new-tool")) == "new-tool 2.3.4"
+
+
+async def test_when_nothing_works_every_reason_and_the_remedy_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program_that_says(tmp_path / "bin", "old-tool", "tool v1.9.9")
+    program_that_says(tmp_path / "bin", "bad-tool", "cannot load libfoo", 127)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    with pytest.raises(ProgramUnavailable) as caught:
+        await find(a_program("old-tool", "bad-tool", "no-tool"))
+    said = str(caught.value)
+    assert "is version 1.9.9, older than 2.0" in said
+    assert "cannot load libfoo" in said
+    assert "not on PATH as no-tool" in said
+    assert "What to do: install tool 2" in said
+
+
+async def test_all_missing_programs_are_told_together() -> None:
+    table = {name: Program(name, "1", "1", (), (OnPath((name,)),), f"install {name}") for name in ("no-a", "no-b")}
+    with pytest.raises(ProgramUnavailable, match=r"(?s)install no-a.*install no-b"):
+        await Resolver(Silent(), table=table).find_all(table)
+
+
+async def test_a_build_is_done_once_and_then_taken_from_the_cache() -> None:
+    builds = 0
+
+    async def build(folder: Path) -> None:
+        nonlocal builds
+        builds += 1
+        await asyncio.to_thread((folder / "tool").write_text, "program")
+
+    entry = Entry("tool", "1.0", "d" * 64, "tool")
+    assert entry.verified() is None
+    both = await asyncio.gather(*(cached_or_built(entry, build, Silent()) for _ in range(2)))
+    assert both == [entry.program, entry.program]
+    assert await cached_or_built(entry, build, Silent()) == entry.program
+    assert builds == 1
+
+
+async def test_a_cached_program_that_was_changed_is_built_again() -> None:
+    async def build(folder: Path) -> None:
+        await asyncio.to_thread((folder / "tool").write_text, "program")
+
+    entry = Entry("tool", "1.0", "d" * 64, "tool")
+    await cached_or_built(entry, build, Silent())
+    entry.program.write_text("another")
+    assert entry.verified() is None
+    await cached_or_built(entry, build, Silent())
+    assert entry.program.read_text() == "program"
+
+
+async def test_a_build_that_fails_leaves_nothing_in_the_cache() -> None:
+    async def build(folder: Path) -> None:
+        await asyncio.to_thread((folder / "half").write_text, "x")
+        raise SourceFailed("no network")
+
+    with pytest.raises(SourceFailed):
+        await cached_or_built(Entry("tool", "1.0", "d" * 64, "tool"), build, Silent())
+    assert [path.suffix for path in cache_folder().iterdir()] == [".lock"]
+
+
+async def test_a_resolver_waits_for_another_that_builds_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    entry = Entry("tool", "1.0", "d" * 64, "tool")
+    said = asyncio.Event()
+
+    class Listening(Silent):
+        def update(self, task: str, doing: str, done: int = 0, total: int = 0) -> None:
+            if "waiting for process" in doing:
+                said.set()
+
+    async def build(folder: Path) -> None:
+        await asyncio.to_thread((folder / "tool").write_text, "program")
+
+    with try_lock(cache_folder() / f"{entry.folder.name}.lock") as mine:
+        assert mine
+        waiting = asyncio.create_task(cached_or_built(entry, build, Listening()))
+        await asyncio.wait_for(said.wait(), 5)
+        assert not waiting.done()
+    assert await asyncio.wait_for(waiting, 5) == entry.program
+
+
+async def test_a_go_build_that_fails_tells_its_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program_that_says(tmp_path / "bin", "go", "go version go1.30.0")
+    (tmp_path / "bin" / "go").write_text(
+        '#!/bin/sh\n[ "$1" = version ] && echo go version go1.30.0 && exit 0\necho no route to host >&2\nexit 1\n'
+    )
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    with pytest.raises(ProgramUnavailable, match=r"(?s)Go build of consul/go.mod: .*code 1.*no route to host"):
+        await Resolver(Silent(), table={"go": PROGRAMS["go"], "tool": BUILT}).find("tool")
+
+
+async def test_without_fetching_nothing_is_built() -> None:
+    with pytest.raises(ProgramUnavailable, match="not fetched yet"):
+        await Resolver(Silent(), fetch=False, table={"tool": BUILT}).find("tool")
+
+
+def test_the_pinned_consul_is_the_one_its_module_requires() -> None:
+    text = (repository() / "consul" / "go.mod").read_text()
+    required = re.search(r"github\.com/hashicorp/consul v(\S+)", text)
+    assert required is not None
+    assert required.group(1) == PROGRAMS["consul"].pinned
+
+
+def test_consul_the_folder_does_not_hide_consul_the_package() -> None:
+    assert not (repository() / "consul" / "__init__.py").exists()
+
+
+def test_plain_progress_is_silent_at_first_and_says_how_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    report = PlainLines()
+    report.update("tool", "compiling", 1, 9)
+    assert capsys.readouterr().err == ""
+    report.finish("tool", "1.0 from cache")
+    assert capsys.readouterr().err == "tool: 1.0 from cache (0 s)\n"
+
+
+def test_files_in_the_cache_are_the_users_alone_to_write(own_cache: Path) -> None:
+    with try_lock(own_cache / "x.lock"):
+        assert stat.S_IMODE((own_cache / "x.lock").stat().st_mode) == 0o600

@@ -1,0 +1,81 @@
+"""Settings: where values come from, and that every problem is told at once."""
+
+from pathlib import Path
+
+import pytest
+
+from compose.local.errors import BadSettings
+from compose.local.layout import Layout
+from compose.local.settings import Origin, load, named_ports
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path)
+
+
+def test_without_anything_the_defaults_are_those_of_the_contract(layout: Layout) -> None:
+    effective = load(layout, {})
+    assert named_ports(effective.settings) == {
+        "MCP_GATEWAY_PORT": 3000,
+        "MCP_BROWSER_PORT": 3001,
+        "MCP_FILESYSTEM_PORT": 3002,
+        "MCP_SEARCH_PORT": 3003,
+        "MCP_HUB_PORT": 3004,
+        "MCP_INTERNAL_PORT": 3005,
+        "MCP_PRIVATE_PORT": 3006,
+        "MCP_CONTROL_PLANE_PORT": 3010,
+        "MCP_CONSUL_PORT": 8500,
+    }
+    assert set(effective.origins.values()) == {Origin.DEFAULT}
+
+
+@pytest.mark.feature("A9")
+def test_the_environment_wins_over_the_file_and_the_file_over_the_default(layout: Layout) -> None:
+    layout.settings.write_text("MCP_GATEWAY_PORT = 4000\nMCP_SEARCH_PORT = 4003\n")
+    effective = load(layout, {"MCP_GATEWAY_PORT": "5000", "HOME": "/root"})
+    rows = {name: (value, origin) for name, value, origin in effective.rows()}
+    assert rows["MCP_GATEWAY_PORT"] == ("5000", Origin.ENVIRONMENT)
+    assert rows["MCP_SEARCH_PORT"] == ("4003", Origin.FILE)
+    assert rows["MCP_HUB_PORT"] == ("3004", Origin.DEFAULT)
+
+
+@pytest.mark.feature("A9")
+def test_every_problem_is_told_at_once_with_where_it_came_from(layout: Layout) -> None:
+    layout.settings.write_text('MCP_SEARCH_PORT = 70000\nMCP_GATEWAY_PROT = 1\nMCP_LOG_LEVEL = "loud"\n')
+    with pytest.raises(BadSettings) as caught:
+        load(layout, {"MCP_GATEWAY_PORT": "many"})
+    said = str(caught.value)
+    assert "MCP_SEARCH_PORT = '70000' (from tekup.toml)" in said
+    assert "MCP_GATEWAY_PROT (from tekup.toml): there is no such setting" in said
+    assert "MCP_LOG_LEVEL = 'loud'" in said
+    assert "MCP_GATEWAY_PORT = 'many' (from environment)" in said
+
+
+def test_two_settings_with_the_same_port_are_refused(layout: Layout) -> None:
+    with pytest.raises(BadSettings, match="MCP_GATEWAY_PORT and MCP_BROWSER_PORT are all 3001"):
+        load(layout, {"MCP_GATEWAY_PORT": "3001"})
+
+
+def test_a_root_that_is_no_folder_is_refused(layout: Layout) -> None:
+    with pytest.raises(BadSettings, match=r"MCP_SEARCH_ROOTS .*: /nowhere is not an existing folder"):
+        load(layout, {"MCP_SEARCH_ROOTS": "/nowhere"})
+
+
+def test_a_settings_file_that_cannot_be_parsed_is_named(layout: Layout) -> None:
+    layout.settings.write_text("MCP_GATEWAY_PORT == 1")
+    with pytest.raises(BadSettings, match=r"tekup\.toml cannot be read"):
+        load(layout, {})
+
+
+def test_a_services_own_settings_are_handed_on_to_it_alone(layout: Layout) -> None:
+    layout.settings.write_text("MCP_SEARCH_FOLLOW_LINKS = true\nMCP_TOOL_DEADLINE_S = 5\n")
+    effective = load(layout, {})
+    assert effective.for_service("search") == {"MCP_SEARCH_FOLLOW_LINKS": "true", "MCP_TOOL_DEADLINE_S": "5"}
+    assert effective.for_service("browser") == {"MCP_TOOL_DEADLINE_S": "5"}
+
+
+def test_secrets_are_not_shown(layout: Layout) -> None:
+    effective = load(layout, {"MCP_SEARCH_API_KEY": "hunter2"})
+    assert "hunter2" not in str(effective.rows())
+    assert effective.for_service("search") == {"MCP_SEARCH_API_KEY": "hunter2"}

@@ -1,0 +1,133 @@
+"""The command line: what it refuses before asking, which path it asks for, how its errors look."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from compose.local.errors import BadInput
+from control_plane.cli.main import app
+
+ROOT = Path(__file__).parents[3]
+Tekup = Callable[..., Result]
+
+
+class Listener(ThreadingHTTPServer):
+    """Answers every request with 404 and keeps its method and path as they came over the wire."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Refusing)
+        self.asked: list[str] = []
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """One request to the listener."""
+
+    server: Listener
+
+    def _refuse(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.asked.append(f"{self.command} {self.path.partition('?')[0]}")
+        self.send_response(404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_PUT = do_POST = do_DELETE = _refuse
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with Listener() as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def tekup(listener: Listener, tmp_path: Path) -> Tekup:
+    token = tmp_path / "operator.token"
+    token.write_text("secret-token")
+    env = {
+        "MCP_CONTROL_PLANE_URL": f"http://127.0.0.1:{listener.server_port}",
+        "MCP_OPERATOR_TOKEN_FILE": str(token),
+    }
+    return lambda *arguments: CliRunner().invoke(app, arguments, env=env)
+
+
+@pytest.mark.parametrize("share", ["nan", "inf", "-inf", "nan%", "1e999", "", "ten"])
+def test_a_share_that_is_no_finite_number_is_refused_unasked(tekup: Tekup, listener: Listener, share: str) -> None:
+    result = tekup("traffic", "set", "filesystem", f"0.1.0={share}")
+    assert isinstance(result.exception, BadInput)
+    assert "is not VERSION=PCT" in str(result.exception)
+    assert listener.asked == []
+
+
+def test_a_version_named_twice_is_refused_unasked(tekup: Tekup, listener: Listener) -> None:
+    result = tekup("traffic", "set", "filesystem", "0.1.0=10", "0.1.0=90")
+    assert isinstance(result.exception, BadInput)
+    assert "0.1.0 is named twice" in str(result.exception)
+    assert listener.asked == []
+
+
+def test_a_key_for_infinitely_many_days_is_refused_unasked(tekup: Tekup, listener: Listener) -> None:
+    result = tekup("keys", "create", "ci", "--days", "inf")
+    assert isinstance(result.exception, BadInput)
+    assert listener.asked == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "method", "pattern"),
+    [
+        (("traffic", "show", "{}"), "GET", "/v1/services/{}"),
+        (("traffic", "set", "{}", "0.1.0=10"), "PUT", "/v1/services/{}/traffic"),
+        (("clients", "remove", "{}"), "DELETE", "/v1/clients/{}"),
+        (("keys", "create", "{}"), "POST", "/v1/clients/{}/keys"),
+        (("keys", "list", "{}"), "GET", "/v1/clients/{}/keys"),
+        (("keys", "revoke", "{}"), "DELETE", "/v1/keys/{}"),
+        (("gates", "forget", "{}"), "DELETE", "/v1/gates/{}"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("given", "quoted"),
+    [("plain-1", "plain-1"), ("zz/../y", "zz%2F%2E%2E%2Fy"), ("..", "%2E%2E"), ("a?b#c", "a%3Fb%23c")],
+)
+def test_an_id_stays_one_part_of_the_path(
+    tekup: Tekup, listener: Listener, arguments: tuple[str, ...], method: str, pattern: str, given: str, quoted: str
+) -> None:
+    tekup(*(argument.format(given) for argument in arguments))
+    assert listener.asked == [f"{method} {pattern.format(quoted)}"]
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [("traffic show", 3), ("scale nonsense=3", 3), ("traffic set filesystem 0.1.0=nan", 2)]
+)
+def test_an_error_is_one_message_of_at_most_80_columns(tmp_path: Path, command: str, code: int) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "control_plane.cli", *command.split()],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = done.stderr.splitlines()
+    assert done.returncode == code
+    assert lines[0].startswith("tekup: ")
+    assert all(line.startswith("  ") for line in lines[1:])
+    # a path is one word and stays whole, however long the folder's name is
+    assert all(len(line) <= 80 or len(line.split()) == 1 for line in lines)

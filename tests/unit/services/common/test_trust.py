@@ -1,0 +1,66 @@
+"""Only the gate is believed, and only when its headers agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.common.call import STANDALONE_CLIENT
+from services.common.jsonrpc import Refusal
+from services.common.signing import Keyring
+from services.common.trust import Trust
+
+
+def headers(keyring: Keyring, client: str = "", grant: str | None = None) -> dict[bytes, bytes]:
+    said = {b"x-tekup-gate": keyring.gate_proofs()[0].encode(), b"x-tekup-client": client.encode()}
+    return said if grant is None else said | {b"x-tekup-grant": grant.encode()}
+
+
+def test_the_proofs_of_the_vectors_are_believed(vectors: dict[str, Any]) -> None:
+    for service, proof in vectors["gate_proofs"].items():
+        keys = vectors["secrets"]["services"][service]
+        trust = Trust(Keyring(tuple(map(bytes.fromhex, keys))), standalone=False)
+        said = {b"x-tekup-gate": proof.encode(), b"x-tekup-client": b"~hub"}
+        assert trust.call_of(said).internal
+        for wrong in (proof[:-1], proof + "0", proof.upper(), "", "0" * 64):
+            with pytest.raises(Refusal):
+                trust.call_of(said | {b"x-tekup-gate": wrong.encode()})
+
+
+def test_a_grant_of_the_vectors_becomes_the_call_it_describes(vectors: dict[str, Any], keyring: Keyring) -> None:
+    trust = Trust(keyring, standalone=False)
+    for case in vectors["grants"]:
+        if not case["valid"]:
+            continue
+        payload = case["payload"]
+        call = trust.call_of(headers(keyring, payload["client"], case["grant"]))
+        said = {name: getattr(call, name) for name in ("client", "key", "cohort")}
+        assert said == {name: payload[name] for name in said}
+        assert (list(call.allow), list(call.roots), list(call.hosts)) == (
+            payload["allow"],
+            payload["roots"],
+            payload["hosts"],
+        )
+        assert not call.internal
+
+
+@pytest.mark.parametrize(
+    ("client", "grant"),
+    [("dev", None), ("", None), ("dev", ""), ("dev", "e30.x"), ("dev", "!!!"), ("dev", "bm8.x")],
+)
+def test_a_proven_gate_without_a_sound_grant_is_refused(keyring: Keyring, client: str, grant: str | None) -> None:
+    with pytest.raises(Refusal) as refused:
+        Trust(keyring, standalone=False).call_of(headers(keyring, client, grant))
+    assert refused.value.status == 403
+
+
+def test_a_grant_of_another_client_is_refused(vectors: dict[str, Any], keyring: Keyring) -> None:
+    grant = vectors["grants"][0]["grant"]
+    with pytest.raises(Refusal):
+        Trust(keyring, standalone=False).call_of(headers(keyring, "eve", grant))
+
+
+def test_standalone_believes_nobody_and_serves_everybody(keyring: Keyring) -> None:
+    call = Trust(keyring, standalone=True).call_of({b"x-tekup-client": b"admin"})
+    assert (call.client, call.internal) == (STANDALONE_CLIENT, True)

@@ -1,0 +1,257 @@
+package policy
+
+import (
+	"net/http"
+	"sync/atomic"
+)
+
+// rules is what a middleware's configuration says.
+type rules struct {
+	role    string
+	calls   bool // the role forwards calls
+	hosts   []string
+	origins []string
+	callers []string
+}
+
+func newRules(config *Config) *rules {
+	p := &rules{role: config.Role, hosts: config.Hosts, origins: config.Origins, callers: config.Callers}
+	p.calls = p.role == rolePublic || p.role == roleInternal
+	return p
+}
+
+// decision is what becomes of a call that is not refused. It holds for every call with the same headers under the
+// same tables, so it is remembered (memo.go): nothing in it may depend on anything else.
+type decision struct {
+	listing bool // answer GET /tekup/services, forward nothing
+	client  string
+	key     *key // nil for a caller's own lists and probes
+	service string
+	scope   string
+	reason  string
+	proof   string
+	strip   []string
+	targets []string // one, or those of the lanes of among
+	among   *service
+
+	// made by prepare
+	proofs   []string // the headers to set, as values
+	clients  []string
+	services []string
+	grants   []string
+	scopes   []string
+	routes   []*route
+	only     *route // the one of routes
+	until    int64  // when its key ends
+}
+
+// decide is the algorithm of docs/architecture.md, steps 0-6, but for the draw among lanes. It looks at nothing but
+// its arguments and changes nothing.
+func decide(p *rules, r *request, t *tables, now int64) (*decision, *refusal) {
+	if p.role == roleInternal {
+		return decideInternal(p, r, t, now)
+	}
+	return decidePublic(p, r, t, now)
+}
+
+func decidePublic(p *rules, r *request, t *tables, now int64) (*decision, *refusal) {
+	if !hostAllowed(p.hosts, r.host) || !originAllowed(p.origins, r.header["Origin"]) {
+		return nil, refusePage(p, r)
+	}
+	scope, no := readPath(r)
+	if no != nil {
+		return nil, no
+	}
+	c, no := readCall(r.header, false)
+	if no != nil {
+		return nil, no
+	}
+	if t.services == nil || t.clients == nil || t.secrets == nil {
+		return nil, refuseNoTable(t)
+	}
+	k, who, no := clientByKey(r.header, t.clients, now)
+	if no != nil {
+		return nil, no
+	}
+	d := &decision{client: k.Client, key: k, strip: c.strip, scope: scope}
+	if scope != "" && t.services.services[scope] == nil {
+		return nil, d.refused(refuseUnknown(scope))
+	}
+	if c.legacy || c.method == "subscriptions/listen" {
+		d.service = hubService
+		return d.resolve(c, t)
+	}
+	if no = d.chooseService(c, t); no != nil {
+		return nil, d.refused(no)
+	}
+	if c.name != "" && !who.mayCall(c.name) {
+		return nil, d.refused(refuseRight(k.Client, c))
+	}
+	return d.resolve(c, t)
+}
+
+// decideInternal is step 0: the hub and the control plane, for a client by its grant or for themselves.
+func decideInternal(p *rules, r *request, t *tables, now int64) (*decision, *refusal) {
+	if t.services == nil || t.clients == nil || t.secrets == nil {
+		return nil, refuseNoTable(t)
+	}
+	caller, no := provenCaller(r.header, p.callers, t.secrets)
+	if no != nil {
+		return nil, no
+	}
+	if r.path == servicesPath && r.method == http.MethodGet {
+		return &decision{listing: true}, nil
+	}
+	scope, no := readPath(r)
+	if no != nil {
+		return nil, no
+	}
+	if scope == "" {
+		return nil, refuse(http.StatusNotFound, "path", "this entrypoint leads to services only; use /<service>/mcp")
+	}
+	c, no := readCall(r.header, true)
+	if no != nil {
+		return nil, no
+	}
+	d := &decision{client: "~" + caller, service: scope, strip: c.strip}
+	if grant := r.header[headerGrant]; len(grant) > 0 {
+		k, who, no := clientByGrant(grant, t, now)
+		if no != nil {
+			return nil, d.refused(no)
+		}
+		d.client = k.Client
+		d.key = k
+		if c.name != "" && !who.mayCall(c.name) {
+			return nil, d.refused(refuseRight(k.Client, c))
+		}
+	} else if !mayOwn(caller, c.method) {
+		return nil, d.refused(refuseGrantless(c.method, caller))
+	}
+	if c.name != "" && serviceOf(c.name) != scope {
+		return nil, d.refused(refuseForeign(c.name, scope))
+	}
+	if pinned := r.header[headerTarget]; len(pinned) > 0 {
+		return d.pin(pinned, t)
+	}
+	return d.resolve(c, t)
+}
+
+// mayOwn tells what a caller does on its own behalf. The control plane probes with any call; the hub only lists, so
+// that a grant it forgets to hand on is a refusal and not a right to everything.
+func mayOwn(caller, method string) bool {
+	return caller == controlPlane || isStable(method) || method == "subscriptions/listen"
+}
+
+// readPath accepts POST /mcp and POST /<service>/mcp. The hub has no path of its own: it is /mcp.
+func readPath(r *request) (string, *refusal) {
+	scope, ok := scopeOf(r.path)
+	if !ok || scope == hubService {
+		return "", refuse(http.StatusNotFound, "path", "%q is not served here; use /mcp or /<service>/mcp", clip(r.path))
+	}
+	if r.method != http.MethodPost {
+		return "", refuse(http.StatusMethodNotAllowed, "method", "%s is not answered here; MCP is POST only, and streams are not resumed", clip(r.method))
+	}
+	return scope, nil
+}
+
+// chooseService is step 3. A name of no known service goes to the hub, which says so as an MCP error.
+func (d *decision) chooseService(c *call, t *tables) *refusal {
+	prefix := serviceOf(c.name)
+	if d.scope != "" {
+		d.service = d.scope
+		d.scope = ""
+		if c.name != "" && prefix != d.service {
+			return refuseForeign(c.name, d.service)
+		}
+		return nil
+	}
+	d.service = hubService
+	if prefix != "" && t.services.services[prefix] != nil {
+		d.service = prefix
+	}
+	return nil
+}
+
+// mayCall is the right of step 4. Methods without a name are filtered, or checked by their body, behind the gate.
+func (c *client) mayCall(name string) bool {
+	for _, p := range c.patterns {
+		if p.matches(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// resolve is steps 5 and 6.
+func (d *decision) resolve(c *call, t *tables) (*decision, *refusal) {
+	s := t.services.services[d.service]
+	if s == nil {
+		return nil, d.refused(refuseNoTarget(d.service))
+	}
+	secret := t.secrets.services[d.service]
+	if secret == nil {
+		return nil, d.refused(refuseNoSecret(d.service))
+	}
+	d.proof = secret.proof
+	target := ""
+	switch {
+	case c.legacy:
+		d.reason = "legacy"
+	case isStable(c.method):
+		d.reason = "stable"
+		target = s.Stable
+	default:
+		d.reason = "lane"
+		if c.handle != "" {
+			target = s.Instances[instanceOf(c.handle, d.client, secret)]
+		}
+		if target != "" {
+			d.reason = "handle"
+		}
+	}
+	if target != "" {
+		d.targets = []string{target}
+	} else if d.reason != "stable" {
+		d.among = s
+		d.targets = s.targets
+	}
+	if len(d.targets) == 0 {
+		return nil, d.refused(refuseNoTarget(d.service))
+	}
+	return d, nil
+}
+
+// pin takes the target a proven caller names; whether it is routed, the last child tells.
+func (d *decision) pin(pinned []string, t *tables) (*decision, *refusal) {
+	if len(pinned) > 1 || !isTarget(pinned[0], d.service) {
+		return nil, d.refused(refuseHeader("%s %q is not one target of service %s", headerTarget, clip(pinned[0]), d.service))
+	}
+	secret := t.secrets.services[d.service]
+	if secret == nil {
+		return nil, d.refused(refuseNoSecret(d.service))
+	}
+	d.reason = "pinned"
+	d.targets = []string{pinned[0]}
+	d.proof = secret.proof
+	return d, nil
+}
+
+// refused labels a refusal with what was already known.
+func (d *decision) refused(no *refusal) *refusal {
+	no.client = d.client
+	no.service = d.service
+	return no
+}
+
+// draw picks a lane. Its point walks the unit interval in steps of the golden ratio, one walk per service: any run
+// of n calls holds each weight to within a few calls, even at 1 %. (A shared walk would alias between services.)
+func (s *service) draw(routes []*route) *route {
+	const goldenStep = 0x9E3779B97F4A7C15 // 2^64 / golden ratio
+	point := float64(atomic.AddUint64(s.turn, goldenStep)>>11) / (1 << 53)
+	for i, bound := range s.bounds {
+		if point < bound {
+			return routes[i]
+		}
+	}
+	return routes[0]
+}

@@ -1,0 +1,135 @@
+package policy
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+)
+
+// JSON-RPC codes of MCP 2026-07-28, basic/transports/streamable-http: header mismatch, unsupported version.
+const (
+	codeHeader  = -32020
+	codeVersion = -32022
+)
+
+// refusal is an answer of the gate itself. Its body is JSON-RPC with id null: a plain body would make clients of
+// both eras fall back to the legacy one.
+type refusal struct {
+	status  int
+	code    int
+	message string
+	data    map[string]interface{}
+	// reason, client and service label the metric; all three come from bounded sets.
+	reason  string
+	client  string
+	service string
+}
+
+func (n *refusal) write(w http.ResponseWriter) {
+	switch n.status {
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	case http.StatusMethodNotAllowed:
+		w.Header().Set("Allow", http.MethodPost)
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "1")
+	}
+	problem := map[string]interface{}{"code": n.code, "message": n.message}
+	if n.data != nil {
+		problem["data"] = n.data
+	}
+	writeJSON(w, n.status, map[string]interface{}{"jsonrpc": "2.0", "id": nil, "error": problem})
+}
+
+func writeJSON(w http.ResponseWriter, status int, value interface{}) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		status = http.StatusInternalServerError
+		body = []byte(`{"jsonrpc":"2.0","id":null,"error":{"code":500,"message":"the gate could not write its answer"}}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+func refuse(status int, reason, format string, args ...interface{}) *refusal {
+	return &refusal{status: status, code: status, reason: reason, message: fmt.Sprintf(format, args...)}
+}
+
+func refuseHeader(format string, args ...interface{}) *refusal {
+	no := refuse(http.StatusBadRequest, "header", format, args...)
+	no.code = codeHeader
+	return no
+}
+
+func refuseVersion(requested string, supported []string) *refusal {
+	no := refuse(http.StatusBadRequest, "version", "MCP-Protocol-Version %q is not spoken here; use one of data.supported", clip(requested))
+	no.code = codeVersion
+	no.data = map[string]interface{}{"supported": supported, "requested": clip(requested)}
+	return no
+}
+
+func refusePage(p *rules, r *request) *refusal {
+	if len(p.hosts) > 0 && !hostAllowed(p.hosts, r.host) {
+		return refuse(http.StatusForbidden, "host", "Host %q is not served here; use the address you were given", clip(r.host))
+	}
+	return refuse(http.StatusForbidden, "origin", "pages of Origin %q may not call this gate; an operator can allow it", clip(r.header.Get("Origin")))
+}
+
+func refuseUnknown(service string) *refusal {
+	return refuse(http.StatusNotFound, "path", "there is no service %q; /mcp serves all of them", service)
+}
+
+func refuseForeign(name, service string) *refusal {
+	return refuseHeader("Mcp-Name %q does not belong to service %s, whose names begin with %s_ or %s://; use /mcp for all services",
+		clip(name), service, service, service)
+}
+
+func refuseEncoding(name string) *refusal {
+	return refuseHeader("%s is not decodable; after =?base64? comes canonical base64 of UTF-8, then ?=", name)
+}
+
+func refuseRight(client string, c *call) *refusal {
+	return refuse(http.StatusForbidden, "right", "client %s lacks the right %q (%s); an operator can grant it (tekup clients)",
+		client, clip(c.name), c.method)
+}
+
+func refuseGrantless(method, caller string) *refusal {
+	return refuse(http.StatusForbidden, "right", "%s of %s is a client's call: hand on its %s", clip(method), caller, headerGrant)
+}
+
+func refuseNoTable(t *tables) *refusal {
+	file := "secrets.json"
+	if t.services == nil {
+		file = "services.json"
+	} else if t.clients == nil {
+		file = "clients.json"
+	}
+	return refuse(http.StatusServiceUnavailable, "no_table", "the gate has no %s yet; try again in a second", file)
+}
+
+func refuseNoSecret(service string) *refusal {
+	return refuse(http.StatusServiceUnavailable, "no_secret", "the gate has no key to prove itself to service %s; add it to secrets.json", service)
+}
+
+func refuseNoTarget(service string) *refusal {
+	no := refuse(http.StatusServiceUnavailable, "no_target", "service %s has no live instance; try again in a second", service)
+	no.service = service
+	return no
+}
+
+// refuseUnrouted answers for a target that stands in the tables but not (yet, any more) in the routes, and for one
+// whose every instance is down.
+func refuseUnrouted(target string) *refusal {
+	return refuse(http.StatusServiceUnavailable, "unrouted", "no live instance answers for target %q; try again in a second", clip(target))
+}
+
+// clip bounds what a caller sent before it is said back.
+func clip(text string) string {
+	if len(text) > 100 {
+		return text[:100] + "…"
+	}
+	return text
+}

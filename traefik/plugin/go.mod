@@ -1,0 +1,3 @@
+module tekup.dev/policy
+
+go 1.22

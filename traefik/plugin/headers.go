@@ -1,0 +1,47 @@
+package policy
+
+import "math"
+
+const (
+	headerGate    = "X-Tekup-Gate"
+	headerClient  = "X-Tekup-Client"
+	headerGrant   = "X-Tekup-Grant"
+	headerService = "X-Tekup-Service"
+	headerRoute   = "X-Tekup-Route"
+	headerScope   = "X-Tekup-Scope"
+	headerTarget  = "X-Tekup-Target"
+	headerCaller  = "X-Tekup-Caller"
+	headerProof   = "X-Tekup-Proof"
+
+	servicesPath = "/tekup/services"
+)
+
+// route is one target a decision can end at.
+type route struct {
+	target string
+	header []string // the target, as the route header's value
+	count  *int64
+}
+
+// prepare makes ready what ServeHTTP needs: the headers to set, the routes and their counters. All of it is shared
+// by the calls of this decision, and nobody behind the gate changes a header's values in place.
+func (d *decision) prepare(c *counters) {
+	d.proofs = []string{d.proof}
+	d.clients = []string{d.client}
+	d.services = []string{d.service}
+	d.scopes = []string{d.scope}
+	d.until = math.MaxInt64
+	if d.key != nil {
+		d.grants = []string{d.key.Grant}
+		if d.key.Expires != 0 {
+			d.until = d.key.Expires
+		}
+	}
+	for _, target := range d.targets {
+		series := `client="` + d.client + `",service="` + d.service + `",target="` + target + `",reason="` + d.reason + `"`
+		d.routes = append(d.routes, &route{target, []string{target}, c.counter(series, d.reason)})
+	}
+	if len(d.routes) == 1 {
+		d.only = d.routes[0]
+	}
+}

@@ -1,0 +1,43 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// The plugin is interpreted: a function's call costs in proportion to the expressions it holds, and a decision some
+// hundred microseconds. Callers repeat themselves: the same headers under the same tables give the same decision, and
+// that is what is remembered, under a digest of everything a decision can depend on. The writing and hashing is
+// compiled code. A table that changes begins with an empty memory, so nothing is remembered across a revocation.
+
+// memoLimit bounds the memory; a full one is emptied.
+const memoLimit = 4096
+
+// unread are headers no decision looks at and callers vary from call to call. All others are part of the digest.
+var unread = map[string]bool{
+	"Accept": true, "Accept-Encoding": true, "Accept-Language": true, "Content-Length": true, "Content-Type": true,
+	"User-Agent": true, "Traceparent": true, "Tracestate": true, "Baggage": true, "X-Request-Id": true,
+	"X-Forwarded-For": true, "X-Forwarded-Host": true, "X-Forwarded-Port": true, "X-Forwarded-Proto": true,
+	"X-Forwarded-Server": true, "X-Real-Ip": true,
+}
+
+// digest identifies a call by all that decide may look at: role, method, path, Host and the headers. None of the
+// parts can hold a line end (the path is escaped), so no two calls write the same text.
+func digest(role string, r *http.Request) string {
+	sum := sha256.New()
+	_, _ = io.WriteString(sum, strings.Join([]string{role, r.Method, r.URL.EscapedPath(), r.Host, ""}, "\n"))
+	_ = r.Header.WriteSubset(sum, unread)
+	return string(sum.Sum(nil))
+}
+
+// remember keeps a decision for as long as its tables are in force.
+func (s *store) remember(t *tables, id string, d *decision) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(t.memo) >= memoLimit {
+		t.memo = map[string]*decision{}
+	}
+	t.memo[id] = d
+}

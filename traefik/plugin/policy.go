@@ -1,0 +1,151 @@
+// Package policy is the gate's decision: which client calls, may it, and which target answers.
+//
+// It runs inside Traefik's interpreter (yaegi 0.16): the standard library only, no generics, and no shared statement
+// where a plain one will do. Assigning several fields at once, or returning append(…) among other values, compiles
+// and does something else there. tests/gate runs the rows of tests/vectors/decisions.json interpreted. Invariants:
+// it talks to nobody, reads no request body, holds no connection, and knows the world from three files
+// (tables.go) alone. Whatever is unclear is refused; nothing is forwarded by default.
+//
+// One middleware plays one of four roles, told by its own configuration and by nothing a caller sends:
+// public and internal (the two entrypoints of calls), private (state and metrics), last (no router took the call).
+package policy
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	rolePublic   = "public"
+	roleInternal = "internal"
+	rolePrivate  = "private"
+	roleLast     = "last"
+)
+
+// Config is what dynamic/gate.yml says of one middleware. Traefik's API shows it: no secrets in it.
+type Config struct {
+	// Role is one of public, internal, private, last.
+	Role string `json:"role,omitempty"`
+	// Tables is the absolute folder of services.json, clients.json and secrets.json.
+	Tables string `json:"tables,omitempty"`
+	// Hosts are the Host values the public entrypoint answers to; empty: any.
+	Hosts []string `json:"hosts,omitempty"`
+	// Origins are the Origin values it answers to; empty: loopback only.
+	Origins []string `json:"origins,omitempty"`
+	// Callers may use the internal entrypoint, once they have proven their name.
+	Callers []string `json:"callers,omitempty"`
+}
+
+// CreateConfig returns the defaults.
+func CreateConfig() *Config {
+	return &Config{Callers: []string{hubService, controlPlane}}
+}
+
+type gate struct {
+	next  http.Handler
+	rules *rules
+	store *store
+}
+
+// New makes one middleware. Traefik calls it again for each on every reload, in one interpreter: what must exist
+// once (tables, counters, the watching goroutine) lives in the store of its folder.
+func New(_ context.Context, next http.Handler, config *Config, name string) (http.Handler, error) {
+	switch config.Role {
+	case rolePublic, roleInternal, rolePrivate, roleLast:
+	default:
+		return nil, fmt.Errorf("middleware %s: role %q is none of public, internal, private, last", name, config.Role)
+	}
+	if config.Tables == "" && config.Role != roleLast {
+		return nil, fmt.Errorf("middleware %s: tables is missing: give the absolute folder of services.json", name)
+	}
+	g := &gate{next: next, rules: newRules(config)}
+	if config.Role != roleLast {
+		g.store = openStore(config.Tables)
+	}
+	return g, nil
+}
+
+// ServeHTTP is the one function that every good call runs through; memo.go says why it is written so flat.
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !g.rules.calls {
+		g.serveOther(w, r)
+		return
+	}
+	id := digest(g.rules.role, r)
+	s := g.store
+	s.mu.RLock()
+	d := s.tables.memo[id]
+	s.mu.RUnlock()
+	now := time.Now().Unix()
+	if d == nil || now >= d.until {
+		if d = g.decideAnew(w, r, id, now); d == nil {
+			return
+		}
+	}
+	to := d.only
+	if to == nil {
+		to = d.among.draw(d.routes)
+	}
+	atomic.AddInt64(to.count, 1)
+	h := r.Header
+	for _, name := range d.strip {
+		delete(h, name)
+	}
+	h[headerGate] = d.proofs
+	h[headerClient] = d.clients
+	h[headerService] = d.services
+	h[headerRoute] = to.header
+	if d.key != nil {
+		h[headerGrant] = d.grants
+		atomic.StoreInt64(d.key.used, now)
+	}
+	if d.scope != "" {
+		h[headerScope] = d.scopes
+	}
+	if r.RequestURI != "/mcp" || r.URL.Path != "/mcp" {
+		rewrite(r)
+	}
+	g.next.ServeHTTP(w, r)
+}
+
+// serveOther answers for the roles that forward nothing.
+func (g *gate) serveOther(w http.ResponseWriter, r *http.Request) {
+	if g.rules.role == rolePrivate {
+		g.servePrivate(w, r)
+		return
+	}
+	refuseUnrouted(r.Header.Get(headerRoute)).write(w)
+}
+
+func rewrite(r *http.Request) {
+	r.URL.Path = "/mcp"
+	r.URL.RawPath = ""
+	r.URL.RawQuery = ""
+	r.RequestURI = "/mcp"
+}
+
+// decideAnew returns nil if the call is answered here.
+func (g *gate) decideAnew(w http.ResponseWriter, r *http.Request, id string, now int64) *decision {
+	t := g.store.current()
+	view := &request{method: r.Method, path: r.URL.EscapedPath(), host: r.Host, header: r.Header}
+	d, no := decide(g.rules, view, t, now)
+	if no != nil {
+		// The access log keeps these three: a refused caller must not be able to write itself another name into it.
+		delete(r.Header, headerClient)
+		delete(r.Header, headerService)
+		delete(r.Header, headerRoute)
+		g.store.counts.refused(no)
+		no.write(w)
+		return nil
+	}
+	if d.listing {
+		writeJSON(w, http.StatusOK, listServices(t))
+		return nil
+	}
+	d.prepare(g.store.counts)
+	g.store.remember(t, id, d)
+	return d
+}

@@ -1,0 +1,340 @@
+package policy
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sort"
+)
+
+// The three tables, as docs/contracts.md describes the files. They are built and checked before they are published
+// and never changed afterwards, but for the counters behind the two pointers (turn, used), which outlive a table.
+
+// stamp says which state of the world a table is.
+type stamp struct {
+	Serial int64 `json:"serial"`
+	Epoch  int64 `json:"epoch"`
+	Number int64 `json:"number"`
+}
+
+type lane struct {
+	Target string  `json:"target"`
+	Weight float64 `json:"weight_pct"`
+}
+
+type service struct {
+	Stable    string            `json:"stable"`
+	Lanes     []lane            `json:"lanes"`
+	Split     string            `json:"split"`
+	Instances map[string]string `json:"instances"`
+
+	// The interpreter shows unexported fields to encoding/json under other names: hence the tags.
+	name    string    `json:"-"`
+	targets []string  `json:"-"` // of the lanes that weigh anything
+	bounds  []float64 `json:"-"` // where each of them ends in 0-1
+	turn    *uint64   `json:"-"`
+}
+
+type client struct {
+	Allow  []string `json:"allow"`
+	Cohort string   `json:"cohort"`
+
+	raw      []byte    `json:"-"` // as the file holds it
+	patterns []pattern `json:"-"`
+}
+
+type key struct {
+	Client  string `json:"client"`
+	Hash    string `json:"hash"`
+	Expires int64  `json:"expires"`
+	Revoked int64  `json:"revoked"`
+	Grant   string `json:"grant"`
+
+	raw  []byte `json:"-"` // as the file holds it
+	id   string `json:"-"`
+	hash []byte `json:"-"`
+	used *int64 `json:"-"`
+}
+
+type serviceTable struct {
+	stamp
+	services map[string]*service
+}
+
+type clientTable struct {
+	stamp
+	clients map[string]*client
+	keys    map[string]*key
+}
+
+// serviceSecret holds a service's keys, current first, and the proof the gate shows it.
+type serviceSecret struct {
+	keys  [][]byte
+	proof string
+}
+
+type secretTable struct {
+	mac      [][]byte
+	services map[string]*serviceSecret
+}
+
+// tables is one view of the world; each part is nil until its file was read once.
+type tables struct {
+	services *serviceTable
+	clients  *clientTable
+	secrets  *secretTable
+	memo     map[string]*decision // by digest; the one part that changes, under the store's lock
+}
+
+const grantLimit = 4096
+
+func decodeServices(raw []byte, old *serviceTable) (*serviceTable, []string, error) {
+	var file struct {
+		Serial   int64                      `json:"serial"`
+		Epoch    int64                      `json:"epoch"`
+		Number   int64                      `json:"number"`
+		Services map[string]json.RawMessage `json:"services"`
+	}
+	if err := json.Unmarshal(raw, &file); err != nil {
+		return nil, nil, err
+	}
+	if file.Services == nil {
+		return nil, nil, errors.New("it holds no services object")
+	}
+	table := &serviceTable{stamp{file.Serial, file.Epoch, file.Number}, map[string]*service{}}
+	problems := eachObject("services", file.Services, func(name string, value []byte) error {
+		item, err := decodeService(name, value)
+		if err == nil {
+			item.turn = new(uint64)
+			if old != nil && old.services[name] != nil {
+				item.turn = old.services[name].turn
+			}
+			table.services[name] = item
+		}
+		return err
+	})
+	return table, problems, nil
+}
+
+func decodeService(name string, raw []byte) (*service, error) {
+	item := &service{name: name}
+	if err := json.Unmarshal(raw, item); err != nil {
+		return nil, err
+	}
+	if !isService(name) {
+		return nil, errors.New("a service is named [a-z][a-z0-9-]{0,31}")
+	}
+	if item.Split != "" && item.Split != "request" {
+		return nil, fmt.Errorf("split %q is unknown; request is known", item.Split)
+	}
+	if item.Stable != "" && !isTarget(item.Stable, name) {
+		return nil, fmt.Errorf("stable %q is no target of it", item.Stable)
+	}
+	total := 0.0
+	for _, l := range item.Lanes {
+		if !isTarget(l.Target, name) || !(l.Weight >= 0 && l.Weight <= 100) {
+			return nil, fmt.Errorf("lane %q with weight_pct %v: wants a target of it and 0-100", l.Target, l.Weight)
+		}
+		total += l.Weight
+	}
+	if len(item.Lanes) > 0 && total == 0 {
+		return nil, errors.New("all its lanes weigh 0")
+	}
+	item.share(total)
+	for id, target := range item.Instances {
+		if !isInstance(id) || !isTarget(target, name) {
+			return nil, fmt.Errorf("instance %q → %q: wants 6 hex digits and a target of it", id, target)
+		}
+	}
+	return item, nil
+}
+
+// share lays the lanes out over 0-1. Weights that do not sum to 100 (the agent takes out a version without live
+// instances) keep their proportions.
+func (s *service) share(total float64) {
+	end := 0.0
+	for _, l := range s.Lanes {
+		if l.Weight > 0 {
+			end += l.Weight / total
+			s.targets = append(s.targets, l.Target)
+			s.bounds = append(s.bounds, end)
+		}
+	}
+}
+
+func decodeClients(raw []byte, old *clientTable) (*clientTable, []string, error) {
+	var file struct {
+		Serial  int64                      `json:"serial"`
+		Epoch   int64                      `json:"epoch"`
+		Number  int64                      `json:"number"`
+		Clients map[string]json.RawMessage `json:"clients"`
+		Keys    map[string]json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(raw, &file); err != nil {
+		return nil, nil, err
+	}
+	if file.Clients == nil || file.Keys == nil {
+		return nil, nil, errors.New("it holds no clients or no keys object")
+	}
+	table := &clientTable{stamp{file.Serial, file.Epoch, file.Number}, map[string]*client{}, map[string]*key{}}
+	clients := file.Clients
+	keys := file.Keys
+	if old != nil {
+		clients = table.keepClients(clients, old.clients)
+		keys = table.keepKeys(keys, old.keys)
+	}
+	problems := eachObject("clients", clients, func(id string, value []byte) error {
+		item, err := decodeClient(id, value)
+		if err == nil {
+			table.clients[id] = item
+		}
+		return err
+	})
+	more := eachObject("keys", keys, func(id string, value []byte) error {
+		item, err := decodeKey(id, value)
+		if err == nil {
+			item.used = new(int64)
+			if old != nil && old.keys[id] != nil {
+				item.used = old.keys[id].used
+			}
+			table.keys[id] = item
+		}
+		return err
+	})
+	problems = append(problems, more...)
+	return table, problems, nil
+}
+
+// keepClients takes over what is written as it was, and returns the rest. Decoding is interpreted: ten thousand clients
+// and keys take seconds, comparing them does not, and a revocation waits for it. Objects never change once built.
+func (t *clientTable) keepClients(objects map[string]json.RawMessage, old map[string]*client) map[string]json.RawMessage {
+	rest := map[string]json.RawMessage{}
+	for id, raw := range objects {
+		was := old[id]
+		if was != nil && bytes.Equal(was.raw, raw) {
+			t.clients[id] = was
+		} else {
+			rest[id] = raw
+		}
+	}
+	return rest
+}
+
+func (t *clientTable) keepKeys(objects map[string]json.RawMessage, old map[string]*key) map[string]json.RawMessage {
+	rest := map[string]json.RawMessage{}
+	for id, raw := range objects {
+		was := old[id]
+		if was != nil && bytes.Equal(was.raw, raw) {
+			t.keys[id] = was
+		} else {
+			rest[id] = raw
+		}
+	}
+	return rest
+}
+
+func decodeClient(id string, raw []byte) (*client, error) {
+	item := &client{}
+	if err := json.Unmarshal(raw, item); err != nil {
+		return nil, err
+	}
+	if !isID(id) {
+		return nil, errors.New("a client is named [a-z0-9][a-z0-9-]{0,62}")
+	}
+	for _, glob := range item.Allow {
+		item.patterns = append(item.patterns, newPattern(glob))
+	}
+	item.raw = raw
+	return item, nil
+}
+
+func decodeKey(id string, raw []byte) (*key, error) {
+	item := &key{id: id}
+	if err := json.Unmarshal(raw, item); err != nil {
+		return nil, err
+	}
+	hash, err := hex.DecodeString(item.Hash)
+	if err != nil || len(hash) != 32 {
+		return nil, errors.New("hash is no sha256 in hex")
+	}
+	if !isID(id) || !isID(item.Client) {
+		return nil, errors.New("a key and its client are named [a-z0-9][a-z0-9-]{0,62}")
+	}
+	if item.Grant == "" || len(item.Grant) > grantLimit || !only(item.Grant, alnum+"-_.") {
+		return nil, fmt.Errorf("grant is missing, longer than %d bytes, or not two base64url parts", grantLimit)
+	}
+	item.hash = hash
+	item.raw = raw
+	return item, nil
+}
+
+func decodeSecrets(raw []byte) (*secretTable, []string, error) {
+	var file struct {
+		Mac      []string                   `json:"mac"`
+		Services map[string]json.RawMessage `json:"services"`
+	}
+	if err := json.Unmarshal(raw, &file); err != nil {
+		return nil, nil, err
+	}
+	mac, err := decodeSecretKeys(file.Mac)
+	if err != nil {
+		return nil, nil, fmt.Errorf("mac: %w", err)
+	}
+	if file.Services == nil {
+		return nil, nil, errors.New("it holds no services object")
+	}
+	table := &secretTable{mac: mac, services: map[string]*serviceSecret{}}
+	problems := eachObject("services", file.Services, func(name string, value []byte) error {
+		var texts []string
+		if err := json.Unmarshal(value, &texts); err != nil {
+			return errors.New("wants a list of keys in hex")
+		}
+		keys, err := decodeSecretKeys(texts)
+		if err == nil {
+			table.services[name] = &serviceSecret{keys, hex.EncodeToString(sign(keys[0], "gate"))}
+		}
+		return err
+	})
+	return table, problems, nil
+}
+
+// decodeSecretKeys names no value in its errors: problems are readable on the private entrypoint.
+func decodeSecretKeys(texts []string) ([][]byte, error) {
+	keys := [][]byte{}
+	for _, text := range texts {
+		raw, err := hex.DecodeString(text)
+		if err != nil || len(raw) != 32 {
+			return nil, fmt.Errorf("key %d of %d is not 32 bytes in hex", len(keys)+1, len(texts))
+		}
+		keys = append(keys, raw)
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("no key is given")
+	}
+	return keys, nil
+}
+
+// eachObject builds object by object. A bad one is refused and named, the others go on: a revocation must never
+// hang on somebody else's entry.
+func eachObject(kind string, objects map[string]json.RawMessage, build func(string, []byte) error) []string {
+	problems := []string{}
+	for id, raw := range objects {
+		if err := guarded(func() error { return build(id, raw) }); err != nil {
+			problems = append(problems, fmt.Sprintf("%s.%s is refused: %v", kind, clip(id), err))
+		}
+	}
+	sort.Strings(problems)
+	return problems
+}
+
+// guarded turns a panic into an error: one that escapes the watching goroutine would end Traefik.
+func guarded(run func() error) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v", cause)
+		}
+	}()
+	return run()
+}
