@@ -6,6 +6,8 @@ request, so nothing is sent to a host it was not meant for. It looks into nothin
 """
 
 import asyncio
+import errno
+import os
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -157,7 +159,7 @@ class Egress:
             except TimeoutError:
                 problem = f"did not answer within {_CONNECT_S:.0f} s"
             except OSError as error:
-                problem = f"could not be reached: {error.strerror or 'connection failed'}"
+                problem = f"could not be reached: {os.strerror(error.errno or errno.ECONNREFUSED).lower()}"
         raise _RefusedError(Refused(request.host, request.port, problem), "502 Bad Gateway")
 
     async def _permitted(self, host: str, port: int) -> list[Address]:

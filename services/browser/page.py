@@ -177,7 +177,10 @@ class OpenPage:
             self._egress.take_refused()
             self._status = None
             try:
-                answer = await page.goto(url, wait_until="domcontentloaded", timeout=1000 * self.limits.navigation_s)
+                async with _error_page_awaited(page):
+                    answer = await page.goto(
+                        url, wait_until="domcontentloaded", timeout=1000 * self.limits.navigation_s
+                    )
             except Error as error:
                 if isinstance(error, PlaywrightTimeoutError):
                     await self._check_responsive()
@@ -316,6 +319,32 @@ def _said(error: Error) -> str:
     """Playwright's message without its log and colours."""
     first = error.message.strip().partition("\nCall log:")[0].replace("\n", " ")
     return re.sub(r"\x1b\[[\d;]*m", "", re.sub(r"^(Page|Locator|Frame)\.\w+: ", "", first))[:500]
+
+
+@asynccontextmanager
+async def _error_page_awaited(page: Page) -> AsyncIterator[None]:
+    """Hold a failed navigation's error back until Chromium shows its error page.
+
+    Playwright reports the failure first; the error page that comes later would interrupt whatever is done next.
+    """
+    shown = asyncio.Event()
+
+    def look(frame: Frame) -> None:
+        if frame == page.main_frame and frame.url.startswith("chrome-error:"):
+            shown.set()
+
+    page.on("framenavigated", look)
+    try:
+        yield
+    except Error as error:
+        # Aborted ones (a download, status 204) leave the page where it was.
+        if "net::ERR_" in error.message and "net::ERR_ABORTED" not in error.message:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ANSWER_S):
+                    await shown.wait()
+        raise
+    finally:
+        page.remove_listener("framenavigated", look)
 
 
 @asynccontextmanager

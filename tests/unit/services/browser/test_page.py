@@ -196,7 +196,7 @@ async def test_a_private_address_is_refused_with_the_reason(chromium: Chromium, 
             await page.navigate("http://nothing.invalid/")
     free = unused_port()
     async with page_on(chromium, f"127.0.0.1:{free}") as page:
-        with pytest.raises(PageError, match=f"127.0.0.1:{free} could not be reached"):
+        with pytest.raises(PageError, match=f"127.0.0.1:{free} could not be reached: connection refused"):
             await page.navigate(f"http://127.0.0.1:{free}/")
 
 
@@ -257,6 +257,21 @@ async def test_a_page_that_never_comes_is_an_error_and_the_page_goes_on(chromium
             await page.navigate(web.url("/never"))
         await page.navigate(web.url())
         assert await text_of(page) == "fine"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_failed_navigation_does_not_reach_into_the_next_call(
+    chromium: Chromium, web: "Web", scheme: str
+) -> None:
+    web.pages["/"] = web.page_of("<p>here</p>")
+    unsafe = f"{scheme}://127.0.0.1:1/"  # Chromium refuses this port itself, and shows its own error page
+    async with page_on(chromium, "127.0.0.1") as page:
+        for _ in range(10):
+            with pytest.raises(PageError, match=r"127\.0\.0\.1:1"):
+                await page.navigate(unsafe)
+            assert (await page.state()).url == "chrome-error://chromewebdata/"
+            await page.navigate(web.url())
+            assert await text_of(page) == "here"
 
 
 async def test_what_happens_beside_a_call_is_told_and_stops_nothing(chromium: Chromium, web: "Web") -> None:
