@@ -1,3 +1,4 @@
+# Wheels only (--no-build): a bare machine has no compilers.
 # Every target that has a "## " text shows in `make help`.
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -17,7 +18,7 @@ $(READY): requirements.lock pyproject.toml
 	@echo "setup: Python packages into $(VENV) (about a minute the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "setup: python3 -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip sync --quiet --no-build --python $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -66,7 +67,7 @@ features: $(READY) ## Each feature id with the tests that prove it
 	$(BIN)/python tests/features.py
 
 lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --extra dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --no-build --python-version 3.11 --universal --generate-hashes --extra dev pyproject.toml -o requirements.lock
 
 clean: ## Remove what the tools leave; keeps .venv and .tekup
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist bench-results

@@ -62,7 +62,7 @@ _TABLE = (
         "or run `python -m playwright install chromium`",
     ),
     Program(
-        "rg", "15.1.0", "13", ("--version",),
+        "rg", "14.1.0", "13", ("--version",),
         (InOurEnvironment("rg", "ripgrep"), OnPath(("rg",))),
         "run `uv sync` (it brings the wheel ripgrep), or install ripgrep 13 or newer",
     ),
