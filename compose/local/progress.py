@@ -5,7 +5,7 @@ Every wait that may last more than two seconds goes through here.
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -61,10 +61,11 @@ class PlainLines:
     """Lines for pipes and logs: the first after two seconds, then one each few seconds per task."""
 
     lines: dict[str, _Line] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
 
     def update(self, task: str, doing: str, done: int = 0, total: int = 0) -> None:
         """Print a line if this task has been silent long enough."""
-        now = time.monotonic()
+        now = self.clock()
         line = self.lines.setdefault(task, _Line(now, now - LINE_EVERY_S + FIRST_LINE_S))
         line.doing = doing
         if now - line.said >= LINE_EVERY_S:
@@ -75,7 +76,7 @@ class PlainLines:
     def finish(self, task: str, result: str) -> None:
         """Print how the task ended."""
         line = self.lines.pop(task, None)
-        took = f" ({time.monotonic() - line.started:.0f} s)" if line and line.doing else ""
+        took = f" ({self.clock() - line.started:.0f} s)" if line and line.doing else ""
         self._say(f"{task}: {result}{took}")
 
     def over(self, task: str) -> None:
