@@ -127,7 +127,7 @@ class Instance:
         server = own.server if own else kit_server
         self._readiness.serve(kit_server.call_tool)
         host, standalone = self._settings.host, self._settings.standalone
-        async with mcp_app(server, host=host, standalone=standalone, legacy=legacy) as mcp:
+        async with mcp_app(server, host=host, standalone=standalone) as mcp:
             front = Front(
                 mcp,
                 trust=Trust(self._kit.keyring, standalone=standalone),

@@ -1,7 +1,7 @@
 """The SDK's server for what a `Kit` declared, and the guard in front of every service's handlers."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from mcp import MCPError
@@ -10,7 +10,6 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.request_state import RequestStateSecurity
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import INVALID_PARAMS
 from mcp_types.methods import CacheableMethod
@@ -20,7 +19,6 @@ from services.common.call import current_call
 from services.common.calls import Calls, ToolResult
 from services.common.front import MAX_BODY_BYTES
 from services.common.kit import Kit
-from services.common.legacy import LegacyByMethod
 from services.common.metrics import UNKNOWN_TOOL, Outcome
 from services.common.rights import allows, narrow, used_name
 
@@ -111,44 +109,24 @@ def _may(tool: str) -> bool:
 
 
 @asynccontextmanager
-async def mcp_app(
-    server: KitServer | Server[Any], *, host: str, standalone: bool, legacy: bool
-) -> AsyncIterator[ASGIApp]:
-    """The SDK's HTTP side of `server`, which works inside the block.
+async def mcp_app(server: KitServer | Server[Any], *, host: str, standalone: bool) -> AsyncIterator[ASGIApp]:
+    """The SDK's HTTP side of `server`, which works inside the block; the handshake era is answered statelessly.
+
+    The SDK's check of Host and Origin stays off behind the gate, where Host is the gate's own name: what it guards
+    against, a web page that reaches a local port, cannot make the gate's proof. A stand-alone service has no proof, so
+    there the check is on.
 
     Args:
-        server: The kit's, or a service's own low-level one; with `legacy` its lifespan is entered twice.
+        server: The kit's, or a service's own low-level one.
         host: Where it listens.
         standalone: Whether it serves without a gate.
-        legacy: Whether the handshake era is served too.
     """
-    streaming = _session_manager(server, host=host, standalone=standalone, json_response=False)
-    async with AsyncExitStack() as running:
-        await running.enter_async_context(streaming.run())
-        if not legacy:
-            yield streaming.asgi_app
-            return
-        whole = _session_manager(server, host=host, standalone=standalone, json_response=True)
-        await running.enter_async_context(whole.run())
-        yield LegacyByMethod(streaming.asgi_app, whole.asgi_app, max_body_bytes=MAX_BODY_BYTES)
-
-
-def _session_manager(
-    server: KitServer | Server[Any], *, host: str, standalone: bool, json_response: bool
-) -> StreamableHTTPSessionManager:
-    """A new manager of the SDK over `server`.
-
-    With `json_response` a caller that hangs up does not cancel its tool, so no tool call may come here with it on. The
-    SDK's check of Host and Origin stays off behind the gate, where Host is the gate's own name: what it guards against,
-    a web page that reaches a local port, cannot make the gate's proof. A stand-alone service has no proof, so there the
-    check is on.
-    """
-    security = None if standalone else TransportSecuritySettings(enable_dns_rebinding_protection=False)
     server.streamable_http_app(
-        json_response=json_response,
+        json_response=False,  # with it on, a caller that hangs up would not cancel its tool
         stateless_http=True,
         max_request_body_size=MAX_BODY_BYTES,
-        transport_security=security,
+        transport_security=None if standalone else TransportSecuritySettings(enable_dns_rebinding_protection=False),
         host=host,
     )
-    return server.session_manager  # the one made last
+    async with server.session_manager.run():
+        yield server.session_manager.asgi_app

@@ -1,7 +1,8 @@
 """A stand-in for a service's instance: answers every POST with what it received, and `GET /ready`.
 
 Run as a program, so that a test can kill it: `python backend.py PORT NAME`. `X-Test-Delay: <seconds>` delays the
-answer, `X-Test-Status: <code>` sets its status, `X-Test-Stream: <n>` streams n chunks as they are made.
+answer, `X-Test-Status: <code>` sets its status, `X-Test-Size: <bytes>` makes it larger by as much, `X-Test-Stream: <n>`
+streams n chunks as they are made.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ async def respond(
         await writer.drain()
         return
     method, path, _ = line.split(" ")
-    said = json.dumps({"name": name, "method": method, "path": path, "headers": pairs, "body": len(body)}).encode()
+    about = {"name": name, "method": method, "path": path, "headers": pairs, "body": len(body)}
+    said = json.dumps({**about, "more": "x" * int(sent.get("x-test-size", "0"))}).encode()
     status = sent.get("x-test-status", "200")
     writer.write(
         f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(said)}\r\n\r\n".encode() + said

@@ -33,6 +33,14 @@ def test_one_of_two_instances_dies_under_load(
 
 
 @pytest.mark.feature("A12")
+def test_large_answers_are_never_cut_off(gate: Gate, make: Maker, load: Callable[[str, dict[str, str]], Load]) -> None:
+    """Behind a bare Traefik one in some hundred is (docs/decisions/0008)."""
+    with load("/alpha/mcp", make.modern("tools/call", "alpha_read") | {"X-Test-Size": "300000"}) as calls:
+        calls.more(3000)
+    assert calls.lost == {}
+
+
+@pytest.mark.feature("A12")
 def test_a_version_without_a_live_instance_is_answered_by_the_stable_one(
     gate: Gate, make: Maker, load: Callable[[str, dict[str, str]], Load]
 ) -> None:

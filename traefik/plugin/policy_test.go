@@ -1,0 +1,47 @@
+package policy
+
+import (
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// closedAtItsEnd is a request body as Go's server has it once the answer has begun: whole, and not to be read again.
+type closedAtItsEnd struct {
+	*strings.Reader
+}
+
+func (b closedAtItsEnd) Read(p []byte) (int, error) {
+	if b.Len() == 0 {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return b.Reader.Read(p)
+}
+
+func (b closedAtItsEnd) Close() error { return nil }
+
+func TestABodyEndsWithoutAskingTheServerThatMayHaveClosedIt(t *testing.T) {
+	s := newStore(t.TempDir())
+	d := &decision{client: "dev", service: "alpha", targets: []string{"alpha_1-0-0"}}
+	d.prepare(s.counts)
+	d.until = math.MaxInt64
+	r := httptest.NewRequest(http.MethodPost, "/mcp", closedAtItsEnd{strings.NewReader("{}")})
+	r.ContentLength = 2
+	s.tables.memo[digest(rolePublic, r)] = d
+	read := ""
+	next := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		raw, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Errorf("reading to the end: %v", err)
+		}
+		read = string(raw)
+	})
+	g := &gate{next: next, rules: newRules(&Config{Role: rolePublic}), store: s}
+	g.ServeHTTP(httptest.NewRecorder(), r)
+	if read != "{}" {
+		t.Errorf("the next handler read %q", read)
+	}
+}
