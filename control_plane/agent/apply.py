@@ -165,14 +165,15 @@ class Applier:
         return False
 
     async def drifted(self) -> bool:
-        """Whether Traefik or the plugin run something else than was written; the next turn then writes it again."""
-        for name in self._folder.missing_tables():
-            self._tables[name] = {"serial": self._serial(name)}
-        enabled = await self._traefik.enabled_routers()
-        self._enabled = enabled
-        meant = traefik_routes.routers_of(self._routes)
-        services, clients = await self._traefik.loaded()
-        tables = services.serial != self._serial("services") or clients.serial != self._serial("clients")
-        if not meant <= enabled:
+        """Whether files, Traefik or plugin hold something else than was written; the next turn then writes it again."""
+        touched = self._folder.touched()
+        for name in touched:
+            if name in self._tables:
+                self._tables[name] = {"serial": self._serial(name)}
+        self._enabled = await self._traefik.enabled_routers()
+        stands = "routes" not in touched and traefik_routes.routers_of(self._routes) <= self._enabled
+        if not stands:
             self._routes = {}
-        return tables or not meant <= enabled
+        services, clients = await self._traefik.loaded()
+        loaded = services.serial == self._serial("services") and clients.serial == self._serial("clients")
+        return bool(touched) or not stands or not loaded

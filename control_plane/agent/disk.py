@@ -17,6 +17,7 @@ from control_plane.files import read_json, write_whole
 from control_plane.model import Instance
 
 Json = Mapping[str, object]
+Identity = tuple[int, int, int]
 ROUTES = "routes.yml"
 # Whatever else lies in the watched folder is read by Traefik too, and one bad file there blocks every later write.
 OURS = frozenset({"gate.yml", ROUTES})
@@ -44,6 +45,7 @@ class GateFolder:
         self._dynamic = root / "dynamic"
         self._tables = root / "tables"
         self._memory = root / "agent.json"
+        self._ours: dict[str, Identity | None] = {}
         self._tables.mkdir(parents=True, exist_ok=True)
         self._dynamic.mkdir(parents=True, exist_ok=True)
 
@@ -83,8 +85,9 @@ class GateFolder:
 
     def routes(self) -> Json:
         """The routes in force."""
+        self._own("routes")
         try:
-            found = yaml.safe_load((self._dynamic / ROUTES).read_text())
+            found = yaml.safe_load(self._path("routes").read_text())
         except (FileNotFoundError, yaml.YAMLError):
             return {}
         return found if isinstance(found, dict) else {}
@@ -99,19 +102,25 @@ class GateFolder:
         text = json.dumps(routes, indent=1)
         if "{{" in text:
             raise Refused("the routes hold '{{', which Traefik would run as a template; they are not written")
-        write_whole(self._dynamic / ROUTES, text.encode())
+        write_whole(self._path("routes"), text.encode())
+        self._own("routes")
 
-    def missing_tables(self) -> tuple[str, ...]:
-        """Tables that somebody has deleted."""
-        return tuple(name for name in ("services", "clients") if not (self._tables / f"{name}.json").exists())
+    def touched(self) -> tuple[str, ...]:
+        """Which of ``routes``, ``services`` and ``clients`` somebody else has changed or deleted since.
+
+        Traefik and the plugin keep the last good file, so a bad one shows only when they start again.
+        """
+        return tuple(name for name, identity in self._ours.items() if self._identity(name) != identity)
 
     def table(self, name: str) -> dict[str, object]:
         """A table as it lies on disk; empty if there is none."""
-        return read_json(self._tables / f"{name}.json")
+        self._own(name)
+        return read_json(self._path(name))
 
     def write_table(self, name: str, table: Json) -> None:
         """Put a table in place; the plugin takes it up within its polling interval."""
-        write_whole(self._tables / f"{name}.json", json.dumps(table, separators=(",", ":")).encode(), mode=0o600)
+        write_whole(self._path(name), json.dumps(table, separators=(",", ":")).encode(), mode=0o600)
+        self._own(name)
 
     def recall(self) -> Remembered:
         """What was in force when the agent last ran; nothing if it never did or its file is damaged."""
@@ -127,3 +136,16 @@ class GateFolder:
     def remember(self, remembered: Remembered) -> None:
         """Keep what is in force for the next start."""
         write_whole(self._memory, REMEMBERED.dump_json(remembered), mode=0o600)
+
+    def _path(self, name: str) -> Path:
+        return self._dynamic / ROUTES if name == "routes" else self._tables / f"{name}.json"
+
+    def _own(self, name: str) -> None:
+        self._ours[name] = self._identity(name)
+
+    def _identity(self, name: str) -> Identity | None:
+        try:
+            found = self._path(name).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 import pytest
 
 if TYPE_CHECKING:
-    from tests.gate.conftest import Gate
+    from tests.support.gate import Gate
 
 pytestmark = pytest.mark.local
 

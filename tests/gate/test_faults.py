@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
-    from tests.gate.conftest import Gate, Load, Maker
+    from tests.support.gate import Gate, Load, Maker
 
 pytestmark = pytest.mark.local
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.gate.conftest import Gate, Maker
+    from tests.support.gate import Gate, Maker
 
 pytestmark = pytest.mark.local
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.gate.conftest import Gate, Load, Maker
+    from tests.support.gate import Gate, Load, Maker
 
 pytestmark = pytest.mark.local
 
