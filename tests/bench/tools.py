@@ -6,13 +6,14 @@ import contextlib
 import json
 import statistics
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.programs import program
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -21,11 +22,9 @@ START_S = 30.0
 
 def build_load(folder: Path) -> Path:
     """Compile the load program; Go comes from where ``make up`` takes it."""
-    command = [sys.executable, "-m", "compose.local.programs", "go"]
-    go = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout.strip()
-    program = folder / "load"
-    subprocess.run([go, "build", "-o", program, "."], check=True, cwd=HERE / "load")
-    return program
+    built = folder / "load"
+    subprocess.run([program("go"), "build", "-o", built, "."], check=True, cwd=HERE / "load")
+    return built
 
 
 @contextlib.contextmanager

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from functools import cache
 from pathlib import Path
 from typing import Self
+
+from tests.support.programs import program
 
 START_S = 30.0
 
@@ -24,14 +24,6 @@ def free_ports(count: int) -> list[int]:
     for probe in probes:
         probe.close()
     return ports
-
-
-@cache
-def consul_program() -> str:
-    """Path of Consul, resolved as ``tekup up`` does it."""
-    given = os.environ.get("TEKUP_TEST_CONSUL")
-    command = [sys.executable, "-m", "compose.local.programs", "consul"]
-    return given or subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 class ConsulProcess:
@@ -81,7 +73,7 @@ class ConsulProcess:
     def start(self) -> None:
         """Start and wait for a leader."""
         with (self._folder / "consul.log").open("ab") as log:
-            command = [consul_program(), "agent", "-config-file", str(self._config)]
+            command = [program("consul"), "agent", "-config-file", str(self._config)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline_s = time.monotonic() + START_S
         while not self._has_leader():
@@ -94,6 +86,10 @@ class ConsulProcess:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def lose_data(self) -> None:
+        """Forget everything; for a server that was killed."""
+        shutil.rmtree(self.data, ignore_errors=True)
 
     def _has_leader(self) -> bool:
         try:

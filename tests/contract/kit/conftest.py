@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import functools
 import hmac
 import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +27,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from services.common.listen import bind, listening
 from services.common.signing import Keyring
+from tests.support.consul_process import ConsulProcess
 
 ROOT = Path(__file__).parents[3]
 DEMO = Path(__file__).with_name("demo_service.py")
@@ -233,58 +232,12 @@ def pair(shared: Services) -> tuple[Instance, Instance]:
     return asyncio.run(start())
 
 
-@functools.cache
-def consul_program() -> str:
-    given = os.environ.get("TEKUP_TEST_CONSUL")
-    if given:
-        return given
-    argv = [sys.executable, "-m", "compose.local.programs", "consul"]
-    found = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, f"no Consul for the tests: {found.stderr}"
-    return found.stdout.strip().splitlines()[-1]
-
-
-def free_ports(count: int) -> list[int]:
-    socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in socks]
-    for sock in socks:
-        sock.close()
-    return ports
-
-
-class Consul:
-    """A Consul agent that keeps its ports and loses its data when it is killed and started."""
-
-    def __init__(self, log: Path) -> None:
-        self._log = log
-        self._http, self._server, self._serf, self._wan = free_ports(4)
-        self.url = f"http://127.0.0.1:{self._http}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    async def start(self) -> None:
-        ports = ["-http-port", self._http, "-server-port", self._server, "-serf-lan-port", self._serf]
-        ports += ["-serf-wan-port", self._wan, "-dns-port", -1, "-grpc-port", -1, "-grpc-tls-port", -1]
-        argv = [consul_program(), "agent", "-dev", "-bind", "127.0.0.1", "-log-level", "warn", *map(str, ports)]
-        with self._log.open("ab") as out:
-            self._process = subprocess.Popen(  # noqa: ASYNC220  # returns at once
-                argv, stdout=out, stderr=subprocess.STDOUT
-            )
-        await eventually(self._has_leader, within_s=30, what="Consul's leader")
-
-    async def _has_leader(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self._log.read_text()
-        try:
-            async with httpx.AsyncClient() as http:
-                return len((await http.get(f"{self.url}/v1/status/leader")).text) > 4
-        except httpx.HTTPError:
-            return False
+class Consul(ConsulProcess):
+    """A Consul server that loses its data when it is killed."""
 
     def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(10)
-            self._process = None
+        super().kill()
+        self.lose_data()
 
     async def entries(self, service: str) -> list[dict[str, Any]]:
         """Catalog and health of a service's instances."""
@@ -294,12 +247,10 @@ class Consul:
 
 
 @pytest.fixture
-async def consul(tmp_path: Path) -> AsyncIterator[Consul]:
-    """A real Consul agent."""
-    agent = Consul(tmp_path / "consul.log")
-    await agent.start()
-    yield agent
-    agent.kill()
+def consul(tmp_path: Path) -> Iterator[Consul]:
+    """A real Consul server."""
+    with Consul(tmp_path) as server:
+        yield server
 
 
 @dataclass

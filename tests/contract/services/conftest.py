@@ -25,8 +25,11 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, TextContent
 
+from tests.support.programs import program
+
 ROOT = Path(__file__).parents[3]
 START_S = 60.0
+SHORT = {"MCP_BROWSER_PAGES_PER_CLIENT": 3, "MCP_BROWSER_CALL_S": 8, "MCP_BROWSER_NAVIGATION_S": 4}
 
 
 def _grant(client: str, roots: tuple[str, ...], hosts: tuple[str, ...]) -> str:
@@ -133,7 +136,14 @@ class Starter:
         secrets_file.write_text(json.dumps({"service": name, "keys": [key.hex()]}))
         secrets_file.chmod(0o600)
         log = self.folder / f"{name}-{number}.log"
-        given = {"MCP_SECRETS_FILE": secrets_file, "MCP_DRAIN_QUIET_S": 0.2, "MCP_DRAIN_DEADLINE_S": 5, **settings}
+        given: dict[str, object] = {
+            "MCP_SECRETS_FILE": secrets_file,
+            "MCP_DRAIN_QUIET_S": 0.2,
+            "MCP_DRAIN_DEADLINE_S": 5,
+            **settings,
+        }
+        if name == "browser":
+            given["MCP_BROWSER_EXECUTABLE"] = program("chromium")
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"services.{name}"],
@@ -185,7 +195,7 @@ def search(starter: Starter, tree: Path) -> Instance:
 
 @pytest.fixture(scope="session")
 def browser(starter: Starter) -> Instance:
-    return starter.start("browser", MCP_BROWSER_PAGES_PER_CLIENT=3, MCP_BROWSER_CALL_S=8, MCP_BROWSER_NAVIGATION_S=4)
+    return starter.start("browser", **SHORT)
 
 
 @dataclass

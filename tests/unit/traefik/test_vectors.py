@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
 import string
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.programs import program
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,11 +27,12 @@ def test_the_examples_are_what_their_generator_makes(module: str, file: str) -> 
 @pytest.mark.local
 @pytest.mark.feature("A5")
 def test_the_plugin_passes_its_go_tests() -> None:
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("no Go on PATH; tests/gate runs the same rows inside Traefik")
     done = subprocess.run(
-        [go, "test", "-count=1", "./..."], cwd=ROOT / "traefik/plugin", capture_output=True, text=True, check=False
+        [program("go"), "test", "-count=1", "./..."],
+        cwd=ROOT / "traefik/plugin",
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

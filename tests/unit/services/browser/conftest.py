@@ -1,16 +1,15 @@
 """A web server that does what it is told, and the real browser."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
 import pytest_asyncio
 
 from services.browser.chromium import Chromium, Launch
+from tests.support.programs import program
 
 Answer = bytes | Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -91,8 +90,5 @@ async def inner() -> AsyncIterator[Web]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def chromium() -> AsyncIterator[Chromium]:
-    executable = shutil.which("chromium")
-    if executable is None:
-        pytest.skip("there is no chromium on PATH; apt-get install chromium")
-    async with Chromium.running(Launch(Path(executable), "nobody")) as running:
+    async with Chromium.running(Launch(Path(program("chromium")), "nobody")) as running:
         yield running
