@@ -97,7 +97,7 @@ async def test_ready_follows_the_probe_while_health_stays(services: Services, tm
         status, body = await ready(demo)
         return body["reason"] if status == 503 else None
 
-    assert await wait_until(unready, within_s=5) == "probe demo_echo: the demo is sick"
+    assert await wait_until(unready, within_s=20) == "probe demo_echo: the demo is sick"
     async with httpx.AsyncClient() as http:
         assert (await http.get(demo.admin("/health"))).status_code == 200
         assert (await http.get(demo.url.removesuffix("/mcp") + "/ready")).status_code == 503
@@ -107,7 +107,7 @@ async def test_ready_follows_the_probe_while_health_stays(services: Services, tm
     async def again() -> bool:
         return (await ready(demo))[0] == 200
 
-    await wait_until(again, within_s=5)
+    await wait_until(again, within_s=20)
 
 
 @pytest.mark.feature("C1")
@@ -201,7 +201,7 @@ async def test_stopping_drains_serves_what_still_comes_and_loses_nothing(
         async def draining() -> bool:
             return (await states(consul)).get(demo.instance, ("", ""))[0] == "draining"
 
-        await wait_until(draining, within_s=5)
+        await wait_until(draining, within_s=20)
         status, body = await ready(demo)
         assert (status, body["reason"]) == (503, "draining")
         late = [text_of(await client.call_tool("demo_echo", {"text": str(i)})) for i in range(5)]

@@ -95,7 +95,7 @@ def test_what_is_not_a_regular_file_is_refused_at_once(world: "World", path: str
         began = time.monotonic()
         with pytest.raises(PathError):
             read(world, path)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
 
 
 def test_names_within_the_root_are_opened_in_every_spelling(world: "World") -> None:
