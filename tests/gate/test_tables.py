@@ -41,10 +41,14 @@ def test_twenty_shifts_under_load_lose_nothing(
 @pytest.mark.feature("C2")
 def test_every_shift_is_in_force_by_the_table_alone(gate: Gate, make: Maker) -> None:
     headers = make.modern("tools/list")
+
+    def goes_to(target: str) -> Callable[[], bool]:
+        return lambda: gate.call("/alpha/mcp", headers).headers["x-tekup-route"] == target
+
     for turn in range(20):
         stable = ("alpha_1-0-0", "alpha_1-1-0")[turn % 2]
         gate.services({"alpha": {stable: 100}})
-        make.wait(lambda wanted=stable: gate.call("/alpha/mcp", headers).headers["x-tekup-route"] == wanted, stable)
+        make.wait(goes_to(stable), f"{stable} to take all")
 
 
 @pytest.mark.feature("A5")
