@@ -4,6 +4,7 @@ Every problem of both, and of the secrets file, is reported together (docs/contr
 """
 
 import json
+import os
 import re
 import secrets as random_secrets
 import tomllib
@@ -23,6 +24,8 @@ __all__ = ["Folders", "KitSettings", "Loaded", "ServiceSettings", "Words", "load
 
 _VERSION = re.compile(r"[0-9A-Za-z.]{1,32}")
 _INSTANCE = re.compile(r"[0-9a-f]{6}")
+_PLATFORMS_OWN = ("PORT", "URL", "MEMORY", "CPUS")
+"""What the platform says of a service under the service's prefix: `MCP_SEARCH_PORT` is no setting of an instance."""
 
 
 def _split_folders(value: object) -> object:
@@ -135,6 +138,32 @@ def _variable(settings: type[BaseSettings], location: tuple[int | str, ...]) -> 
     return name if name.startswith("MCP_") else f"{prefix}{name}"  # a field with an alias names its variable itself
 
 
+def _unknown(name: str, service: type[BaseSettings], environ: Mapping[str, str]) -> list[str]:
+    """A problem for each variable that has the service's prefix and that nobody reads: a typo, most likely."""
+    prefix = f"MCP_{name.upper()}_"
+    own = {variable for variable in _variables(service) if variable.startswith(prefix)}
+    known = own | _variables(KitSettings) | {f"{prefix}{word}" for word in _PLATFORMS_OWN}
+    there_are = ", ".join(sorted(own)) or "none"
+    return [
+        f"{variable}: there is no such setting; those of {name} are: {there_are}"
+        for variable in sorted(environ)
+        if variable.upper().startswith(prefix) and variable.upper() not in known
+    ]
+
+
+def _variables(settings: type[BaseSettings]) -> set[str]:
+    """All variables a class reads, in capitals."""
+    by_name = bool(settings.model_config.get("populate_by_name"))  # then an alias is one name more
+    names = set()
+    for name, about in settings.model_fields.items():
+        alias = about.validation_alias
+        if isinstance(alias, str):
+            names.add(_variable(settings, (alias,)))
+        if by_name or not isinstance(alias, str):
+            names.add(_variable(settings, (name,)))
+    return names
+
+
 def _read(settings: type[BaseSettings], problems: list[str]) -> BaseSettings | None:
     try:
         return settings()
@@ -185,6 +214,7 @@ def load_settings(name: str, service: type[S]) -> Loaded[S]:
     if isinstance(kit, KitSettings) and kit.env == "production" and kit.drill_file is not None:
         problems.append("MCP_DRILL_FILE: must not be set in production, where drills could hurt real callers")
     own = _read(service, problems)
+    problems += _unknown(name, service, os.environ)
     keys = _read_keys(name, kit, problems) if isinstance(kit, KitSettings) else ()
     if problems or not isinstance(kit, KitSettings) or not isinstance(own, service):
         raise SettingsError(name, tuple(problems))

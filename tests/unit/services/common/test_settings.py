@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.common.errors import SettingsError
@@ -63,6 +64,57 @@ def test_all_problems_of_kit_and_service_are_told_together(monkeypatch: pytest.M
         "MCP_DEMO_DEPTH",
     }
     assert "(it is '70000')" in str(error.value)
+
+
+def test_a_variable_with_the_services_prefix_that_nobody_reads_is_a_problem_like_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MCP_DEMO_FOO", "1")
+    monkeypatch.setenv("MCP_DEMO_DETPH", "")
+    monkeypatch.setenv("MCP_DEMO_DEPTH", "deep")
+    with pytest.raises(SettingsError) as error:
+        load_settings("demo", DemoSettings)
+    assert [problem.partition(":")[0] for problem in error.value.problems] == [
+        "MCP_DEMO_DEPTH",
+        "MCP_DEMO_DETPH",
+        "MCP_DEMO_FOO",
+    ]
+    assert "those of demo are: MCP_DEMO_DEPTH, MCP_DEMO_HOSTS, MCP_DEMO_ROOTS" in str(error.value)
+
+
+def test_what_the_platform_uses_for_the_service_and_what_belongs_to_others_is_no_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("MCP_DEMO_PORT", "MCP_DEMO_URL", "MCP_DEMO_MEMORY", "MCP_DEMO_CPUS", "MCP_OTHER_FOO", "MCP_FOO"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("mcp_demo_depth", "4")
+    assert load_settings("demo", DemoSettings).service.depth == 4
+
+
+class AliasedSettings(ServiceSettings):
+    """Settings with a name of their own, once instead of the usual one."""
+
+    model_config = SettingsConfigDict(env_prefix="MCP_DEMO_", frozen=True)
+
+    place: str = Field(default="", validation_alias="MCP_PLACE")
+    door: str = Field(default="", validation_alias="MCP_DEMO_ENTRANCE")
+
+
+def test_a_setting_with_another_name_is_known_by_that_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCP_PLACE", "here")
+    monkeypatch.setenv("MCP_DEMO_ENTRANCE", "front")
+    own = load_settings("demo", AliasedSettings).service
+    assert (own.place, own.door) == ("here", "front")
+    monkeypatch.setenv("MCP_DEMO_DOOR", "back")
+    with pytest.raises(SettingsError, match="MCP_DEMO_DOOR"):
+        load_settings("demo", AliasedSettings)
+
+
+def test_a_service_whose_prefix_is_the_kits_keeps_the_kits_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MCP_SECRETS_FILE")
+    monkeypatch.setenv("MCP_STANDALONE", "true")
+    monkeypatch.setenv("MCP_DRAIN_QUIET_S", "2")
+    assert load_settings("drain", ServiceSettings).kit.drain_quiet_s == 2
 
 
 @pytest.mark.parametrize(
