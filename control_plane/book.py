@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -10,12 +10,12 @@ from control_plane.errors import Conflict, NotInitialised, Refused
 from control_plane.model import (
     Change,
     ClientPolicy,
-    Document,
     HistoryRecord,
     Key,
     Policy,
     Revision,
     ServicePolicy,
+    Stored,
     Table,
 )
 from control_plane.ports import Fence, Store, Write
@@ -24,8 +24,9 @@ from control_plane.signed import table_sum
 REVISION_KEY = "tekup/policy/revision"
 HISTORY_PREFIX = "tekup/state/history/"
 
-D = TypeVar("D", bound=Document)
-DOCUMENTS: Mapping[Table, type[Document]] = {
+D = TypeVar("D", bound=Stored)
+Place = tuple[Table, str]
+DOCUMENTS: Mapping[Table, type[Stored]] = {
     Table.SERVICES: ServicePolicy,
     Table.CLIENTS: ClientPolicy,
     Table.KEYS: Key,
@@ -43,12 +44,12 @@ class Page:
     def find(self, table: Table, key: str, kind: type[D]) -> D | None:
         """One document, parsed; None if there is none."""
         raw = self.tables[table].get(key)
-        return None if raw is None else kind.parse(raw, f"{table.value}/{key}")
+        return None if raw is None else kind.stored(raw, table.prefix, key)
 
     def all(self, table: Table, kind: type[D]) -> dict[str, D]:
         """A whole table, parsed, in key order."""
         documents = sorted(self.tables[table].items())
-        return {key: kind.parse(raw, f"{table.value}/{key}") for key, raw in documents}
+        return {key: kind.stored(raw, table.prefix, key) for key, raw in documents}
 
     def changed_by_another_hand(self) -> tuple[Table, ...]:
         """Tables that do not fit the revision."""
@@ -71,7 +72,7 @@ class Edit:
     verb: str
     author: str
     reason: str
-    documents: Mapping[tuple[Table, str], Document | None] = field(default_factory=dict)
+    documents: Mapping[Place, Stored | None] = field(default_factory=dict)
 
 
 class Book:
@@ -157,7 +158,7 @@ class Book:
         if not changed:
             return page.revision, False
         following = _turn(page, changed)
-        record = _record(page, edit, changed, following.number, at_s)
+        record = _record(edit, following, _changes(page, changed), at_s)
         documents = [
             Write(table.prefix + key, document.to_bytes() if document else None)
             for (table, key), document in changed.items()
@@ -165,21 +166,50 @@ class Book:
         await self._store.commit([*documents, *_closing(page, following, record)], fence)
         return following, True
 
-    async def repair(self, edit: Edit, fence: Fence, *, at_s: float) -> tuple[Revision, bool]:
-        """Accept the tables as they lie in the store, under a new revision.
+    async def repair(self, edit: Edit, fence: Fence, *, at_s: float, running: tuple[int, int]) -> tuple[Revision, bool]:
+        """Accept what lies in the store: tables that another hand has changed, or an older state that was restored.
+
+        Args:
+            edit: Who and why.
+            fence: Proves that we lead.
+            at_s: Seconds since the epoch, for the record.
+            running: Epoch and number of the newest revision a gate runs. If the store's is older, only a new epoch
+                makes the gates go back to it.
 
         Returns:
             The revision, and whether there was anything to repair.
+
+        Raises:
+            Refused: A document makes no sense; nothing was written.
         """
         page = await self.page()
         page.policy()
-        if not page.changed_by_another_hand():
-            return page.revision, False
+        odd, held = page.changed_by_another_hand(), page.revision
+        back = (held.epoch, held.number) < running
+        if not odd and not back:
+            return held, False
         sums = {table: table_sum(page.tables[table]) for table in Table}
-        following = Revision(epoch=page.revision.epoch, number=page.revision.number + 1, tables=sums)
-        record = _record(page, edit, {}, following.number, at_s)
-        await self._store.commit(_closing(page, following, record), fence)
+        epoch = running[0] + 1 if back else held.epoch
+        following = Revision(epoch=epoch, number=held.number + 1, tables=sums)
+        changes = await self._changed_by_hand(page, odd)
+        await self._store.commit(_closing(page, following, _record(edit, following, changes, at_s)), fence)
         return following, True
+
+    async def _changed_by_hand(self, page: Page, odd: Sequence[Table]) -> list[Change]:
+        """What the records do not know of: the evidence of a repair."""
+        recorded: dict[str, str | None] = {}
+        for name, entry in sorted((await self._store.read(HISTORY_PREFIX)).entries.items()):
+            recorded |= {change.key: change.after for change in HistoryRecord.parse(entry.value, name).changes}
+        changes = []
+        for table in odd:
+            before = {key: text for key, text in recorded.items() if key.startswith(table.prefix) and text is not None}
+            after = {table.prefix + key: raw.decode() for key, raw in page.tables[table].items()}
+            changes += [
+                _change(table, key, before.get(key), after.get(key))
+                for key in sorted(before.keys() | after.keys())
+                if before.get(key) != after.get(key)
+            ]
+        return changes
 
 
 def _closing(page: Page, following: Revision, record: HistoryRecord) -> list[Write]:
@@ -194,7 +224,7 @@ def history_key(epoch: int, number: int) -> str:
     return f"{HISTORY_PREFIX}{epoch:06d}-{number:010d}"
 
 
-def _turn(page: Page, changed: Mapping[tuple[Table, str], Document | None]) -> Revision:
+def _turn(page: Page, changed: Mapping[Place, Stored | None]) -> Revision:
     sums = dict(page.revision.tables)
     for touched in {table for table, _ in changed}:
         documents = dict(page.tables[touched])
@@ -209,24 +239,25 @@ def _turn(page: Page, changed: Mapping[tuple[Table, str], Document | None]) -> R
     return Revision(epoch=page.revision.epoch, number=page.revision.number + 1, tables=sums)
 
 
-def _record(
-    page: Page, edit: Edit, changed: Mapping[tuple[Table, str], Document | None], number: int, at_s: float
-) -> HistoryRecord:
+def _changes(page: Page, changed: Mapping[Place, Stored | None]) -> list[Change]:
     changes = []
     for (table, key), document in changed.items():
-        # Keys are not versioned and never come back by a rollback: the record names them without their content.
-        before = None if table is Table.KEYS else page.tables[table].get(key)
-        document = None if table is Table.KEYS else document  # noqa: PLW2901
-        changes.append(
-            Change(
-                key=table.prefix + key,
-                before=before.decode() if before is not None else None,
-                after=document.to_bytes().decode() if document else None,
-            )
-        )
+        before = page.tables[table].get(key)
+        after = document.to_bytes().decode() if document else None
+        changes.append(_change(table, table.prefix + key, None if before is None else before.decode(), after))
+    return changes
+
+
+def _change(table: Table, key: str, before: str | None, after: str | None) -> Change:
+    # Keys are not versioned and never come back by a rollback: the record names them without their content.
+    secret = table is Table.KEYS
+    return Change(key=key, before=None if secret else before, after=None if secret else after)
+
+
+def _record(edit: Edit, revision: Revision, changes: Sequence[Change], at_s: float) -> HistoryRecord:
     return HistoryRecord(
-        number=number,
-        epoch=page.revision.epoch,
+        number=revision.number,
+        epoch=revision.epoch,
         at=at_s,
         author=edit.author,
         verb=edit.verb,

@@ -14,7 +14,7 @@ from control_plane.watch import WATCH_S, follow
 log = logging.getLogger(__name__)
 
 GATES_PREFIX = "tekup/gates/"
-NO_GATE = "(no live gate)"
+NO_GATE = "(no gate has ever reported)"
 
 
 class Gates:
@@ -24,6 +24,7 @@ class Gates:
         self._store = store
         self._changed = asyncio.Condition()
         self._gates: Mapping[str, Gate] = {}
+        self._newest = (0, 0)
 
     @property
     def all(self) -> Mapping[str, Gate]:
@@ -41,6 +42,15 @@ class Gates:
             self._changed.notify_all()
         return listing.index
 
+    @property
+    def running(self) -> tuple[int, int]:
+        """Epoch and number of the newest revision that any gate has in force."""
+        return max((_place(gate.report) for gate in self._gates.values()), default=(0, 0))
+
+    def written(self, revision: Revision) -> None:
+        """Note the newest revision there is: a gate that runs a newer one holds on to a state that was lost."""
+        self._newest = max(self._newest, _place(revision))
+
     def lagging(self, revision: Revision, *, also_gone: bool) -> tuple[str, ...]:
         """Gates that do not have the revision in force.
 
@@ -48,13 +58,12 @@ class Gates:
             revision: What they should have.
             also_gone: Count gates whose agent is gone as well: for keys and rights, which such a gate still serves.
         """
-        if not any(gate.live for gate in self._gates.values()):
+        if not self._gates:
             return (NO_GATE,)
-        return tuple(
-            gate.report.id
-            for gate in self._gates.values()
-            if (gate.live or also_gone) and (gate.report.epoch, gate.report.number) < (revision.epoch, revision.number)
-        )
+        also_gone = also_gone or not any(gate.live for gate in self._gates.values())
+        counted = [gate.report for gate in self._gates.values() if gate.live or also_gone]
+        newest = max(self._newest, _place(revision))
+        return tuple(report.id for report in counted if not _place(revision) <= _place(report) <= newest)
 
     async def in_force(self, revision: Revision, *, also_gone: bool, timeout_s: float) -> tuple[str, ...]:
         """Wait until every gate that counts reports the revision.
@@ -68,6 +77,10 @@ class Gates:
         except TimeoutError:
             return self.lagging(revision, also_gone=also_gone)
         return ()
+
+
+def _place(at: Revision | GateReport) -> tuple[int, int]:
+    return at.epoch, at.number
 
 
 def _parse(listing: Listing) -> dict[str, Gate]:

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from control_plane import decide
-from control_plane.book import Book, Edit, Page
+from control_plane.book import Book, Edit, Page, Place
 from control_plane.errors import Conflict, NotFound, NotInitialised, NotLeader, Refused, Unavailable
 from control_plane.gates import GATES_PREFIX, Gates
 from control_plane.leadership import Leadership
 from control_plane.model import (
     ClientPolicy,
-    Document,
     Instance,
     Key,
     Policy,
     Revision,
     ServicePolicy,
+    Stored,
     Table,
     versions_of,
 )
@@ -33,6 +33,7 @@ from control_plane.registry import Registry
 from control_plane.signed import NewKey, new_key
 
 T = TypeVar("T")
+Documents = dict[Place, Stored | None]
 log = logging.getLogger(__name__)
 
 IN_FORCE_TIMEOUT_S = 10.0
@@ -106,8 +107,17 @@ class ControlPlane:
             tasks.create_task(self._take_in())
 
     async def policy(self) -> Policy:
-        """The present policy, read afresh unless we lead."""
-        return (await self._page()).policy()
+        """The present policy, read afresh.
+
+        Raises:
+            Refused: A document makes no sense.
+        """
+        return (await self.page()).policy()
+
+    async def page(self) -> Page:
+        """The same unparsed: one document that makes no sense does not hide the rest."""
+        async with self._writing:
+            return await self._book.page()
 
     def instances(self) -> tuple[Instance, ...]:
         """All registered instances."""
@@ -132,29 +142,40 @@ class ControlPlane:
             except NotInitialised:
                 epoch = self._next_epoch(force)
             log.info("state.init", extra={"author": wish.author, "reason": wish.reason, "epoch": epoch})
-            return await self._book.begin(epoch, self.leadership.fence(), at_s=self._now()), True
+            revision = await self._book.begin(epoch, self.leadership.fence(), at_s=self._now())
+            self.gates.written(revision)
+            return revision, True
 
     def _next_epoch(self, force: bool) -> int:
-        running = max((gate.report.epoch for gate in self.gates.all.values()), default=0)
-        if running and not force:
-            raise Conflict(
-                f"a gate runs a policy of epoch {running}, but Consul holds none: its data is lost."
-                " Restore a backup, or begin anew with --force, which drops all services' weights, clients and keys"
+        if not self.gates.all and not force:
+            # A gate that runs the policy of before is the only one who knows that there was a before.
+            raise Unavailable(
+                "no gate has reported yet, so a first start and lost data look alike: start a gate's agent,"
+                " or begin without with `tekup state init --force`"
             )
-        return running + 1
+        epoch, number = self.gates.running
+        if epoch and not force:
+            raise Conflict(
+                f"a gate runs epoch {epoch} revision {number}, but Consul holds no policy: its data is lost."
+                " Restore a backup, or begin anew with `tekup state init --force`, without weights, clients and keys"
+            )
+        return epoch + 1
 
-    async def repair(self, wish: Wish) -> tuple[Revision, bool]:
-        """Accept tables that another hand has changed; see :meth:`control_plane.book.Book.repair`."""
+    async def repair(self, wish: Wish) -> Outcome:
+        """Accept what lies in the store; see :meth:`control_plane.book.Book.repair`."""
         edit = Edit("state.repair", wish.author, wish.reason)
         async with self._writing:
-            revision, changed = await self._book.repair(edit, self.leadership.fence(), at_s=self._now())
-        log.info("state.repair", extra={"author": wish.author, "reason": wish.reason, "changed": changed})
-        return revision, changed
+            began_s = time.monotonic()
+            revision, changed = await self._book.repair(
+                edit, self.leadership.fence(), at_s=self._now(), running=self.gates.running
+            )
+            self.gates.written(revision)
+        return await self._ended(edit, began_s, revision, changed=changed, rights=True)
 
     async def set_traffic(self, service: str, weights_pct: Mapping[str, float], wish: Wish) -> Outcome:
         """Shift a service's traffic; see :func:`control_plane.decide.set_traffic`."""
 
-        def shift(page: Page) -> dict[tuple[Table, str], Document | None]:
+        def shift(page: Page) -> Documents:
             current = _found(page.find(Table.SERVICES, service, ServicePolicy), f"service {service}")
             known = versions_of(self.registry.instances, service)
             return {(Table.SERVICES, service): decide.set_traffic(current, weights_pct, known)}
@@ -164,7 +185,7 @@ class ControlPlane:
     async def add_client(self, client: ClientPolicy, wish: Wish) -> Outcome:
         """Add a client; see :func:`control_plane.decide.add_client`."""
 
-        def add(page: Page) -> dict[tuple[Table, str], Document | None]:
+        def add(page: Page) -> Documents:
             current = page.find(Table.CLIENTS, client.id, ClientPolicy)
             return {(Table.CLIENTS, client.id): decide.add_client(current, client)}
 
@@ -173,7 +194,7 @@ class ControlPlane:
     async def remove_client(self, client_id: str, wish: Wish) -> Outcome:
         """Remove a client and revoke its keys."""
 
-        def remove(page: Page) -> dict[tuple[Table, str], Document | None]:
+        def remove(page: Page) -> Documents:
             _found(page.find(Table.CLIENTS, client_id, ClientPolicy), f"client {client_id}")
             mine = (key for key in page.all(Table.KEYS, Key).values() if key.client == client_id)
             revoked = {(Table.KEYS, key.id): decide.revoke(key, self._now()) for key in mine}
@@ -187,7 +208,7 @@ class ControlPlane:
         """Make a key of a client. Its text is returned once and kept nowhere."""
         key = new_key(client_id, self._now(), label, expires_s)
 
-        def create(page: Page) -> dict[tuple[Table, str], Document | None]:
+        def create(page: Page) -> Documents:
             _found(page.find(Table.CLIENTS, client_id, ClientPolicy), f"client {client_id}")
             if expires_s and expires_s <= self._now():
                 raise Refused(f"expires: {expires_s} lies in the past")
@@ -198,7 +219,7 @@ class ControlPlane:
     async def revoke_key(self, key_id: str, wish: Wish) -> Outcome:
         """Revoke a key for good."""
 
-        def revoke(page: Page) -> dict[tuple[Table, str], Document | None]:
+        def revoke(page: Page) -> Documents:
             key = _found(page.find(Table.KEYS, key_id, Key), f"key {key_id}")
             return {(Table.KEYS, key_id): decide.revoke(key, self._now())}
 
@@ -216,7 +237,7 @@ class ControlPlane:
         self,
         verb: str,
         wish: Wish,
-        change: Callable[[Page], dict[tuple[Table, str], Document | None]],
+        change: Callable[[Page], Documents],
         *,
         rights: bool,
     ) -> Outcome:
@@ -232,13 +253,17 @@ class ControlPlane:
             began_s = time.monotonic()
             edit = Edit(verb, wish.author, wish.reason, change(page))
             revision, changed = await self._book.write(page, edit, fence, at_s=self._now())
+            self.gates.written(revision)
+        return await self._ended(edit, began_s, revision, changed=changed, rights=rights)
+
+    async def _ended(self, edit: Edit, began_s: float, revision: Revision, *, changed: bool, rights: bool) -> Outcome:
         lagging = await self.gates.in_force(revision, also_gone=rights, timeout_s=self._in_force_timeout_s)
         outcome = Outcome(revision, changed, lagging, time.monotonic() - began_s)
         log.info(
-            verb,
+            edit.verb,
             extra={
-                "author": wish.author,
-                "reason": wish.reason,
+                "author": edit.author,
+                "reason": edit.reason,
                 "revision": revision.number,
                 "changed": changed,
                 "waiting_for": list(lagging),
@@ -246,10 +271,6 @@ class ControlPlane:
             },
         )
         return outcome
-
-    async def _page(self) -> Page:
-        async with self._writing:
-            return await self._book.page()
 
     async def _take_in(self) -> None:
         """Give every service first seen its first version at 100 %, as long as we lead."""
@@ -266,7 +287,7 @@ class ControlPlane:
             await change.wait()
 
     async def _take_in_new(self) -> None:
-        page = await self._page()
+        page = await self.page()
         live: dict[str, Instance] = {}
         for instance in sorted(self.registry.instances):
             if instance.live:
@@ -283,7 +304,8 @@ class ControlPlane:
             )
             async with self._writing:
                 page = await self._book.whole()
-                await self._book.write(page, edit, self.leadership.fence(), at_s=self._now())
+                revision, _ = await self._book.write(page, edit, self.leadership.fence(), at_s=self._now())
+                self.gates.written(revision)
             log.info("service.first_seen", extra={"service": name, "version": instance.version})
 
 

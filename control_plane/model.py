@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,7 +22,15 @@ ServiceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$"
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.]{1,32}$")]
 InstanceId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{6}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Glob = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,256}$")]
+# Of glob signs only `*` means anything, so that others cannot be thought to.
+Glob = Annotated[str, StringConstraints(pattern=r"^[!-Z^-z|~]{1,256}$")]
+Host = Annotated[
+    str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$")
+]
+Root = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,1024}$")]
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
+Time = Annotated[int, Field(ge=0, le=253_402_300_799)]
+"""Whole seconds since the epoch, to the end of the year 9999."""
 
 WEIGHT_TOLERANCE_PCT = 1e-6
 
@@ -61,6 +70,38 @@ def problems_of(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
+class Stored(Document):
+    """A document of a table; it lies in Consul under its own name."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """That name."""
+
+    @classmethod
+    def stored(cls, raw: bytes, prefix: str, name: str) -> Self:
+        """Parse a document of a table.
+
+        Args:
+            raw: JSON text.
+            prefix: The table's prefix in Consul.
+            name: What follows it.
+
+        Raises:
+            Refused: It makes no sense, or lies under another's name; says where, and what to do.
+        """
+        try:
+            document = cls.parse(raw, f"{prefix}{name} in Consul")
+        except Refused as error:
+            raise Refused(f"{error}; {_BY_HAND}") from error
+        if document.key != name:
+            raise Refused(f"{prefix}{name} in Consul says it is {document.key!r}; {_BY_HAND}")
+        return document
+
+
+_BY_HAND = "put it right there or delete it (consul kv delete), then run `tekup state repair`"
+
+
 class Lane(Document):
     """A share of a service's traffic that goes to one version."""
 
@@ -68,7 +109,7 @@ class Lane(Document):
     weight_pct: Annotated[float, Field(ge=0, le=100)]
 
 
-class ServicePolicy(Document):
+class ServicePolicy(Stored):
     """Where the calls of a service go."""
 
     name: ServiceName
@@ -87,34 +128,39 @@ class ServicePolicy(Document):
             raise ValueError("a version has more than one lane")
         return self
 
-    def versions(self) -> set[str]:
-        """Every version this policy names."""
-        return {self.stable, *(lane.version for lane in self.lanes), *self.closed}
+    @property
+    def key(self) -> str:
+        return self.name
 
 
-class ClientPolicy(Document):
+class ClientPolicy(Stored):
     """What one client may do."""
 
     id: Name
     allow: tuple[Glob, ...] = ("*",)
     cohort: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{0,63}$")] = ""
-    roots: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
+    roots: tuple[Root, ...] = ()
+    hosts: tuple[Host, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return self.id
 
 
-class Key(Document):
-    """One API key of a client; only the hash of its secret is kept.
-
-    Times are whole seconds since the epoch; 0 means never.
-    """
+class Key(Stored):
+    """One API key of a client; only the hash of its secret is kept. A time of 0 means never."""
 
     id: Name
     client: Name
     hash: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    created: int
-    expires: int = 0
-    revoked: int = 0
-    label: str = ""
+    created: Time
+    expires: Time = 0
+    revoked: Time = 0
+    label: Line = ""
+
+    @property
+    def key(self) -> str:
+        return self.id
 
 
 class Table(StrEnum):

@@ -92,7 +92,9 @@ class Agent:
         problems, again_in_s = self._take_policy()
         instances = await self._believe()
         if self._memory.policy is None:
+            # With nothing in force it says so: who begins a policy must know that no gate runs one.
             self._say(problems)
+            self._reporter.say(0, 0, problems)
             return again_in_s
         if await self._drifted():
             log.warning("gate.drifted")

@@ -127,7 +127,7 @@ def _parse(revision: Revision, tables: Tables, memory: Memory) -> Accepted:
     for table in Table:
         for key, raw in tables[table].items():
             try:
-                parsed[table][key] = DOCUMENTS[table].parse(raw, f"{table.value}/{key}")
+                parsed[table][key] = DOCUMENTS[table].stored(raw, table.prefix, key)
             except Refused as error:
                 problems.append(str(error))
                 # A bad client or key is refused; only where traffic goes is the last good one better than none.

@@ -7,9 +7,17 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from control_plane.loop import Outcome
-from control_plane.model import ClientPolicy, Glob, Key, Name, ServicePolicy
+from control_plane.model import ClientPolicy, Glob, Host, Key, Line, Name, Root, ServicePolicy, Time
 
-Reason = Annotated[str, Field(min_length=1, max_length=500, description="Why; stands in the record.")]
+Reason = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=500,
+        pattern=r"^[^\x00-\x1f\x7f]*$",
+        description="Why, in one line; stands in the record.",
+    ),
+]
 
 
 class Body(BaseModel):
@@ -26,13 +34,13 @@ class InitWish(Body):
 
 
 class RepairWish(Body):
-    """Accept the tables as they lie in Consul."""
+    """Accept what lies in Consul."""
 
     reason: Reason
 
 
 class InitDone(Body):
-    """Whether the policy was begun, or repaired, by this call."""
+    """Whether the policy was begun by this call."""
 
     initialised: bool
     epoch: int
@@ -53,16 +61,20 @@ class ClientWish(Body):
     id: Name
     allow: Annotated[tuple[Glob, ...], Field(description="Globs on tool, prompt and resource names.")] = ("*",)
     cohort: Annotated[str, Field(pattern=r"^[a-z0-9-]{0,63}$")] = ""
-    roots: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
+    roots: Annotated[
+        tuple[Root, ...], Field(description="Folders that narrow the services' own; none: all of them.")
+    ] = ()
+    hosts: Annotated[
+        tuple[Host, ...], Field(description="Private hosts whose pages it may open, host or host:port.")
+    ] = ()
     reason: Reason
 
 
 class KeyWish(Body):
     """A key to make."""
 
-    label: Annotated[str, Field(max_length=200)] = ""
-    expires: Annotated[int, Field(ge=0, description="Seconds since the epoch; 0 = never.")] = 0
+    label: Line = ""
+    expires: Annotated[Time, Field(description="Seconds since the epoch; 0 = never.")] = 0
     reason: Reason
 
 

@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from control_plane.api.bodies import Problem
-from control_plane.api.routes import ApiRoute
+from control_plane.api.bodies import Done, Problem
+from control_plane.api.routes import REASON, ApiRoute
 
 REF = "#/components/schemas/{model}"
 Json = dict[str, object]
@@ -44,15 +44,17 @@ def document(routes: Iterable[ApiRoute]) -> Json:
 def _operation(route: ApiRoute) -> Json:
     parameters = [_parameter("path", name, required=True) for name in re.findall(r"{(\w+)}", route.path)]
     if route.method == "DELETE":
-        parameters.append(_parameter("query", "reason", required=True))
+        parameters.append(_parameter("query", "reason", required=True) | {"schema": REASON.json_schema()})
+    responses: Json = {"200": {"description": "Done", "content": _json(route.gives)}}
+    if issubclass(route.gives, Done):
+        late = "Written, but not yet in force on the gates of waiting_for"
+        responses["202"] = {"description": late, "content": _json(route.gives)}
+    responses["default"] = {"description": "Problem", "content": _json(Problem, "application/problem+json")}
     operation: Json = {
         "summary": route.summary,
         "operationId": route.answer.__name__,
         "parameters": parameters,
-        "responses": {
-            "200": {"description": "Done", "content": _json(route.gives)},
-            "default": {"description": "Problem", "content": _json(Problem, "application/problem+json")},
-        },
+        "responses": responses,
     }
     if route.takes:
         operation["requestBody"] = {"required": True, "content": _json(route.takes)}

@@ -6,15 +6,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
 
 from control_plane.api import bodies
-from control_plane.errors import NotFound, NotInitialised
+from control_plane.errors import NotFound, NotInitialised, Refused
 from control_plane.loop import ControlPlane, Wish
-from control_plane.model import ClientPolicy, ServicePolicy
+from control_plane.model import ClientPolicy, Key, ServicePolicy, Table, problems_of
 
 AUTHOR = "operator"
+REASON: TypeAdapter[str] = TypeAdapter(bodies.Reason)
 B = TypeVar("B", bound=BaseModel)
 
 
@@ -54,10 +55,18 @@ class ApiRoute:
 
 
 def asked(request: Request, plane: ControlPlane, body: BaseModel | None) -> Asked:
-    """What a request asks for."""
-    return Asked(
-        plane, {str(k): str(v) for k, v in request.path_params.items()}, request.query_params.get("reason", ""), body
-    )
+    """What a request asks for.
+
+    Raises:
+        Refused: Its reason is longer than one may be, or more than one line.
+    """
+    reason = request.query_params.get("reason", "")
+    if reason:
+        try:
+            REASON.validate_python(reason)
+        except ValidationError as error:
+            raise Refused(f"reason: {problems_of(error)}") from error
+    return Asked(plane, {str(k): str(v) for k, v in request.path_params.items()}, reason, body)
 
 
 async def status(ask: Asked) -> bodies.Status:
@@ -74,7 +83,7 @@ async def status(ask: Asked) -> bodies.Status:
     )
     leading = ask.plane.leadership.leading
     try:
-        revision = (await ask.plane.policy()).revision
+        revision = (await ask.plane.page()).revision
     except NotInitialised as error:
         return bodies.Status(leading=leading, initialised=False, epoch=0, revision=0, gates=gates, message=str(error))
     return bodies.Status(leading=leading, initialised=True, epoch=revision.epoch, revision=revision.number, gates=gates)
@@ -87,27 +96,26 @@ async def init(ask: Asked) -> bodies.InitDone:
     return bodies.InitDone(initialised=began, epoch=revision.epoch, revision=revision.number)
 
 
-async def repair(ask: Asked) -> bodies.InitDone:
-    """Accept tables that another hand has changed."""
-    body = ask.read(bodies.RepairWish)
-    revision, repaired = await ask.plane.repair(ask.wish(body.reason))
-    return bodies.InitDone(initialised=repaired, epoch=revision.epoch, revision=revision.number)
+async def repair(ask: Asked) -> bodies.Done:
+    """Accept what lies in Consul: tables that another hand has changed, or an older state that was restored."""
+    return bodies.Done.of(await ask.plane.repair(ask.wish(ask.read(bodies.RepairWish).reason)))
 
 
 async def services(ask: Asked) -> bodies.Services:
     """Every service that is registered or has a policy."""
-    policy = await ask.plane.policy()
-    names = sorted(policy.services.keys() | {one.service for one in ask.plane.instances()})
+    page = await ask.plane.page()
+    decided = page.all(Table.SERVICES, ServicePolicy)
+    names = sorted(decided.keys() | {one.service for one in ask.plane.instances()})
     return bodies.Services(
-        revision=policy.revision.number,
-        services=tuple(_service(ask.plane, name, policy.services.get(name)) for name in names),
+        revision=page.revision.number,
+        services=tuple(_service(ask.plane, name, decided.get(name)) for name in names),
     )
 
 
 async def service(ask: Asked) -> bodies.ServiceShown:
     """One service."""
     name = ask.path["service"]
-    shown = _service(ask.plane, name, (await ask.plane.policy()).services.get(name))
+    shown = _service(ask.plane, name, (await ask.plane.page()).find(Table.SERVICES, name, ServicePolicy))
     if shown.policy is None and not shown.instances:
         raise NotFound(f"service {name} does not exist")
     return shown
@@ -133,8 +141,9 @@ async def set_traffic(ask: Asked) -> bodies.Done:
 
 async def clients(ask: Asked) -> bodies.Clients:
     """Every client."""
-    policy = await ask.plane.policy()
-    return bodies.Clients(revision=policy.revision.number, clients=tuple(policy.clients.values()))
+    page = await ask.plane.page()
+    known = page.all(Table.CLIENTS, ClientPolicy)
+    return bodies.Clients(revision=page.revision.number, clients=tuple(known.values()))
 
 
 async def add_client(ask: Asked) -> bodies.Done:
@@ -151,11 +160,11 @@ async def remove_client(ask: Asked) -> bodies.Done:
 
 async def keys(ask: Asked) -> bodies.Keys:
     """Keys of a client, nothing secret."""
-    policy = await ask.plane.policy()
-    if ask.path["client"] not in policy.clients:
-        raise NotFound(f"client {ask.path['client']} does not exist")
-    mine = [bodies.KeyShown.of(key) for key in policy.keys.values() if key.client == ask.path["client"]]
-    return bodies.Keys(revision=policy.revision.number, keys=tuple(mine))
+    page, client = await ask.plane.page(), ask.path["client"]
+    if client not in page.tables[Table.CLIENTS]:
+        raise NotFound(f"client {client} does not exist")
+    mine = [bodies.KeyShown.of(key) for key in page.all(Table.KEYS, Key).values() if key.client == client]
+    return bodies.Keys(revision=page.revision.number, keys=tuple(mine))
 
 
 async def create_key(ask: Asked) -> bodies.KeyMade:
@@ -181,7 +190,7 @@ async def forget_gate(ask: Asked) -> bodies.Status:
 ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/status", "Leader, revision, gates", status, bodies.Status),
     ApiRoute("POST", "/v1/init", "Begin with an empty policy", init, bodies.InitDone, bodies.InitWish),
-    ApiRoute("POST", "/v1/repair", "Accept a changed store", repair, bodies.InitDone, bodies.RepairWish),
+    ApiRoute("POST", "/v1/repair", "Accept a changed store", repair, bodies.Done, bodies.RepairWish),
     ApiRoute("GET", "/v1/services", "All services", services, bodies.Services),
     ApiRoute("GET", "/v1/services/{service}", "One service", service, bodies.ServiceShown),
     ApiRoute("PUT", "/v1/services/{service}/traffic", "Shift traffic", set_traffic, bodies.Done, bodies.TrafficWish),

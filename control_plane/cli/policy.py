@@ -17,6 +17,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print the API's answer."
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; stands in the record.")]
 Rows = list[dict[str, Any]]
 NO_REASON = "by command line"
+MOST_DAYS = 36_500
 
 traffic = typer.Typer(no_args_is_help=True, help="See and shift the traffic of services.")
 clients = typer.Typer(no_args_is_help=True, help="Who may call, and what.")
@@ -43,23 +44,25 @@ def _rows(answer: show.Json, field: str) -> Rows:
 
 def _part(text: str) -> str:
     """An id as one part of a path; the dots too, since the HTTP client would resolve a bare `..`."""
+    if not text:
+        raise BadInput("an empty name is nobody's; name a service, client, key or gate")
     return quote(text, safe="").replace(".", "%2E")
 
 
 @traffic.command("show")
 def traffic_show(
-    service: Annotated[str, typer.Argument(help="One service; all without.")] = "", json: JsonFlag = False
+    service: Annotated[str | None, typer.Argument(help="One service; all without.")] = None, json: JsonFlag = False
 ) -> None:
     """Show each version's share and instances.
 
     Example: tekup traffic show filesystem
     """
     api = Api.here()
-    answer = api.ask("GET", f"/v1/services/{_part(service)}") if service else api.ask("GET", "/v1/services")
+    answer = api.ask("GET", f"/v1/services/{_part(service)}") if service is not None else api.ask("GET", "/v1/services")
     if json:
         show.as_json(answer)
         return
-    found = [answer] if service else _rows(answer, "services")
+    found = _rows(answer, "services") if service is None else [answer]
     rows = [row for one in found for row in _traffic_rows(cast("dict[str, Any]", one))]
     show.table(
         ("SERVICE", "VERSION", "SHARE", "INSTANCES", ""), rows, "No service yet; `tekup up` starts the first ones."
@@ -71,21 +74,32 @@ def _traffic_rows(service: dict[str, Any]) -> list[tuple[str, ...]]:
     weights = {lane["version"]: lane["weight_pct"] for lane in policy["lanes"]}
     versions = sorted(weights.keys() | {one["version"] for one in service["instances"]})
     return [
-        (service["name"], version, f"{weights.get(version, 0):g} %", _count(service, version), _mark(policy, version))
+        (service["name"], version, f"{weights.get(version, 0):g} %", _count(service, version), _mark(service, version))
         for version in versions
     ]
 
 
 def _count(service: dict[str, Any], version: str) -> str:
     mine = [one for one in service["instances"] if one["version"] == version]
-    serving = sum(one["passing"] and one["state"] == "serving" for one in mine)
+    serving = _serving(service, version)
     return f"{serving}" if serving == len(mine) else f"{serving} of {len(mine)} serving"
 
 
-def _mark(policy: dict[str, Any], version: str) -> str:
+def _serving(service: dict[str, Any], version: str) -> int:
+    return sum(
+        one["version"] == version and one["passing"] and one["state"] == "serving" for one in service["instances"]
+    )
+
+
+def _mark(service: dict[str, Any], version: str) -> str:
+    policy = service["policy"] or {"lanes": [], "stable": "", "closed": []}
     if version in policy["closed"]:
         return "closed"
-    return "stable" if version == policy["stable"] else ""
+    marks = ["stable"] if version == policy["stable"] else []
+    share = sum(lane["weight_pct"] for lane in policy["lanes"] if lane["version"] == version)
+    if share and not _serving(service, version):
+        marks.append("its share goes to the others")  # as the gate does with a lane that nobody serves
+    return ", ".join(marks)
 
 
 @traffic.command("set")
@@ -145,7 +159,10 @@ def clients_add(
 
 @clients.command("list")
 def clients_list(json: JsonFlag = False) -> None:
-    """List clients and what they may use."""
+    """List clients and what they may use.
+
+    Example: tekup clients list --json
+    """
     answer = Api.here().ask("GET", "/v1/clients")
     if json:
         show.as_json(answer)
@@ -158,7 +175,10 @@ def clients_list(json: JsonFlag = False) -> None:
 def clients_remove(
     client: Annotated[str, typer.Argument(help="Its id.")], reason: Reason = NO_REASON, json: JsonFlag = False
 ) -> None:
-    """Remove a client and revoke its keys; returns when every gate refuses them."""
+    """Remove a client and revoke its keys; returns when every gate refuses them.
+
+    Example: tekup clients remove ci --reason "pipeline retired"
+    """
     answer = Api.here().ask("DELETE", f"/v1/clients/{_part(client)}", params={"reason": reason})
     show.done(answer, f"client {client} removed", json_wanted=json)
 
@@ -167,7 +187,7 @@ def clients_remove(
 def keys_create(
     client: Annotated[str, typer.Argument(help="Whose key.")],
     label: Annotated[str, typer.Option(help="Free text.")] = "",
-    days: Annotated[float, typer.Option(help="Expires after so many days; 0 = never.", min=0)] = 0,
+    days: Annotated[float, typer.Option(help="Expires after so many days; 0 = never.", min=0, max=MOST_DAYS)] = 0,
     reason: Reason = NO_REASON,
     json: JsonFlag = False,
 ) -> None:
@@ -175,19 +195,20 @@ def keys_create(
 
     Example: tekup keys create ci --days 90 --reason "quarterly rotation"
     """
-    if not math.isfinite(days):
-        raise BadInput(f"--days {days} is not a number of days; 0 = never expires")
-    expires = int(time.time() + days * 86_400) if days else 0
+    expires = math.ceil(time.time() + days * 86_400) if days else 0
     body: show.Json = {"label": label, "expires": expires, "reason": reason}
     answer = Api.here().ask("POST", f"/v1/clients/{_part(client)}/keys", body)
     if not json:
-        typer.echo(f"{answer['key']}")
-    show.done(answer, f"key {answer['id']} of {client}", json_wanted=json)
+        typer.echo(f"{answer['key']}")  # alone on standard output, so that a script can take it
+    show.done(answer, f"key {answer['id']} of {client}", json_wanted=json, aside=True)
 
 
 @keys.command("list")
 def keys_list(client: Annotated[str, typer.Argument(help="Whose keys.")], json: JsonFlag = False) -> None:
-    """List a client's keys; secrets are not kept, so they are not shown."""
+    """List a client's keys; secrets are not kept, so they are not shown.
+
+    Example: tekup keys list ci
+    """
     answer = Api.here().ask("GET", f"/v1/clients/{_part(client)}/keys")
     if json:
         show.as_json(answer)
@@ -209,7 +230,10 @@ def keys_revoke(
     reason: Reason = NO_REASON,
     json: JsonFlag = False,
 ) -> None:
-    """Revoke a key for good; returns when every gate refuses it."""
+    """Revoke a key for good; returns when every gate refuses it.
+
+    Example: tekup keys revoke tk_4f2a81c09d_… --reason "laptop lost"
+    """
     key_id = key.split("_")[1] if key.startswith("tk_") and key.count("_") > 1 else key
     answer = Api.here().ask("DELETE", f"/v1/keys/{_part(key_id)}", params={"reason": reason})
     show.done(answer, f"key {key_id} revoked", json_wanted=json)
@@ -217,7 +241,10 @@ def keys_revoke(
 
 @gates.command("list")
 def gates_list(json: JsonFlag = False) -> None:
-    """List gates, the revision each has in force, and its problems."""
+    """List gates, the revision each has in force, and its problems.
+
+    Example: tekup gates list
+    """
     answer = Api.here().ask("GET", "/v1/status")
     if json:
         show.as_json(answer["gates"])
@@ -235,10 +262,18 @@ def gates_list(json: JsonFlag = False) -> None:
 
 
 @gates.command("forget")
-def gates_forget(gate: Annotated[str, typer.Argument(help="Its id.")], reason: Reason = NO_REASON) -> None:
-    """Stop waiting for a gate that is gone for good."""
-    Api.here().ask("DELETE", f"/v1/gates/{_part(gate)}", params={"reason": reason})
-    typer.echo(f"gate {gate} forgotten")
+def gates_forget(
+    gate: Annotated[str, typer.Argument(help="Its id.")], reason: Reason = NO_REASON, json: JsonFlag = False
+) -> None:
+    """Stop waiting for a gate that is gone for good.
+
+    Example: tekup gates forget eu-2 --reason "machine returned"
+    """
+    answer = Api.here().ask("DELETE", f"/v1/gates/{_part(gate)}", params={"reason": reason})
+    if json:
+        show.as_json(answer)
+    else:
+        typer.echo(f"gate {gate} forgotten")
 
 
 @state.command("init")
@@ -247,7 +282,13 @@ def state_init(
     reason: Reason = NO_REASON,
     json: JsonFlag = False,
 ) -> None:
-    """Begin with an empty policy where Consul holds none."""
+    """Begin with an empty policy where Consul holds none.
+
+    Where a gate still runs one, Consul has lost its data: restore it rather. --force begins anew all the same, and
+    drops all weights, clients and keys.
+
+    Example: tekup state init --force --reason "Consul's disk is gone, there is no backup"
+    """
     answer = Api.here().ask("POST", "/v1/init", {"reason": reason, "force": force})
     if json:
         show.as_json(answer)
@@ -260,13 +301,11 @@ def state_init(
 def state_repair(
     reason: Annotated[str, typer.Option("--reason", "-r", help="Why; stands in the record.")], json: JsonFlag = False
 ) -> None:
-    """Accept a policy that was edited in Consul by hand, under a new revision.
+    """Accept what lies in Consul: edited there by hand, or restored from an older backup.
+
+    An older state gets a new epoch, so that the gates go back to it. Revoked keys stay revoked.
 
     Example: tekup state repair --reason "client removed by hand during the outage"
     """
     answer = Api.here().ask("POST", "/v1/repair", {"reason": reason})
-    if json:
-        show.as_json(answer)
-    else:
-        done = "accepted as it lies in Consul" if answer["initialised"] else "is whole, nothing to repair"
-        typer.echo(f"state {done}: revision {answer['revision']}")
+    show.done(answer, "state as it lies in Consul", json_wanted=json)

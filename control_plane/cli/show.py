@@ -24,20 +24,27 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> 
         typer.echo(empty)
 
 
-def done(answer: Json, what: str, *, json_wanted: bool) -> None:
-    """Say what became of a change; exits with 4 if it is not in force everywhere."""
+def done(answer: Json, what: str, *, json_wanted: bool, aside: bool = False) -> None:
+    """Say what became of a change; exits with 4 if it is not in force everywhere.
+
+    Args:
+        answer: The API's.
+        what: What was changed.
+        json_wanted: Print the answer instead.
+        aside: Say it on standard error; standard output holds the result.
+    """
     if json_wanted:
         as_json(answer)
-    elif not answer["changed"]:
-        typer.echo(f"{what}: so already, revision {answer['revision']}")
     else:
-        in_force = f"in force after {answer['in_force_ms']} ms"
-        ending = in_force if answer["in_force"] else f"NOT in force on {_lag(answer)}"
-        typer.echo(f"{what}: revision {answer['revision']}, {ending}")
+        begun = f"revision {answer['revision']}" if answer["changed"] else f"so already, revision {answer['revision']}"
+        typer.echo(f"{what}: {begun}{_ending(answer)}", err=aside)
     if not answer["in_force"]:
         raise typer.Exit(Exit.TIMEOUT)
 
 
-def _lag(answer: Json) -> str:
+def _ending(answer: Json) -> str:
+    if answer["in_force"]:
+        return f", in force after {answer['in_force_ms']} ms" if answer["changed"] else ""
     waiting = answer["waiting_for"]
-    return ", ".join(str(gate) for gate in waiting) if isinstance(waiting, list) else str(waiting)
+    gates = ", ".join(str(gate) for gate in waiting) if isinstance(waiting, list) else str(waiting)
+    return f", NOT in force on {gates}; `tekup gates list` says why"

@@ -67,7 +67,7 @@ def grants() -> list[dict[str, object]]:
         ["search_*", "filesystem://*"],
         cohort="beta",
         roots=["/srv/a b", "/srv/æøå"],
-        hosts=["*.example.com"],
+        hosts=["intern.example.com:8080"],
     )
     good = grant(MAC, dev)
     body, tag = good.split(".")

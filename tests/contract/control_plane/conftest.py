@@ -135,10 +135,10 @@ async def world(own_consul: ConsulProcess, tmp_path: Path) -> AsyncIterator[Worl
         try:
             await asyncio.to_thread(gate.start)
             async with running(plane):
-                await plane.init(WISH)
                 made.start_agent()
-                await made.instance("aaaaa1", "1.0.0")
                 await eventually(made.report, "the gate's report", 20)
+                await plane.init(WISH)
+                await made.instance("aaaaa1", "1.0.0")
                 await plane.add_client(ClientPolicy(id="dev"), WISH)
                 made.key = (await plane.create_key("dev", WISH))[0].text
                 await eventually(made.served, "the first call to be answered", 20)

@@ -179,13 +179,14 @@ async def test_a_revocation_outlives_the_agent_and_a_store_that_forgot_it(world:
         world.stop_agent()
         assert not Key.parse(kept, "key").revoked
         await consul.commit([Write(Table.KEYS.prefix + key_id, kept)])
-        revision, changed = await world.plane.repair(WISH)
-    assert changed
-    world.start_agent()
+        repairing = asyncio.create_task(world.plane.repair(WISH))
+        world.start_agent()
+        repaired = await repairing
+    assert repaired.changed
 
     async def in_force() -> bool:
         report = await world.report()
-        return report is not None and report.number >= revision.number
+        return report is not None and report.number >= repaired.revision.number
 
     await eventually(in_force, "the restored revision to be in force", 20)
     answer = await asyncio.to_thread(world.gate.call, "/alpha/mcp", world.gate_headers())

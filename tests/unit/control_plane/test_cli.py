@@ -81,9 +81,17 @@ def test_a_version_named_twice_is_refused_unasked(tekup: Tekup, listener: Listen
     assert listener.asked == []
 
 
-def test_a_key_for_infinitely_many_days_is_refused_unasked(tekup: Tekup, listener: Listener) -> None:
-    result = tekup("keys", "create", "ci", "--days", "inf")
+@pytest.mark.parametrize("days", ["nan", "inf", "-1", "1e13"])
+def test_a_key_for_no_number_of_days_is_refused_unasked(tekup: Tekup, listener: Listener, days: str) -> None:
+    assert tekup("keys", "create", "ci", "--days", days).exit_code == 2
+    assert listener.asked == []
+
+
+@pytest.mark.parametrize("verb", [("clients", "remove"), ("keys", "list"), ("keys", "revoke"), ("gates", "forget")])
+def test_an_empty_name_is_refused_unasked(tekup: Tekup, listener: Listener, verb: tuple[str, str]) -> None:
+    result = tekup(*verb, "")
     assert isinstance(result.exception, BadInput)
+    assert "an empty name" in str(result.exception)
     assert listener.asked == []
 
 

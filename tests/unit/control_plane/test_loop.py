@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from control_plane.book import HISTORY_PREFIX, REVISION_KEY
-from control_plane.errors import Conflict, Fenced, NotFound, NotInitialised, NotLeader, Refused
+from control_plane.errors import Conflict, Fenced, NotFound, NotInitialised, NotLeader, Refused, Unavailable
 from control_plane.gates import GATES_PREFIX
 from control_plane.leadership import LEADER_KEY
 from control_plane.loop import ControlPlane, Wish
@@ -176,9 +176,14 @@ async def test_a_change_by_another_hand_is_refused_until_it_is_accepted(plane: C
     await store.commit([Write(Table.CLIENTS.prefix + "one", None)])
     with pytest.raises(Conflict, match=r"tekup/policy/clients/ does not fit revision 1.*tekup state repair"):
         await plane.add_client(ClientPolicy(id="two"), WHY)
-    revision, repaired = await plane.repair(WHY)
-    assert (revision.number, repaired) == (2, True)
-    assert await plane.repair(WHY) == (revision, False)
+    repaired = await plane.repair(WHY)
+    assert (repaired.revision.number, repaired.changed, repaired.waiting_for) == (2, True, ())
+    again = await plane.repair(WHY)
+    assert (again.revision, again.changed) == (repaired.revision, False)
+    (record,) = [record for record in await records(store) if record.verb == "state.repair"]
+    assert [(change.key, change.before is None, change.after) for change in record.changes] == [
+        ("tekup/policy/clients/one", False, None)
+    ]
     assert (await plane.add_client(ClientPolicy(id="two"), WHY)).changed
     assert set((await plane.policy()).clients) == {"two"}
 
@@ -225,6 +230,67 @@ async def test_a_lost_store_is_not_taken_for_a_new_one(plane: ControlPlane, stor
         return False
 
     await eventually(begun_anew, "a new epoch, once this replica leads again", 5)
+
+
+async def test_a_first_start_waits_for_a_gate_that_can_tell_it_from_lost_data(store: Memory) -> None:
+    async with running(control_plane(store)) as plane:
+        with pytest.raises(Unavailable, match="no gate has reported yet"):
+            await plane.init(WHY)
+        assert (await plane.init(WHY, force=True))[1]
+
+
+async def report(store: Memory, gate: ObedientGate, epoch: int, number: int) -> None:
+    """Let the gate run a revision, whatever Consul holds."""
+    gate.obeys = False
+    document = b'{"id":"gate-1","epoch":%d,"number":%d,"at":0}' % (epoch, number)
+    await store.lock(GATES_PREFIX + "gate-1", document, gate.session)
+
+
+@pytest.mark.feature("A5")
+async def test_a_gate_that_runs_what_the_store_has_lost_has_nothing_in_force_until_that_is_accepted(
+    plane: ControlPlane, store: Memory, gate: ObedientGate
+) -> None:
+    await report(store, gate, 1, 61)
+
+    async def heard() -> bool:
+        return plane.gates.running == (1, 61)
+
+    await eventually(heard, "the gate's report")
+    outcome = await plane.add_client(ClientPolicy(id="ci"), WHY)
+    assert outcome.waiting_for == ("gate-1",)
+    repaired = await plane.repair(WHY)
+    assert (repaired.revision.epoch, repaired.changed, repaired.waiting_for) == (2, True, ("gate-1",))
+    await report(store, gate, 2, repaired.revision.number)
+    assert not (await plane.repair(WHY)).waiting_for
+    assert set((await plane.policy()).clients) == {"ci"}
+
+
+async def test_a_gate_that_is_gone_is_named_when_there_is_no_other(
+    plane: ControlPlane, store: Memory, gate: ObedientGate
+) -> None:
+    gate.obeys = False
+    await store.close_session(gate.session)
+    assert (await plane.add_client(ClientPolicy(id="ci"), WHY)).waiting_for == ("gate-1",)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"not json", "tekup/policy/clients/evil in Consul: Invalid JSON"),
+        (b'{"id": "one"}', "tekup/policy/clients/evil in Consul says it is 'one'"),
+    ],
+)
+async def test_a_document_that_makes_no_sense_is_named_with_a_remedy_and_hides_nothing_else(
+    plane: ControlPlane, store: Memory, raw: bytes, said: str
+) -> None:
+    await store.commit([Write(Table.CLIENTS.prefix + "evil", raw)])
+    with pytest.raises(Refused, match=said) as refused:
+        await plane.repair(WHY)
+    assert "consul kv delete" in str(refused.value)
+    page = await plane.page()
+    assert page.all(Table.SERVICES, ServicePolicy) == {}
+    await store.commit([Write(Table.CLIENTS.prefix + "evil", None)])
+    assert not (await plane.repair(WHY)).changed
 
 
 async def test_a_second_replica_takes_over_when_the_first_stops(store: Memory, gate: ObedientGate) -> None:
