@@ -48,8 +48,11 @@ class Gates:
         return max((_place(gate.report) for gate in self._gates.values()), default=(0, 0))
 
     def written(self, revision: Revision) -> None:
-        """Note the newest revision there is: a gate that runs a newer one holds on to a state that was lost."""
-        self._newest = max(self._newest, _place(revision))
+        """Note the newest revision the store holds: a gate that runs a newer one holds on to a state that was lost.
+
+        The store can go back, to a backup, so the last one written or read counts and not the greatest.
+        """
+        self._newest = _place(revision)
 
     def lagging(self, revision: Revision, *, also_gone: bool) -> tuple[str, ...]:
         """Gates that do not have the revision in force.

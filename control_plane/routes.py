@@ -16,7 +16,6 @@ VERSION_CHECK_MANY_S = 5
 # (seen: 1 s, load average 11, 39 calls lost). A dead instance refuses at once, so patience costs only with frozen ones.
 CHECK_TIMEOUT_S = 4
 PASSIVE: Json = {"maxFailedAttempts": 2, "failureWindow": "2s"}
-UNANSWERED = ["unanswered"]
 PLACEHOLDER = "placeholder"
 
 
@@ -59,7 +58,7 @@ def _service(name: str, stable: str, instances: list[Instance], interval_s: int)
         check = {"interval": f"{interval_s}s", "unhealthyInterval": "1s"}
         parts[f"{target}.lb"] = _balancer(members, healthCheck=_check(check), passiveHealthCheck=PASSIVE)
     for one in instances:
-        parts[one.target] = {"middlewares": UNANSWERED} | _failover(f"{one.target}.lb", any_version)
+        parts[one.target] = _failover(f"{one.target}.lb", any_version)
         # Leaving it loses its handles, so it is asked rarely, and a client's broken uploads count for nothing.
         check = {"interval": "5s", "unhealthyInterval": "1s"}
         parts[f"{one.target}.lb"] = _balancer([one], healthCheck=_check(check))
@@ -78,7 +77,7 @@ def _whatever_serves(name: str, by_version: Mapping[str, list[Instance]]) -> Jso
         f"{name}.any": _failover(f"{name}.all", f"{name}.last"),
         f"{name}.all": {"weighted": {"healthCheck": {}, "services": everyone}},
         # Every check says no: ask all the same. On a starved machine, or after broken uploads, they are wrong.
-        f"{name}.last": {"middlewares": UNANSWERED} | last,
+        f"{name}.last": last,
     }
 
 

@@ -35,7 +35,7 @@ INSTRUCTIONS: Final = (
     "Tools of several services behind one address; a tool's name starts with its service. "
     "A handle that a tool returns belongs to the service that returned it."
 )
-_FAULTS: Final = frozenset({503, INTERNAL_ERROR})  # ours; every other protocol error is the caller's
+_FAULTS: Final = frozenset({502, 503, 504, INTERNAL_ERROR})  # ours; every other protocol error is the caller's
 Context = ServerRequestContext[Any, Any]
 
 

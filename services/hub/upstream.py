@@ -1,7 +1,7 @@
 """The gate's internal entrypoint, as the hub uses it: the one module here that knows httpx.
 
 Every failure comes out as an `MCPError`: the gate's and the services' own errors with code, message and data kept, and
-a 503 that names the service for everything below them.
+for everything below them one that names the service: 503 for what was never sent, 502 for what may have run.
 """
 
 import json
@@ -12,7 +12,12 @@ from typing import Any, Final
 import httpx
 from mcp import MCPError
 from mcp.shared.inbound import encode_header_value
-from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY
+from mcp_types import (
+    CLIENT_CAPABILITIES_META_KEY,
+    CLIENT_INFO_META_KEY,
+    INVALID_PARAMS,
+    PROTOCOL_VERSION_META_KEY,
+)
 from mcp_types.version import LATEST_MODERN_VERSION
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,6 +26,8 @@ __all__ = ["Progress", "Upstream", "http_client"]
 logger = logging.getLogger(__name__)
 
 UNAVAILABLE: Final = 503
+LOST: Final = 502
+_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _PROGRESS_TOKEN: Final = "p"  # noqa: S105  # one request per response stream, so any constant tells them apart
 # A service answers or sends a keep-alive comment every 15 s; three missed ones mean nobody is there.
 _TIMEOUT: Final = httpx.Timeout(connect=2.0, write=10.0, read=45.0, pool=5.0)
@@ -146,7 +153,9 @@ async def _result(answer: httpx.Response, service: str, progress: Progress | Non
         if progress is not None and message.get("method") == "notifications/progress":
             told = message.get("params") or {}
             await progress(told.get("progress", 0), told.get("total"), told.get("message"))
-    raise MCPError(UNAVAILABLE, f"{service} ended its answer in the middle; call again if that is safe")
+    raise MCPError(
+        LOST, f"{service} ended its answer in the middle; the call may have run, so look before you call again"
+    )
 
 
 async def _events(answer: httpx.Response) -> AsyncIterator[JsonObject]:
@@ -173,12 +182,17 @@ def _error_of(status: int, body: bytes, whose: str) -> MCPError:
     if isinstance(error, dict) and isinstance(error.get("code"), int) and isinstance(error.get("message"), str):
         return MCPError(error["code"], error["message"], error.get("data"))
     logger.warning("upstream.no_jsonrpc", extra={"service": whose, "status": status})
+    if httpx.codes.is_client_error(status):
+        text = f"{whose} was not called: the request is not acceptable (HTTP {status}), likely for an argument too long"
+        return MCPError(INVALID_PARAMS, text)
     return MCPError(UNAVAILABLE, f"{whose} did not answer in JSON-RPC (HTTP {status}); call again later")
 
 
 def _unavailable(whose: str, error: Exception) -> MCPError:
     logger.warning("upstream.unreachable", extra={"service": whose, "reason": f"{type(error).__name__}: {error}"})
-    return MCPError(UNAVAILABLE, f"{whose} cannot be reached now; call again later")
+    if isinstance(error, _NEVER_SENT):
+        return MCPError(UNAVAILABLE, f"{whose} cannot be reached now; call again later")
+    return MCPError(LOST, f"the answer of {whose} was lost; the call may have run, so look before you call again")
 
 
 def _loads(body: bytes) -> JsonObject | None:

@@ -2,7 +2,7 @@
 
 Run as a program, so that a test can kill it: `python backend.py PORT NAME`. `X-Test-Delay: <seconds>` delays the
 answer, `X-Test-Status: <code>` sets its status, `X-Test-Size: <bytes>` makes it larger by as much, `X-Test-Stream: <n>`
-streams n chunks as they are made.
+streams n chunks as they are made, `X-Test-Touch: <file>` makes a file as soon as the call is here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from pathlib import Path
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str) -> None:
@@ -43,6 +44,8 @@ async def respond(
     writer: asyncio.StreamWriter, line: str, pairs: list[list[str]], sent: dict[str, str], body: bytes, name: str
 ) -> None:
     """Writes one answer."""
+    if touched := sent.get("x-test-touch"):
+        await asyncio.to_thread(Path(touched).touch)
     await asyncio.sleep(float(sent.get("x-test-delay", "0")))
     if chunks := int(sent.get("x-test-stream", "0")):
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")

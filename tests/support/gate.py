@@ -215,7 +215,7 @@ class Gate:
             stable = next(iter(versions))
             parts[f"{name}.any"] = {"failover": {"service": f"{name}.all", "fallback": f"{name}.last"}}
             everybody = [each for names in versions.values() for each in names]
-            parts[f"{name}.last"] = {"middlewares": ["unanswered"]} | self.balancer(everybody)
+            parts[f"{name}.last"] = self.balancer(everybody)
             parts[f"{name}.all"] = {
                 "weighted": {
                     "healthCheck": {},
@@ -232,7 +232,6 @@ class Gate:
                     one = f"{target}_{each}"
                     routers[one] = router(one)
                     parts[one] = {
-                        "middlewares": ["unanswered"],
                         "failover": {"service": f"{one}.lb", "fallback": f"{name}.any"},
                     }
                     parts[f"{one}.lb"] = self.balancer([each], "5s")

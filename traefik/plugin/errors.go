@@ -120,9 +120,15 @@ func refuseNoTarget(service string) *refusal {
 	return no
 }
 
-// refuseUnrouted answers for a target that stands in the tables but not (yet, any more) in the routes, and for one
-// whose every instance is down.
-func refuseUnrouted(target string) *refusal {
+// refuseLast answers where no instance did. The path is the caller's for a target that stands in the tables but not
+// (yet, any more) in the routes, and Traefik's status for a call that was sent or could not be (gate.yml, "lost").
+func refuseLast(path, target string) *refusal {
+	switch path {
+	case "/502":
+		return refuse(http.StatusBadGateway, "lost", "no instance of target %q could be reached, or the one that took the call ended during it; it may have run, so look before you call again", clip(target))
+	case "/504":
+		return refuse(http.StatusGatewayTimeout, "lost", "the instance of target %q that took the call did not answer in time; it may have run, so look before you call again", clip(target))
+	}
 	return refuse(http.StatusServiceUnavailable, "unrouted", "no live instance answers for target %q; try again in a second", clip(target))
 }
 

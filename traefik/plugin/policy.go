@@ -124,7 +124,7 @@ func (g *gate) serveOther(w http.ResponseWriter, r *http.Request) {
 		g.servePrivate(w, r)
 		return
 	}
-	refuseUnrouted(r.Header.Get(headerRoute)).write(w)
+	refuseLast(r.URL.Path, r.Header.Get(headerRoute)).write(w)
 }
 
 func rewrite(r *http.Request) {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -43,5 +44,18 @@ func TestABodyEndsWithoutAskingTheServerThatMayHaveClosedIt(t *testing.T) {
 	g.ServeHTTP(httptest.NewRecorder(), r)
 	if read != "{}" {
 		t.Errorf("the next handler read %q", read)
+	}
+}
+
+func TestWhatNobodyAnsweredIsSaidByWhyNobodyDid(t *testing.T) {
+	for path, status := range map[string]int{"/mcp": 503, "/": 503, "/502": 502, "/504": 504} {
+		w := httptest.NewRecorder()
+		(&gate{rules: newRules(&Config{Role: roleLast})}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code != status || !strings.Contains(w.Body.String(), fmt.Sprintf(`"code":%d`, status)) {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+		if told := strings.Contains(w.Body.String(), "may have run"); told != (status != 503) {
+			t.Errorf("%s: %s", path, w.Body)
+		}
 	}
 }

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import shutil
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from control_plane.consul import Consul
+from control_plane.errors import NotLeader, Unavailable
 from control_plane.loop import Wish
-from control_plane.model import Key, Table
+from control_plane.model import ClientPolicy, Key, Table
 from control_plane.ports import Write
 from tests.support.gate import MAC, SERVICE_KEYS, Load
 from tests.support.wait import eventually
@@ -20,6 +24,7 @@ from tests.support.wait import eventually
 if TYPE_CHECKING:
     from tests.contract.control_plane.conftest import World
 
+T = TypeVar("T")
 WISH = Wish("test", "test")
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(120)]
@@ -192,6 +197,49 @@ async def test_a_revocation_outlives_the_agent_and_a_store_that_forgot_it(world:
     answer = await asyncio.to_thread(world.gate.call, "/alpha/mcp", world.gate_headers())
     assert answer.status == 401
     assert "revoked" in str(answer.error["message"])
+
+
+@pytest.mark.feature("A5", "C2")
+async def test_a_consul_restored_from_an_older_backup_is_taken_up_once_that_is_accepted(
+    world: World, tmp_path: Path
+) -> None:
+    world.server.kill()
+    shutil.copytree(world.server.data, tmp_path / "backup")
+    await asyncio.to_thread(world.server.start)
+    await eventually(world.report, "the gate's report", 30)
+    later = (await until_led(lambda: world.plane.create_key("dev", WISH)))[0]
+    await world.plane.revoke_key(world.key.split("_")[1], WISH)
+    world.server.kill()
+    world.server.lose_data()
+    shutil.copytree(tmp_path / "backup", world.server.data)
+    await asyncio.to_thread(world.server.start)
+
+    async def refuses_to_go_back() -> bool:
+        report = await world.report()
+        return report is not None and any("only a restore, a new epoch" in problem for problem in report.problems)
+
+    await eventually(refuses_to_go_back, "the gate to say that Consul is older", 30)
+    lost = await until_led(lambda: world.plane.add_client(ClientPolicy(id="ci"), WISH))
+    assert lost.waiting_for == ("gate",)
+    repaired = await world.plane.repair(WISH)
+    assert (repaired.revision.epoch, repaired.waiting_for) == (2, ())
+    # The older state knows nothing of the revocation; the gate does. And it knows nothing of the later key.
+    assert not await world.served()
+    world.key = later.text
+    assert not await world.served()
+    world.key = (await world.plane.create_key("dev", WISH))[0].text
+    assert await world.served()
+
+
+async def until_led(verb: Callable[[], Awaitable[T]]) -> T:
+    """A verb's outcome, once Consul has let this replica lead again."""
+
+    async def tried() -> T | None:
+        with suppress(NotLeader, Unavailable):
+            return await verb()
+        return None
+
+    return await eventually(tried, "this replica to lead again", 30)
 
 
 async def test_one_folder_has_one_agent(world: World) -> None:
