@@ -39,6 +39,7 @@ _ANSWER_S = 2.0
 _CLOSE_S = 3.0
 _NOTICES = 20
 _NOTICE_CHARS = 300
+_TITLE_CHARS = 300
 
 
 class PageError(Exception):
@@ -163,7 +164,7 @@ class OpenPage:
             self._note(f"a request to {refused.host}:{refused.port} was refused: it {refused.reason}")
         notices = tuple(self._notices)
         self._notices.clear()
-        return State(self._page.url, title, self._status, notices)
+        return State(self._page.url, _cut(title, _TITLE_CHARS), self._status, notices)
 
     async def navigate(self, url: str) -> None:
         """Go to `url`, which was checked.
@@ -266,18 +267,21 @@ class OpenPage:
             await page.wait_for_load_state("load", timeout=1000 * self.limits.settle_s)
 
     def _refused_at(self, url: str) -> Refused | None:
-        host = urlsplit(url).hostname
-        return next((refused for refused in self._egress.take_refused() if refused.host == host), None)
+        parts = urlsplit(url)
+        place = (parts.hostname, parts.port or 80)
+        return next((one for one in self._egress.take_refused() if (one.host, one.port) == place), None)
 
     def _unreached(self, url: str, error: Error) -> str:
-        for refused in reversed(self._egress.take_refused()):
-            return f"{refused.host}:{refused.port} {refused.reason}"
+        refused = self._egress.take_refused()
+        # Only a tunnel fails like this; what a page before or beside this one was refused says nothing of it.
+        if refused and "ERR_TUNNEL_CONNECTION_FAILED" in error.message:
+            return f"{refused[-1].host}:{refused[-1].port} {refused[-1].reason}"
         if isinstance(error, PlaywrightTimeoutError):
             return f"{url[:200]} did not load within {self.limits.navigation_s:.0f} s; see what there is, or try again"
         return f"{url[:200]} could not be opened: {_said(error)}"
 
     def _note(self, text: str) -> None:
-        self._notices.append(text if len(text) <= _NOTICE_CHARS else f"{text[:_NOTICE_CHARS]}…")
+        self._notices.append(_cut(text, _NOTICE_CHARS))
 
     def _watch(self, context: BrowserContext) -> None:
         context.on("page", self._window_opened)
@@ -293,7 +297,7 @@ class OpenPage:
 
     async def _dialog_opened(self, dialog: Dialog) -> None:
         leaving = dialog.type == "beforeunload"
-        self._note(f"a {dialog.type} dialog said {dialog.message!r} and was {'accepted' if leaving else 'dismissed'}")
+        self._note(f"a dialog ({dialog.type}) said {dialog.message!r} and was {'accepted' if leaving else 'dismissed'}")
         with suppress(Error):
             await (dialog.accept() if leaving else dialog.dismiss())
 
@@ -315,9 +319,13 @@ def located(page: Page, target: str) -> Locator:
     return page.get_by_ref(target) if _REF.fullmatch(target) else page.locator(target)
 
 
+def _cut(text: str, at_most: int) -> str:
+    return text if len(text) <= at_most else f"{text[:at_most]}…"
+
+
 def _said(error: Error) -> str:
-    """Playwright's message without its log and colours."""
-    first = error.message.strip().partition("\nCall log:")[0].replace("\n", " ")
+    """Playwright's message without its log, its own stack and colours."""
+    first = re.split(r"\n(?:Call log:|\s+at )", error.message.strip())[0].replace("\n", " ")
     return re.sub(r"\x1b\[[\d;]*m", "", re.sub(r"^(Page|Locator|Frame)\.\w+: ", "", first))[:500]
 
 

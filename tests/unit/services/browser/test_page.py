@@ -259,6 +259,25 @@ async def test_a_page_that_never_comes_is_an_error_and_the_page_goes_on(chromium
         assert await text_of(page) == "fine"
 
 
+async def test_what_an_earlier_page_was_refused_is_not_blamed_for_another_failure(
+    chromium: Chromium, web: "Web", inner: "Web"
+) -> None:
+    web.pages["/inner"] = web.redirect_to(inner.url())
+    web.pages["/round"] = web.redirect_to(web.url("/round"))
+    async with page_on(chromium, f"127.0.0.1:{web.port}") as page:
+        with pytest.raises(PageError, match=f"127.0.0.1:{inner.port} has a loopback address"):
+            await page.navigate(web.url("/inner"))
+        with pytest.raises(PageError, match="ERR_TOO_MANY_REDIRECTS"):
+            await page.navigate(web.url("/round"))
+
+
+async def test_a_title_is_no_way_around_the_bounds(chromium: Chromium, web: "Web") -> None:
+    web.pages["/"] = web.page_of(f"<script>document.title = {'x' * 500_000!r}</script>")
+    async with page_on(chromium, "127.0.0.1") as page:
+        await page.navigate(web.url())
+        assert (await page.state()).title == "x" * 300 + "…"
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_a_failed_navigation_does_not_reach_into_the_next_call(
     chromium: Chromium, web: "Web", scheme: str
