@@ -40,7 +40,10 @@ def set_traffic(current: ServicePolicy, weights_pct: Mapping[str, float], known:
     if current.stable not in weights_pct and total < 100:
         wanted[current.stable] = 100 - total
     elif abs(total - 100) > 1e-6:
-        raise Refused(f"{current.name}: weights sum to {total:g}, not 100; nothing was changed")
+        raise Refused(
+            f"{current.name}: weights sum to {total:g}, not 100; the rest goes by itself"
+            f" to the stable version {current.stable} only where that is not named"
+        )
     stable = _stable_after(current, wanted)
     lanes = tuple(Lane(version=version, weight_pct=weight) for version, weight in sorted(wanted.items()))
     return current.model_copy(update={"stable": stable, "lanes": lanes})
@@ -78,7 +81,9 @@ def add_client(current: ClientPolicy | None, wanted: ClientPolicy) -> ClientPoli
     """
     grant(wanted, "0" * KEY_ID_DIGITS, b"")
     if current is not None and current != wanted:
-        raise Conflict(f"client {wanted.id} exists with other rights; remove it first, or choose another id")
+        raise Conflict(
+            f"client {wanted.id} exists with other rights; choose another id, or remove it first (that revokes its keys)"
+        )
     return wanted
 
 

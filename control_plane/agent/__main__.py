@@ -36,9 +36,9 @@ def main() -> None:
         folder.claim()
         folder.mac_key()
     except Refused as error:
-        sys.stderr.write(f"gate agent: {error}\n")
+        sys.stderr.write(f"agent: {error}\n")
         sys.exit(EXIT_CONFIG)
-    log_as_json(settings.log_level, service="gate-agent", instance=settings.gate_id)
+    log_as_json(settings.log_level, service="agent", instance=settings.gate_id)
     asyncio.run(run(settings, folder))
 
 

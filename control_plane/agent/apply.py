@@ -74,7 +74,8 @@ class Applier:
         problems: list[str] = []
         wanted = traefik_routes.routes(policy, instances)
         postponed_s = self._write_arrivals(wanted)
-        await self._shown(traefik_routes.routers_of(wanted), problems)
+        # The placeholder stands only where nothing else does: not while the last targets depart.
+        await self._shown(traefik_routes.routers_of(wanted) & traefik_routes.routers_of(self._routes), problems)
         usable = [one for one in instances if self._usable(one)]
         self._write("services", policy, {"services": render.services_table(policy, usable)})
         self._write("clients", policy, self._clients(policy, problems))

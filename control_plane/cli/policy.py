@@ -221,7 +221,7 @@ def keys_list(client: Annotated[str, typer.Argument(help="Whose keys.")], json: 
 
 
 def _day(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else "-"
+    return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(seconds)) if seconds else "-"
 
 
 @keys.command("revoke")

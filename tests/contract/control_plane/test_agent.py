@@ -174,6 +174,19 @@ async def test_consuls_word_alone_takes_no_instance_away_and_a_dead_one_goes(wor
     assert await world.served()
 
 
+@pytest.mark.feature("C1")
+async def test_the_last_instance_goes_without_a_word_about_routers(world: World) -> None:
+    world.deregister("aaaaa1")
+    await asyncio.to_thread(world.gate.kill, "aaaaa1")
+
+    async def gone() -> bool:
+        return targets(world) == {"placeholder"}
+
+    await eventually(gone, "the last targets to go", 20)
+    assert (await asyncio.to_thread(world.gate.call, "/alpha/mcp", world.gate_headers())).code == 503
+    assert "does not show these routers" not in world.log
+
+
 @pytest.mark.feature("A5")
 async def test_a_revocation_outlives_the_agent_and_a_store_that_forgot_it(world: World) -> None:
     key_id = world.key.split("_")[1]
