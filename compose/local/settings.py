@@ -144,7 +144,7 @@ def _read_file(path: Path) -> dict[str, object]:
             return tomllib.load(file)
     except FileNotFoundError:
         return {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise BadSettings(f"{path} cannot be read: {error}") from error
 
 

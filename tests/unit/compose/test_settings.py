@@ -68,6 +68,12 @@ def test_a_settings_file_that_cannot_be_parsed_is_named(layout: Layout) -> None:
         load(layout, {})
 
 
+def test_a_settings_file_that_is_not_text_is_named(layout: Layout) -> None:
+    layout.settings.write_bytes(b'MCP_BROWSER_EXECUTABLE = "/opt/\xe9"\n')
+    with pytest.raises(BadSettings, match=r"tekup\.toml cannot be read"):
+        load(layout, {})
+
+
 def test_a_services_own_settings_are_handed_on_to_it_alone(layout: Layout) -> None:
     layout.settings.write_text("MCP_SEARCH_FOLLOW_LINKS = true\nMCP_TOOL_DEADLINE_S = 5\n")
     effective = load(layout, {})
