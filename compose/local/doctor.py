@@ -5,18 +5,22 @@ It changes nothing and fetches nothing. A check is a function that yields findin
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from .errors import BadSettings, LocalError, ProgramUnavailable
 from .layout import Layout
 from .leftovers import family, identity, read_record
 from .link import Link
+from .operators_api import OperatorsApi, PlaneStatus, ServiceShown
 from .ports import chosen_ports, holder, is_free
 from .programs import NEEDED, Found, Resolver
 from .progress import Silent
 from .settings import Effective, load, named_ports
 from .status import Status
+
+CALL_S = 5.0
+LOST = 'docs/how-to.md, "When Consul has lost its data" and what follows it'
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ def ports(patient: Patient) -> Iterator[Finding]:
     for name, port in named.items():
         if is_free(port):
             missing = patient.status is not None
-            yield Finding(name, not missing, f"{port}, nobody listens", "see below which process is not ready")
+            yield Finding(
+                name, not missing, f"{port}, nobody listens", "see below which process is missing or not ready"
+            )
         elif patient.status is not None:
             yield Finding(name, True, f"{port}, in use by this environment")
         else:
@@ -114,4 +120,58 @@ def supervisor(patient: Patient) -> Iterator[Finding]:
         yield Finding(process.name, process.ready, said, f"tekup logs {process.name}; tekup restart {process.name}")
 
 
-CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (programs, ports, supervisor)
+def policy(patient: Patient) -> Iterator[Finding]:
+    """What the control plane and the gates say of themselves, where there is a control plane."""
+    processes = patient.status.processes if patient.status else ()
+    url = next((process.url for process in processes if process.name == "control-plane" and process.pid), "")
+    if not url:
+        return
+    try:
+        token = patient.layout.operator_token.read_text(encoding="ascii").strip()
+        api = OperatorsApi(url, token, Silent(), patience_s=0, call_s=CALL_S)
+        status = api.status()
+        yield from plane_findings(status)
+        if status.initialised:
+            yield from service_findings(api.services())
+    except (OSError, ValueError, LocalError) as error:
+        yield Finding("operators' API", False, str(error), "tekup logs control-plane; tekup restart control-plane")
+
+
+def plane_findings(status: PlaneStatus) -> Iterator[Finding]:
+    """Leadership, policy, and each gate."""
+    if not status.leading:
+        yield Finding("leadership", False, "the control plane does not lead, so nothing can be changed",
+                      "wait some seconds; then tekup logs control-plane, tekup logs consul")  # fmt: skip
+    said = f"{status.epoch}/{status.revision}" if status.initialised else status.message or "there is none"
+    yield Finding("policy", status.initialised, said, f"`tekup state init` on a first start; else {LOST}")
+    if not status.gates:
+        yield Finding("gates", False, "none has reported", "tekup logs agent; tekup restart agent")
+    for gate in status.gates:
+        in_force = f"{gate.epoch}/{gate.revision}"
+        faults = [(problem, f"tekup logs agent; {LOST}") for problem in gate.problems]
+        if not gate.live:
+            faults.append((f"its agent is gone, it goes on serving {in_force}",
+                           f"tekup restart agent; if it is gone for good, tekup gates forget {gate.id}"))  # fmt: skip
+        if status.initialised and (gate.epoch, gate.revision) < (status.epoch, status.revision):
+            faults.append((f"has {in_force} in force, the policy is {said}", "tekup logs agent; tekup restart agent"))
+        for fault, remedy in faults:
+            yield Finding(f"gate {gate.id}", False, fault, remedy)
+        if not faults:
+            yield Finding(f"gate {gate.id}", True, f"{in_force} in force")
+
+
+def service_findings(services: Iterable[ServiceShown]) -> Iterator[Finding]:
+    """Whether the stable version of each service is served."""
+    for service in services:
+        if service.policy is None:
+            continue
+        stable, name = service.policy.stable, service.name
+        serving = [one.version for one in service.instances if one.passing and one.state == "serving"]
+        others = ", ".join(sorted(set(serving) - {stable}))
+        instead = f"{others} takes its calls" if others else "its calls get 503"
+        said = f"{stable} serves" if stable in serving else f"no instance of the stable {stable} serves, {instead}"
+        remedy = f"tekup status; tekup scale {name}=1 --version {stable}; or make another version stable"
+        yield Finding(f"service {name}", stable in serving, said, remedy)
+
+
+CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (programs, ports, supervisor, policy)

@@ -1,9 +1,10 @@
-"""The few calls `tekup up` makes to the control plane's API."""
+"""The few calls `tekup up` and `tekup doctor` make to the control plane's API."""
 
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
 from .errors import StepFailed
 from .files import PRIVATE, write_atomically
@@ -16,18 +17,72 @@ CALL_S = 30.0
 AGAIN_S = 0.5
 
 
+class GateShown(BaseModel):
+    """What a gate has reported."""
+
+    id: str
+    live: bool
+    """Its agent is there."""
+    epoch: int
+    revision: int
+    problems: tuple[str, ...]
+
+
+class PlaneStatus(BaseModel):
+    """Answer of `GET /v1/status`."""
+
+    leading: bool
+    initialised: bool
+    epoch: int
+    revision: int
+    gates: tuple[GateShown, ...]
+    message: str
+
+
+class Decided(BaseModel):
+    """Of a service's policy, what is looked at here."""
+
+    stable: str
+
+
+class InstanceShown(BaseModel):
+    """An instance as the registry has it."""
+
+    version: str
+    state: str
+    passing: bool
+
+
+class ServiceShown(BaseModel):
+    """One of `GET /v1/services`."""
+
+    name: str
+    policy: Decided | None
+    instances: tuple[InstanceShown, ...]
+
+
+class Services(BaseModel):
+    """Answer of `GET /v1/services`."""
+
+    services: tuple[ServiceShown, ...]
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
 class OperatorsApi:
     """The control plane, with the operator's token."""
 
-    def __init__(self, url: str, token: str, report: Reporter, patience_s: float) -> None:
+    def __init__(self, url: str, token: str, report: Reporter, patience_s: float, call_s: float = CALL_S) -> None:
         """Args:
         url: where it is.
         token: the operator's.
         report: told while waiting.
         patience_s: how long a control plane that does not answer, or does not lead yet, is asked again.
+        call_s: the most one call may take.
         """
         headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=CALL_S, trust_env=False)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=call_s, trust_env=False)
         self._report = report
         self._deadline = time.monotonic() + patience_s
 
@@ -53,13 +108,27 @@ class OperatorsApi:
         """Make a key for the client."""
         return str(self._call("POST", f"/v1/clients/{CLIENT}/keys", {"reason": REASON})["key"])
 
+    def status(self) -> PlaneStatus:
+        """What it and the gates say of themselves."""
+        return self._read("/v1/status", PlaneStatus)
+
+    def services(self) -> tuple[ServiceShown, ...]:
+        """Every service: what was decided, and what is registered."""
+        return self._read("/v1/services", Services).services
+
+    def _read(self, path: str, kind: type[M]) -> M:
+        try:
+            return kind.model_validate(self._call("GET", path))
+        except ValidationError as error:
+            raise StepFailed(f"what answers GET {path} is no control plane of this version: {error}") from error
+
     def _call(self, method: str, path: str, body: object = None) -> Any:
         while True:
             try:
                 response = self._http.request(method, path, json=body)
                 problem = f"{method} {path}: {response.status_code} {_detail(response)}"
-            except httpx.TransportError as error:
-                response, problem = None, f"{method} {path}: {error}"
+            except httpx.RequestError as error:
+                response, problem = None, f"{method} {path}: {str(error) or type(error).__name__}"
             if response is not None and response.is_success:
                 self._report.over("control plane")
                 return response.json()

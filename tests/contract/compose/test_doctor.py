@@ -1,0 +1,103 @@
+"""`tekup doctor` over real HTTP: whatever answers in the control plane's place is a finding, never a traceback."""
+
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from compose.local.doctor import Finding, Patient, policy
+from compose.local.layout import Layout
+from compose.local.ports import free_port
+from compose.local.settings import load
+from compose.local.status import ProcessStatus, Status
+
+TOKEN = "operators"
+Answers = dict[str, tuple[int, bytes]]
+GATE = {"id": "local", "live": True, "epoch": 1, "revision": 61, "problems": ["Consul holds 1/6, older than 1/61"]}
+PLANE = {"leading": True, "initialised": True, "epoch": 1, "revision": 6, "gates": [GATE], "message": "", "new": 1}
+SERVICE = {"name": "search", "policy": {"stable": "1.0.0", "lanes": []}, "instances": []}
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Answers], str]]:
+    """Serves fixed answers to those who have the token; returns where."""
+    servers: list[http.server.ThreadingHTTPServer] = []
+
+    def start(answers: Answers) -> str:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                known = self.headers["Authorization"] == f"Bearer {TOKEN}"
+                status, body = answers[self.path] if known else (401, b"who are you?")
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Log nothing."""
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def examined(directory: Path, url: str, token: bytes = TOKEN.encode(), pid: int | None = 1) -> list[Finding]:
+    layout = Layout(directory)
+    layout.make_folders()
+    layout.operator_token.write_bytes(token)
+    process = ProcessStatus(
+        name="control-plane", group="control-plane", state="ready", ready=True, problem="", pid=pid,
+        since=0, restarts=0, version="", instance="", url=url,
+    )  # fmt: skip
+    status = Status(directory=str(directory), pid=1, table="", stopping=False, scale={}, processes=(process,))
+    return list(policy(Patient(layout, load(layout, {}), status)))
+
+
+def test_gates_and_services_are_asked_with_the_operators_token(tmp_path: Path, serve: Callable[[Answers], str]) -> None:
+    url = serve({
+        "/v1/status": (200, json.dumps(PLANE).encode()),
+        "/v1/services": (200, json.dumps({"revision": 6, "services": [SERVICE]}).encode()),
+    })  # fmt: skip
+    found = {finding.what: finding for finding in examined(tmp_path, url)}
+    assert {what: finding.ok for what, finding in found.items()} == {
+        "policy": True,
+        "gate local": False,
+        "service search": False,
+    }
+    assert found["gate local"].said == "Consul holds 1/6, older than 1/61"
+
+
+@pytest.mark.parametrize(
+    "answer", [(500, b"broken"), (503, b'{"detail": "Consul"}'), (200, b"<html>"), (200, b"[]"), (200, b"{}")]
+)
+def test_an_api_that_answers_something_else_is_a_finding(
+    tmp_path: Path, serve: Callable[[Answers], str], answer: tuple[int, bytes]
+) -> None:
+    (finding,) = examined(tmp_path, serve({"/v1/status": answer}))
+    assert (finding.what, finding.ok) == ("operators' API", False)
+    assert finding.remedy
+
+
+@pytest.mark.parametrize("token", [b"wrong", b"\xff", b"two\nlines"])
+def test_a_token_that_does_not_fit_is_a_finding(tmp_path: Path, serve: Callable[[Answers], str], token: bytes) -> None:
+    (finding,) = examined(tmp_path, serve({}), token)
+    assert not finding.ok
+
+
+def test_an_api_nobody_serves_is_a_finding(tmp_path: Path) -> None:
+    (finding,) = examined(tmp_path, f"http://127.0.0.1:{free_port()}")
+    assert not finding.ok
+    assert "/v1/status" in finding.said
+
+
+def test_a_control_plane_that_does_not_run_is_not_asked(tmp_path: Path) -> None:
+    assert examined(tmp_path, "http://127.0.0.1:1", pid=None) == []
