@@ -1,7 +1,7 @@
 """One supervised process: started when its turn has come, restarted when it dies, stopped as a whole.
 
 Invariants: at most one process of a child runs; when it has ended, whatever it started has ended too before
-it is started again; only `stop` ends the keeping.
+it is started again; only `stop` ends the keeping, even of a process that refuses its settings.
 
 TERM goes to the process alone, so that it can drain with its helpers (a browser, say) still alive; KILL, at
 its deadline or after its end, goes to everything it left.
@@ -25,6 +25,8 @@ from .table import Process, Ready, filled
 
 FIRST_BACK_OFF_S = 0.1
 LONGEST_BACK_OFF_S = 10.0
+WORDS_BYTES = 4000
+"""Of what a process said when it refused its settings, so much is passed on."""
 STEADY_S = 10.0
 """A process that ran so long has recovered: the next back-off is short again."""
 PROBE_S = 1.0
@@ -67,6 +69,8 @@ class Child:
     port: int = 0
     state: State = State.WAITING
     problem: str = ""
+    refused: bool = False
+    """It last ended with EX_CONFIG: until somebody does something, it will again."""
     restarts: int = 0
     since: float = 0.0
     instance: str = ""
@@ -76,6 +80,8 @@ class Child:
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _running: asyncio.subprocess.Process | None = None
+    _log_bytes: int = 0
+    """How much of its log is from earlier starts."""
 
     async def keep(self, turn: Callable[[], Awaitable[object]]) -> None:
         """Keep the process running until `stop`.
@@ -91,7 +97,7 @@ class Child:
                 await self._run_once()
                 if time.monotonic() - began >= STEADY_S:
                     delay = FIRST_BACK_OFF_S
-                if await self._pause(delay):
+                if await self._pause(LONGEST_BACK_OFF_S if self.refused else delay):
                     delay = min(2 * delay, LONGEST_BACK_OFF_S)
         finally:
             self.state = State.STOPPED
@@ -124,6 +130,7 @@ class Child:
 
     async def _run_once(self) -> None:
         self.state, self.since, self.problem = State.STARTING, time.time(), ""
+        self.refused = False
         self.instance = secrets.token_hex(3)
         try:
             self._running = await self._spawn()
@@ -153,6 +160,7 @@ class Child:
             "TEKUP_DIRECTORY": str(self.around.layout.directory),
         }
         with self.around.layout.log(self.name).open("ab") as output:
+            self._log_bytes = output.tell()
             return await asyncio.create_subprocess_exec(
                 *(filled(part, values) for part in self.process.argv),
                 cwd=self.process.cwd or self.around.layout.directory,
@@ -191,7 +199,10 @@ class Child:
         root, self.started, self._running = self.started, None, None
         wanted = self._stop.is_set() or self._hurry.is_set()
         if not wanted:
+            self.refused = code == os.EX_CONFIG
             self.problem = f"it ended with {_said(code)}; see `tekup logs {self.name}`"
+            if self.refused:
+                self.problem = f"it refused its settings, {_said(code)}:\n{self._words()}"
             self.restarts += 1
         log("ended", process=self.name, exit=_said(code), wanted=wanted)
         roots = [root] if root else []
@@ -200,6 +211,15 @@ class Child:
             log("ending what it left", process=self.name, pids=[process.pid for process in left])
             await asyncio.to_thread(end, left, 0)
         self.around.changed()
+
+    def _words(self) -> str:
+        try:
+            with self.around.layout.log(self.name).open("rb") as file:
+                file.seek(self._log_bytes)
+                said = file.read(WORDS_BYTES).decode(errors="replace")
+        except OSError as error:
+            said = f"(its log cannot be read: {error.strerror})"
+        return "\n".join(f"    {line}" for line in said.splitlines()) or "    (it said nothing)"
 
     async def _pause(self, delay: float) -> bool:
         """Wait before the next start; False if it was asked for and the wait is over at once."""

@@ -11,15 +11,18 @@ import typer
 
 from . import doctor as examination
 from . import show
-from .errors import BadInput, NotRunning
+from .errors import NotRunning
 from .exits import Exit
 from .layout import Layout
-from .link import Link, wait_for, wait_until_ready
+from .link import Link
 from .logs import follow, log_file, tail
 from .ports import remembered_ports
-from .progress import Reporter, reporter
+from .progress import reporter
+from .ready import wait_until_ready, wait_until_scaled
+from .scale import read_wish
 from .settings import SERVICES, Settings, load, named_ports
 from .status import ProcessStatus, Status
+from .typed import typed
 from .up import Up, bring_up, take_down
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -73,10 +76,18 @@ def _print_up(result: Up) -> None:
     for call in result.calls:
         mark = "ok    " if call.ok else "FAILED"
         typer.echo(f"  {mark} {call.tool:<21} {call.ms:5.0f} ms  {call.result}")
+    for service in result.scaled_to_0:
+        typer.echo(typed(f"  none   {service}: scaled to 0, {WITHOUT.get(service, 'nobody answers its calls')};\n"
+                         f"         `tekup scale {service}=1` brings it back"))  # fmt: skip
     typer.echo("\nNext:")
-    for command, why in NEXT if result.ok else REPAIR:
-        typer.echo(f"  {command:<28} {why}")
+    hints = [(typed(command), why) for command, why in (NEXT if result.ok else REPAIR)]
+    width = max(len(command) for command, _ in hints)
+    for command, why in hints:
+        typer.echo(f"  {command:<{width}}  {typed(why)}")
 
+
+WITHOUT = {"hub": "/mcp gives no lists and older clients get 503"}
+"""What is missing without a service, if it is more than the service's own calls."""
 
 NEXT = (
     ("tekup status", "what runs"),
@@ -120,7 +131,7 @@ def status(json: JsonFlag = False) -> None:
         rows = [_row(process) for process in found.processes]
         show.table(("PROCESS", "STATE", "PID", "AGE", "RESTARTS", "WHERE"), rows)
         for process in found.not_ready():
-            typer.echo(f"{process.name}: {process.problem or process.state}")
+            typer.echo(typed(f"{process.name}: {process.problem or process.state}"))
     if found.not_ready():
         raise typer.Exit(Exit.FAILED)
 
@@ -191,30 +202,15 @@ def scale(
 
     Example: tekup scale filesystem=1 --version 1.1.0
     """
-    service, found, number = wish.partition("=")
-    if not found or not number.isdigit():
-        raise BadInput(f"{wish!r} is not SERVICE=N; for example filesystem=3")
-    layout = _here()
-    Link(layout).scale(service, version, int(number))
+    wanted, layout = read_wish(wish, version), _here()
+    taken_up = Link(layout).scale(wanted)
     with reporter() as report:
-        now = _wait_for_scale(layout, service, timeout, report)
+        now = wait_until_scaled(layout, taken_up, report, timeout).scale[taken_up.service]
     if json:
-        show.as_json(now.scale[service])
+        show.as_json(now)
         return
-    for label, count in sorted(now.scale[service].items()):
-        typer.echo(f"{service} {label}: {count}")
-
-
-def _wait_for_scale(layout: Layout, service: str, timeout_s: float, report: Reporter) -> Status:
-    link = Link(layout)
-
-    def reached() -> Status | None:
-        now = link.status()
-        mine = [process for process in now.processes if process.group == service]
-        wanted = sum(now.scale[service].values())
-        return now if len(mine) == wanted and all(process.ready for process in mine) else None
-
-    return wait_for(reached, f"the instances of {service} to come and go", timeout_s, report, service)
+    for label, count in sorted(now.items()):
+        typer.echo(f"{taken_up.service} {label}: {count}")
 
 
 def doctor(json: JsonFlag = False) -> None:
@@ -229,7 +225,7 @@ def doctor(json: JsonFlag = False) -> None:
         show.table(("", "WHAT", "FOUND"), [("ok" if f.ok else "XX", f.what, f.said) for f in findings])
         for finding in findings:
             if not finding.ok:
-                typer.echo(f"{finding.what}: {finding.remedy}")
+                typer.echo(typed(f"{finding.what}: {finding.remedy}"))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(Exit.FAILED)
 

@@ -5,19 +5,21 @@ The socket lies in a 0700 folder; that is its access control.
 
 import asyncio
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from .errors import BadInput
-from .status import Status, Wish
+from .status import Name, Status, Wish
+
+B = TypeVar("B", bound=BaseModel)
 
 
 class Controlled(Protocol):
@@ -32,7 +34,7 @@ class Controlled(Protocol):
     async def restart(self, name: str) -> None:
         """Stop and start one process."""
 
-    def scale(self, service: str, version: str, count: int) -> None:
+    def scale(self, wish: Wish) -> Wish:
         """Wish for a number of instances."""
 
 
@@ -43,16 +45,12 @@ def application(supervisor: Controlled) -> Starlette:
         return JSONResponse((await supervisor.status()).model_dump(mode="json"))
 
     async def restart(request: Request) -> Response:
-        await supervisor.restart(request.path_params["name"])
+        await supervisor.restart((await _body(request, Name)).name)
         return Response(status_code=204)
 
     async def scale(request: Request) -> Response:
-        try:
-            wish = Wish.model_validate_json(await request.body())
-        except ValidationError as error:
-            raise BadInput(str(error)) from error
-        supervisor.scale(request.path_params["name"], wish.version, wish.count)
-        return Response(status_code=202)
+        wish = supervisor.scale(await _body(request, Wish))
+        return JSONResponse(wish.model_dump(mode="json"), status_code=202)
 
     async def down(_request: Request) -> Response:
         supervisor.ask_down()
@@ -64,12 +62,19 @@ def application(supervisor: Controlled) -> Starlette:
     return Starlette(
         routes=[
             Route("/status", status),
-            Route("/processes/{name}/restart", restart, methods=["POST"]),
-            Route("/services/{name}/scale", scale, methods=["PUT"]),
+            Route("/restart", restart, methods=["POST"]),
+            Route("/scale", scale, methods=["PUT"]),
             Route("/down", down, methods=["POST"]),
         ],
         exception_handlers={BadInput: refused},
     )
+
+
+async def _body(request: Request, kind: type[B]) -> B:
+    try:
+        return kind.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise BadInput("; ".join(detail["msg"] for detail in error.errors())) from error
 
 
 async def serve(supervisor: Controlled, socket: Path, finished: asyncio.Event) -> None:

@@ -8,6 +8,7 @@ LocalError
 ├── SourceFailed           one source of a program did not work (inside the resolver)
 ├── NotRunning             no supervisor runs in this directory
 ├── WaitedTooLong          a bounded wait ended without its condition
+├── Overtaken              somebody else has wished for something else meanwhile
 └── StepFailed             a step of `tekup up` was refused or went wrong
 """
 
@@ -58,6 +59,10 @@ class WaitedTooLong(LocalError):
     """A bounded wait ended without its condition."""
 
     exit_code = Exit.TIMEOUT
+
+
+class Overtaken(LocalError):
+    """Somebody else's wish has replaced ours while we waited for it."""
 
 
 class StepFailed(LocalError):

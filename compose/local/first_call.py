@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 
 import httpx2
 from mcp import Client, MCPError
@@ -51,11 +51,12 @@ CALLS: tuple[tuple[str, str, Callable[[Client, Target], Awaitable[str]]], ...] =
 )
 
 
-async def first_calls(target: Target, report: Reporter) -> list[FirstCall]:
+async def first_calls(target: Target, services: Collection[str], report: Reporter) -> list[FirstCall]:
     """Call one tool of each service.
 
     Args:
         target: where.
+        services: which to call.
         report: told what is being called.
 
     Returns:
@@ -63,8 +64,9 @@ async def first_calls(target: Target, report: Reporter) -> list[FirstCall]:
     """
     results = []
     for service, tool, call in CALLS:
-        report.update("first call", f"calling {tool}")
-        results.append(await _one(service, tool, call, target))
+        if service in services:
+            report.update("first call", f"calling {tool}")
+            results.append(await _one(service, tool, call, target))
     report.over("first call")
     return results
 

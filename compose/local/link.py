@@ -1,4 +1,4 @@
-"""Our side of a supervisor's socket, and starting and awaiting a supervisor."""
+"""Our side of a supervisor's socket, and starting and stopping a supervisor."""
 
 import http.client
 import json
@@ -6,27 +6,19 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from .errors import BadInput, LocalError, NotRunning, StepFailed, WaitedTooLong
 from .files import repository
 from .layout import Layout
 from .leftovers import MARK, Started, end_leftovers, identity, read_record, started
-from .progress import Reporter
-from .status import ProcessStatus, Status
+from .logs import last_lines
+from .progress import Reporter, wait_for
+from .status import Status, Wish
 
 ANSWER_S = 10.0
 RESTART_S = 120.0
 START_S = 30.0
-POLL_S = 0.25
-LAST_LINES = 5
-HOPELESS = 5
-"""So many restarts without becoming ready: waiting on is in vain."""
-
-T = TypeVar("T")
 
 
 class Link:
@@ -60,16 +52,19 @@ class Link:
             NotRunning: no supervisor runs here.
             BadInput: there is no such process.
         """
-        self._send("POST", f"/processes/{name}/restart", timeout_s=RESTART_S)
+        self._send("POST", "/restart", {"name": name}, timeout_s=RESTART_S)
 
-    def scale(self, service: str, version: str, count: int) -> None:
+    def scale(self, wish: Wish) -> Wish:
         """Wish for a number of instances; they come and go in the background.
+
+        Returns:
+            The wish with the version meant.
 
         Raises:
             NotRunning: no supervisor runs here.
             BadInput: unknown service, impossible version or count.
         """
-        self._send("PUT", f"/services/{service}/scale", {"version": version, "count": count})
+        return Wish.model_validate_json(self._send("PUT", "/scale", wish.model_dump()))
 
     def ask_down(self) -> None:
         """Begin to stop everything.
@@ -203,81 +198,3 @@ def stop_supervisor(layout: Layout, report: Reporter, timeout_s: float) -> list[
     except WaitedTooLong as error:
         report.note(f"{error}; ending what is left by force")
     return end_leftovers(layout.processes, identity(layout.identity), grace_s=2)
-
-
-def wait_for(look: Callable[[], T | None], what: str, timeout_s: float, report: Reporter, task: str) -> T:
-    """Look again and again until something is there.
-
-    Args:
-        look: returns it, or None if it is not there yet.
-        what: words for it.
-        timeout_s: the most to wait.
-        report: told while waiting.
-        task: name under which it is told.
-
-    Raises:
-        WaitedTooLong: it did not come.
-    """
-    deadline = time.monotonic() + timeout_s
-    while True:
-        found = look()
-        if found is not None:
-            report.over(task)
-            return found
-        if time.monotonic() >= deadline:
-            raise WaitedTooLong(f"waited {timeout_s:.0f} s in vain for {what}")
-        report.update(task, f"waiting for {what}")
-        time.sleep(POLL_S)
-
-
-def wait_until_ready(
-    layout: Layout, report: Reporter, timeout_s: float, only: Callable[[ProcessStatus], bool] = lambda _process: True
-) -> Status:
-    """Wait until processes are ready.
-
-    Args:
-        layout: the environment.
-        report: told while waiting.
-        timeout_s: the most to wait.
-        only: which processes matter.
-
-    Raises:
-        WaitedTooLong: naming those not ready, why, and their last log lines.
-        StepFailed: the same, without waiting on, for processes that end again and again.
-    """
-    link = Link(layout)
-    status = link.status()
-    deadline = time.monotonic() + timeout_s
-    restarts = {process.name: process.restarts for process in status.processes}
-    while missing := [process for process in status.not_ready() if only(process)]:
-        hopeless = [process for process in missing if process.restarts - restarts.get(process.name, 0) >= HOPELESS]
-        if hopeless:
-            raise StepFailed(_not_ready(layout, hopeless, "these end again and again"))
-        if time.monotonic() >= deadline:
-            raise WaitedTooLong(_not_ready(layout, missing, f"not everything became ready within {timeout_s:.0f} s"))
-        ready = len(status.processes) - len(status.not_ready())
-        names = ", ".join(f"{process.name} ({process.state})" for process in missing)
-        report.update("processes", f"waiting for {names}", ready, len(status.processes))
-        time.sleep(POLL_S)
-        status = link.status()
-    report.over("processes")
-    return status
-
-
-def _not_ready(layout: Layout, missing: list[ProcessStatus], what: str) -> str:
-    lines = [f"{what} (the rest goes on running; `tekup down` ends it):"]
-    for process in missing:
-        lines.append(f"  {process.name}: {process.problem or process.state}")
-        if process.state != "waiting":
-            lines.append(last_lines(layout, process.name))
-    return "\n".join(lines)
-
-
-def last_lines(layout: Layout, name: str, count: int = LAST_LINES) -> str:
-    """The end of a process's log as an indented block, and where to see more."""
-    try:
-        text = layout.log(name).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return f"    (no log; it would be {layout.log(name)})"
-    lines = text.splitlines()[-count:] or ["(empty)"]
-    return "\n".join([*(f"    {line[:300]}" for line in lines), f"    more: tekup logs {name}"])

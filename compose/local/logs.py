@@ -8,6 +8,7 @@ from .errors import BadInput
 from .layout import Layout
 
 LOOK_EVERY_S = 0.2
+LAST_LINES = 5
 
 
 def log_file(layout: Layout, name: str) -> Path:
@@ -16,12 +17,11 @@ def log_file(layout: Layout, name: str) -> Path:
     Raises:
         BadInput: there is none of this name; the message lists those there are.
     """
-    path = layout.log(name)
-    if "/" in name or not path.is_file():
-        known = sorted(file.stem for file in layout.logs.glob("*.log"))
+    known = sorted(file.stem for file in layout.logs.glob("*.log"))
+    if name not in known:
         there = f"there are: {', '.join(known)}" if known else "nothing has run here yet"
         raise BadInput(f"there is no log of {name!r}; {there}")
-    return path
+    return layout.log(name)
 
 
 def tail(path: Path, lines: int) -> str:
@@ -42,3 +42,13 @@ def follow(path: Path, lines: int) -> Iterator[str]:
                 file.seek(0)  # it was cut
             else:
                 time.sleep(LOOK_EVERY_S)
+
+
+def last_lines(layout: Layout, name: str, count: int = LAST_LINES) -> str:
+    """The end of a process's log as an indented block, and where to see more."""
+    try:
+        text = layout.log(name).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return f"    (no log; it would be {layout.log(name)})"
+    lines = text.splitlines()[-count:] or ["(empty)"]
+    return "\n".join([*(f"    {line[:300]}" for line in lines), f"    more: tekup logs {name}"])

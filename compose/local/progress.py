@@ -8,13 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from .errors import WaitedTooLong
+
 FIRST_LINE_S = 2.0
 LINE_EVERY_S = 5.0
+POLL_S = 0.25
+
+T = TypeVar("T")
 
 
 class Reporter(Protocol):
@@ -140,3 +145,28 @@ def reporter(*, quiet: bool = False) -> Iterator[Reporter]:
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             yield LiveBars(progress)
+
+
+def wait_for(look: Callable[[], T | None], what: str, timeout_s: float, report: Reporter, task: str) -> T:
+    """Look again and again until something is there.
+
+    Args:
+        look: returns it, or None if it is not there yet.
+        what: words for it.
+        timeout_s: the most to wait.
+        report: told while waiting.
+        task: name under which it is told.
+
+    Raises:
+        WaitedTooLong: it did not come.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = look()
+        if found is not None:
+            report.over(task)
+            return found
+        if time.monotonic() >= deadline:
+            raise WaitedTooLong(f"waited {timeout_s:.0f} s in vain for {what}")
+        report.update(task, f"waiting for {what}")
+        time.sleep(POLL_S)

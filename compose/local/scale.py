@@ -8,11 +8,16 @@ from pathlib import Path
 
 from .errors import BadInput
 from .files import write_atomically
+from .status import Wish
 from .table import Process, Table
 
 VERSION = re.compile(r"[0-9A-Za-z.]{1,32}")
+WISH = re.compile(r"(?P<service>[a-z][a-z0-9_-]*)=(?P<number>[0-9]{1,3})")
+"""ASCII and short, unlike `isdigit`: "²" is a digit but no number, and `int` refuses thousands of digits."""
 MOST_INSTANCES = 50
 """Per version: a slip of the finger should not take the machine down."""
+SHOWN = 40
+"""So much of what was typed is repeated in an error."""
 
 Scale = dict[str, dict[str, int]]
 
@@ -45,31 +50,43 @@ def write_scale(path: Path, scale: Scale) -> None:
     write_atomically(path, json.dumps(scale, indent=1, sort_keys=True) + "\n")
 
 
-def checked(table: Table, service: str, version: str, count: int) -> tuple[str, str]:
+def read_wish(text: str, version: str) -> Wish:
+    """What somebody means by SERVICE=N.
+
+    Raises:
+        BadInput: it is something else, or N is too large.
+    """
+    found = WISH.fullmatch(text)
+    if found and int(found["number"]) <= MOST_INSTANCES:
+        return Wish(service=found["service"], version=version, count=int(found["number"]))
+    shown = text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+    what = "names no service" if text.startswith("=") else "is not SERVICE=N"
+    raise BadInput(f"{shown!r} {what}; for example filesystem=3, and at most {MOST_INSTANCES}")
+
+
+def checked(table: Table, wish: Wish) -> Wish:
     """Check a wish.
 
     Args:
         table: what there is.
-        service: its name.
-        version: any label; "" for the version of the first instance.
-        count: how many are wanted.
+        wish: any label may be a version.
 
     Returns:
-        The service's name and the version meant.
+        The wish with the version meant.
 
     Raises:
         BadInput: unknown service, impossible version or count.
     """
-    found = table.service(service)
+    found = table.service(wish.service)
     if found is None:
         known = ", ".join(item.name for item in table.services)
-        raise BadInput(f"there is no service {service!r}; there are: {known}")
-    version = version or found.version
+        raise BadInput(f"there is no service {wish.service!r}; there are: {known}")
+    version = wish.version or found.version
     if not VERSION.fullmatch(version):
         raise BadInput(f"{version!r} is no version: up to 32 letters, digits and dots")
-    if not 0 <= count <= MOST_INSTANCES:
-        raise BadInput(f"{count} instances of {service} {version}: it must be 0 to {MOST_INSTANCES}")
-    return found.name, version
+    if not 0 <= wish.count <= MOST_INSTANCES:
+        raise BadInput(f"{wish.count} instances of {found.name} {version}: it must be 0 to {MOST_INSTANCES}")
+    return Wish(service=found.name, version=version, count=wish.count)
 
 
 def instances(table: Table, scale: Scale) -> Iterable[Instance]:

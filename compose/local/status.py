@@ -16,6 +16,8 @@ class ProcessStatus(BaseModel):
     pid: int | None
     since: float
     restarts: int
+    refused: bool = False
+    """It ended by saying that its settings do not allow a start; trying again changes nothing."""
     version: str
     instance: str
     url: str
@@ -38,11 +40,25 @@ class Status(BaseModel):
         """The processes that are not ready."""
         return [process for process in self.processes if not process.ready]
 
+    def scaled_to_0(self) -> tuple[str, ...]:
+        """The services that are to have no instance of any version."""
+        return tuple(service for service, counts in self.scale.items() if not any(counts.values()))
+
+
+class Name(BaseModel):
+    """Body of `POST /restart`; names are in bodies, where they may hold anything."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+
 
 class Wish(BaseModel):
-    """Body of `PUT /services/{name}/scale`."""
+    """How many instances there should be: body of `PUT /scale`, and its answer."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
+    service: str
     version: str = ""
+    """Empty: the version of the first instance."""
     count: int

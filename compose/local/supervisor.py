@@ -23,7 +23,7 @@ from .layout import Layout
 from .leftovers import Started, end_leftovers, identity, started, write_record
 from .log import bound, log
 from .scale import checked, instances, read_scale, write_scale
-from .status import ProcessStatus, Status
+from .status import ProcessStatus, Status, Wish
 from .table import Table, filled, read_table
 
 SUPERVISOR = "supervisor"
@@ -88,20 +88,25 @@ class Supervisor:
         """
         child = self._children.get(name)
         if child is None:
-            raise BadInput(f"there is no process {name!r}; there are: {', '.join(sorted(self._children))}")
+            what = f"there is no process {name!r}" if name else "no process was named"
+            raise BadInput(f"{what}; there are: {', '.join(sorted(self._children))}")
         await child.restart()
 
-    def scale(self, service: str, version: str, count: int) -> None:
+    def scale(self, wish: Wish) -> Wish:
         """Wish for a number of instances of a version; they are started and stopped in the background.
+
+        Returns:
+            The wish with the version meant.
 
         Raises:
             BadInput: unknown service, impossible version or count.
         """
-        service, version = checked(self._table, service, version, count)
+        wish = checked(self._table, wish)
         wanted = read_scale(self._layout.scale, self._table)
-        wanted[service][version] = count
+        wanted[wish.service][wish.version] = wish.count
         write_scale(self._layout.scale, wanted)
         self._apply_scale()
+        return wish
 
     def _apply_scale(self) -> None:
         if self._down.is_set():
@@ -168,6 +173,7 @@ def _status(child: Child, reason: str) -> ProcessStatus:
         pid=child.started.pid if child.started else None,
         since=child.since,
         restarts=child.restarts,
+        refused=not ready and child.refused,
         version=child.version,
         instance=child.instance if child.version else "",
         url=filled(child.process.url, {"port": str(child.port)}) if child.port or not child.version else "",

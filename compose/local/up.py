@@ -13,16 +13,18 @@ from .credentials import make_credentials
 from .files import lock_holder, try_lock
 from .gate_folder import lay_out_gate
 from .layout import Layout
-from .link import Link, end_earlier, start_supervisor, stop_supervisor, wait_for, wait_until_ready
+from .link import Link, end_earlier, start_supervisor, stop_supervisor
 from .operators_api import CLIENT, OperatorsApi, development_key
 from .platform_table import OWN_PORTS, Parts, gate_values, platform_table, wanted_ports
 from .ports import chosen_ports, forget_ports, is_free, require_free
 from .programs import NEEDED, Found, Resolver
-from .progress import Reporter
+from .progress import Reporter, wait_for
+from .ready import wait_until_ready
 from .served import FirstCall, Target, wait_until_served, write_welcome
 from .settings import SERVICES, Effective, load
 from .status import ProcessStatus, Status
 from .table import write_table
+from .typed import typed
 
 LOCK_S = 3600.0
 """The other one may be building Consul."""
@@ -36,11 +38,13 @@ class Up:
     key: str
     started: bool
     calls: tuple[FirstCall, ...]
+    scaled_to_0: tuple[str, ...]
+    """Services that are to have no instance: nobody was called there."""
     seconds: float
 
     @property
     def ok(self) -> bool:
-        """Whether every service answered its call."""
+        """Whether every service that was called answered."""
         return all(call.ok for call in self.calls)
 
     def data(self) -> dict[str, object]:
@@ -56,6 +60,7 @@ class Up:
             "consul": self.parts.url("MCP_CONSUL_PORT"),
             "operator_token_file": str(self.parts.layout.operator_token),
             "started": self.started,
+            "scaled_to_0": list(self.scaled_to_0),
             "calls": [asdict(call) for call in self.calls],
             "ok": self.ok,
         }
@@ -84,17 +89,15 @@ def bring_up(layout: Layout, timeout_s: float, report: Reporter) -> Up:
         else:
             parts = Parts(layout, effective, chosen_ports(wanted_ports(effective), layout.ports), programs)
             if platform_table(parts).digest() != status.table:
-                report.note("settings or programs have changed since this environment was started; "
-                            "`tekup down` and `tekup up` put them in force")  # fmt: skip
+                report.note(typed("settings or programs have changed since this environment was started; "
+                                  "`tekup down` and `tekup up` put them in force"))  # fmt: skip
         key = _key(parts, report, timeout_s)
-        wait_until_ready(layout, report, timeout_s)
+        scaled_to_0 = wait_until_ready(layout, report, timeout_s).scaled_to_0()
     target = Target(parts.url("MCP_GATEWAY_PORT"), key, layout, f"{parts.url('pages')}/")
-    wait_until_served(target, SERVICES_CALLED, timeout_s, report)
-    calls = _first_calls(target, report)
-    return Up(parts, key, status is None, calls, time.monotonic() - began)
-
-
-SERVICES_CALLED = tuple(name for name in SERVICES if name != "hub")
+    called = tuple(name for name in SERVICES if name not in ("hub", *scaled_to_0))
+    wait_until_served(target, called, timeout_s, report)
+    calls = _first_calls(target, called, report)
+    return Up(parts, key, status is None, calls, scaled_to_0, time.monotonic() - began)
 
 
 def _running(layout: Layout, report: Reporter) -> Status | None:
@@ -109,10 +112,10 @@ def _running(layout: Layout, report: Reporter) -> Status | None:
     return link.status_if_running()
 
 
-def _first_calls(target: Target, report: Reporter) -> tuple[FirstCall, ...]:
+def _first_calls(target: Target, services: tuple[str, ...], report: Reporter) -> tuple[FirstCall, ...]:
     from .first_call import first_calls  # noqa: PLC0415 (the SDK takes 0.6 s to import; no other command needs it)
 
-    return tuple(asyncio.run(first_calls(target, report)))
+    return tuple(asyncio.run(first_calls(target, services, report)))
 
 
 async def _programs(effective: Effective, report: Reporter) -> dict[str, Found]:

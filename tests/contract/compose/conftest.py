@@ -11,10 +11,11 @@ import psutil
 import pytest
 
 from compose.local.layout import Layout
-from compose.local.link import Link, end_earlier, start_supervisor, stop_supervisor, wait_until_ready
+from compose.local.link import Link, end_earlier, start_supervisor, stop_supervisor
 from compose.local.ports import free_port
 from compose.local.progress import Silent
-from compose.local.status import ProcessStatus
+from compose.local.ready import wait_until_ready
+from compose.local.status import ProcessStatus, Wish
 from compose.local.table import Process, Ready, Service, Table, write_table
 
 STAND_IN = Path(__file__).parent / "standin.py"
@@ -64,6 +65,10 @@ class StandIns:
         """Stop it, whatever became of its supervisor."""
         return stop_supervisor(self.layout, self.report, 20)
 
+    def scale(self, service: str, version: str, count: int) -> Wish:
+        """Wish for a number of instances."""
+        return self.link.scale(Wish(service=service, version=version, count=count))
+
     def process(self, name: str) -> ProcessStatus:
         """One process, asked now."""
         return next(process for process in self.link.status().processes if process.name == name)
@@ -94,9 +99,8 @@ def stand_in(name: str, *options: str, after: tuple[str, ...] = (), stop_s: floa
     return Process(name=name, group=name, argv=argv, ready=Ready(url=url), after=after, stop_s=stop_s, url=url)
 
 
-def sleeper(name: str) -> Service:
-    """A service whose instances just sleep; they are ready once they run."""
-    code = "import time; time.sleep(600)"
+def sleeper(name: str, code: str = "import time; time.sleep(600)") -> Service:
+    """A service whose instances just sleep, or do something else; they are ready once they run."""
     pattern = Process(name=name, group=name, argv=(sys.executable, "-c", code, "{version}", "{instance}", "{port}"))
     return Service(name=name, version="1.0.0", port=4711, pattern=pattern)
 
@@ -126,6 +130,6 @@ def tiny() -> Callable[..., Process]:
 
 
 @pytest.fixture
-def service() -> Callable[[str], Service]:
+def service() -> Callable[..., Service]:
     """Makes a service of the table."""
     return sleeper

@@ -12,9 +12,10 @@ import httpx
 import psutil
 import pytest
 
-from compose.local.errors import BadInput, NotRunning, StepFailed, WaitedTooLong
+from compose.local.errors import BadInput, BadSettings, NotRunning, Overtaken, StepFailed
 from compose.local.link import start_supervisor
 from compose.local.ports import is_free
+from compose.local.ready import wait_until_scaled
 
 pytestmark = pytest.mark.local
 Make = Callable[..., Any]
@@ -150,14 +151,72 @@ def test_restart_starts_a_process_anew(make: Make, tiny: Make) -> None:
     assert environment.pid("two") == two
     with pytest.raises(BadInput, match=r"no process 'three'; there are: one, two"):
         environment.link.restart("three")
+    with pytest.raises(BadInput, match=r"no process was named; there are: one, two"):
+        environment.link.restart("")
+    with pytest.raises(BadInput):
+        environment.link.restart("\udce9/ b")
 
 
 def test_a_process_that_cannot_run_is_named_with_its_last_words(make: Make, tiny: Make) -> None:
-    environment = make(tiny("one", "--exit", "78"))
-    with pytest.raises((StepFailed, WaitedTooLong)) as caught:
+    environment = make(tiny("one", "--exit", "1"))
+    with pytest.raises(StepFailed) as caught:
         environment.up()
-    assert "one: it ended with exit code 78" in str(caught.value)
-    assert "cannot go on, code 78" in str(caught.value)
+    assert "one: it ended with exit code 1" in str(caught.value)
+    assert "cannot go on, code 1" in str(caught.value)
+
+
+def test_a_process_that_refuses_its_settings_is_given_up_at_once_with_all_it_said(make: Make, tiny: Make) -> None:
+    environment = make(tiny("one", "--exit", "78"), tiny("two"))
+    for _ in range(2):  # what was said at earlier starts is in the same log
+        with pytest.raises(BadSettings) as caught:
+            environment.up()
+        assert caught.value.exit_code == 2
+        assert str(caught.value).count("cannot go on, code 78") == 1
+        assert environment.process("one").restarts == 1
+        environment.down()
+
+
+def test_a_process_that_refuses_its_settings_is_not_started_again_soon_unless_told_to(
+    make: Make, tiny: Make, until: Make
+) -> None:
+    environment = make(tiny("one", "--exit", "78"))
+    with pytest.raises(BadSettings):
+        environment.up()
+    until(lambda: environment.process("one").state == "backing off", "backing off")
+    began = time.monotonic()
+    environment.link.restart("one")
+    until(lambda: environment.process("one").restarts == 2, "told to, it was started", 5)
+    until(lambda: environment.process("one").restarts == 3, "it was started again", 20)
+    assert time.monotonic() - began > 9
+
+
+def test_a_scale_whose_instances_refuse_their_settings_is_given_up_at_once(make: Make, service: Make) -> None:
+    refusing = service("echo", "raise SystemExit(78)")
+    environment = make(services=(refusing,))
+    with pytest.raises(BadSettings):
+        environment.up()
+    wish = environment.scale("echo", "", 2)
+    with pytest.raises(BadSettings, match=r"echo-1\.0\.0-\d: it refused its settings, exit code 78"):
+        wait_until_scaled(environment.layout, wish, environment.report, 60)
+
+
+def test_a_wish_that_another_replaces_says_so(make: Make, service: Make) -> None:
+    environment = make(services=(service("echo"),))
+    environment.up()
+    first, second = environment.scale("echo", "", 5), environment.scale("echo", "", 1)
+    with pytest.raises(Overtaken, match=r"scaled echo 1\.0\.0 to 1 while this waited for 5") as caught:
+        wait_until_scaled(environment.layout, first, environment.report, 20)
+    assert caught.value.exit_code == 1
+    assert wait_until_scaled(environment.layout, second, environment.report, 20).scale == {"echo": {"1.0.0": 1}}
+
+
+def test_a_service_scaled_to_0_in_every_version_is_named(make: Make, service: Make) -> None:
+    environment = make(services=(service("echo"), service("other")))
+    environment.up()
+    environment.scale("echo", "", 0)
+    environment.scale("other", "", 0)
+    environment.scale("other", "1.1.0", 1)
+    assert environment.link.status().scaled_to_0() == ("echo",)
 
 
 def test_scale_starts_and_stops_instances_and_is_remembered(make: Make, service: Make, until: Make) -> None:
@@ -169,23 +228,23 @@ def test_scale_starts_and_stops_instances_and_is_remembered(make: Make, service:
 
     assert names() == ["echo-1.0.0-1"]
     first = environment.pid("echo-1.0.0-1")
-    environment.link.scale("echo", "", 3)
-    environment.link.scale("echo", "1.1.0", 1)
+    environment.scale("echo", "", 3)
+    environment.scale("echo", "1.1.0", 1)
     everything = ["echo-1.0.0-1", "echo-1.0.0-2", "echo-1.0.0-3", "echo-1.1.0-1"]
     until(lambda: names() == everything, "four instances")
     assert environment.pid("echo-1.0.0-1") == first
     environment.down()
     environment.up()
     assert names() == everything
-    environment.link.scale("echo", "1.0.0", 1)
-    environment.link.scale("echo", "1.1.0", 0)
+    environment.scale("echo", "1.0.0", 1)
+    environment.scale("echo", "1.1.0", 0)
     until(lambda: [process.name for process in environment.link.status().processes] == ["echo-1.0.0-1"], "one left")
 
 
 def test_only_the_first_instance_takes_the_port_of_the_settings(make: Make, service: Make) -> None:
     environment = make(services=(service("echo"),))
     environment.up()
-    environment.link.scale("echo", "", 2)
+    environment.scale("echo", "", 2)
     lines = {tuple(process.cmdline()[-3:]) for process in environment.mine() if "time.sleep" in str(process.cmdline())}
     assert {(line[0], line[2]) for line in lines} >= {("1.0.0", "4711")}
     assert all(len(line[1]) == 6 for line in lines)
@@ -195,6 +254,7 @@ def test_only_the_first_instance_takes_the_port_of_the_settings(make: Make, serv
     ("name", "version", "count", "said"),
     [
         ("nothing", "", 1, "no service 'nothing'; there are: echo"),
+        ("é/ b", "", 1, "no service 'é/ b'; there are: echo"),
         ("echo", "a/b", 1, "'a/b' is no version"),
         ("echo", "", -1, "-1 instances"),
         ("echo", "", 1000, "it must be 0 to 50"),
@@ -206,7 +266,7 @@ def test_an_impossible_scale_is_refused(
     environment = make(services=(service("echo"),))
     environment.up()
     with pytest.raises(BadInput, match=said):
-        environment.link.scale(name, version, count)
+        environment.scale(name, version, count)
 
 
 def test_a_second_supervisor_in_the_same_directory_is_refused(make: Make, tiny: Make) -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compose.local.errors import BadInput, LocalError
-from compose.local.scale import checked, instances, read_scale, write_scale
+from compose.local.scale import MOST_INSTANCES, checked, instances, read_scale, read_wish, write_scale
+from compose.local.status import Wish
 from compose.local.table import Process, Ready, Service, Table, filled, read_table, write_table
 
 TABLE = Table(
@@ -63,8 +64,31 @@ def test_a_change_of_scale_never_renames_or_moves_an_instance_that_stays(before:
 @pytest.mark.parametrize("version", ["1/2", "a b", "x" * 33, "../up"])
 def test_what_is_no_version_is_refused(version: str) -> None:
     with pytest.raises(BadInput, match="is no version"):
-        checked(TABLE, "echo", version, 1)
+        checked(TABLE, Wish(service="echo", version=version, count=1))
 
 
 def test_without_a_version_the_first_instances_is_meant() -> None:
-    assert checked(TABLE, "echo", "", 2) == ("echo", "1.0.0")
+    assert checked(TABLE, Wish(service="echo", count=2)) == Wish(service="echo", version="1.0.0", count=2)
+
+
+def test_a_wish_is_read_as_it_is_typed() -> None:
+    assert read_wish("echo=3", "1.1.0") == Wish(service="echo", version="1.1.0", count=3)
+    assert read_wish(f"echo={MOST_INSTANCES}", "").count == MOST_INSTANCES
+
+
+@pytest.mark.parametrize("number", ["", "x", "-1", "+1", "1_0", " 1", "1.0", "²", "٣", "51", "1000", "9" * 5000])
+def test_what_is_no_number_of_instances_is_refused_in_few_words(number: str) -> None:
+    with pytest.raises(BadInput, match=r"is not SERVICE=N; for example filesystem=3, and at most 50$") as caught:
+        read_wish(f"echo={number}", "")
+    assert len(str(caught.value)) < 120
+
+
+def test_a_wish_without_a_service_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"'=3' names no service"):
+        read_wish("=3", "")
+
+
+@pytest.mark.parametrize("service", ["é", "\udce9", "a b", "a/b", "²", "a=b"])
+def test_a_wish_for_what_can_be_no_service_is_refused(service: str) -> None:
+    with pytest.raises(BadInput, match="is not SERVICE=N"):
+        read_wish(f"{service}=3", "")
