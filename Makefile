@@ -42,9 +42,10 @@ test-docker: $(READY) ## Tests that need a Docker engine
 test-long: $(READY) ## Races, soaks and drills
 	$(BIN)/pytest -m long
 
+TESTED = $(if $(S),$(wildcard tests/unit/services/$(S) tests/contract/services/test_$(S).py))
 test-service: $(READY) ## One service alone: make test-service S=search
-	@test -n "$(S)" || { echo "name the service: make test-service S=search"; exit 2; }
-	$(BIN)/pytest -m "not docker and not long" $(wildcard tests/unit/services/$(S) tests/contract/services/$(S) tests/contract/services/test_$(S)*.py)
+	@test -n "$(TESTED)" || { echo "S=$(S) names no service with tests; for example: make test-service S=search"; exit 2; }
+	$(BIN)/pytest -m "not docker and not long" $(TESTED)
 
 lint: $(READY) ## Formatting and lint
 	$(BIN)/ruff format --check $(CODE)
@@ -60,8 +61,8 @@ types: $(READY) ## Strict types over source and tests
 go-test: $(READY) ## Unit tests of the policy plugin
 	cd traefik/plugin && $$(cd ../.. && $(BIN)/python -m compose.local.programs go) test ./...
 
-bench: $(READY) ## Figures, as ratios against a peer in the same run
-	PYTHONPATH=. $(BIN)/python -m tests.bench
+bench: $(READY) ## Figures, as ratios against a peer in the same run; ARGS=--help
+	PYTHONPATH=. $(BIN)/python -m tests.bench $(ARGS)
 
 features: $(READY) ## Each feature id with the tests that prove it
 	$(BIN)/python tests/features.py

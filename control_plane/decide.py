@@ -82,7 +82,7 @@ def add_client(current: ClientPolicy | None, wanted: ClientPolicy) -> ClientPoli
     grant(wanted, "0" * KEY_ID_DIGITS, b"")
     if current is not None and current != wanted:
         raise Conflict(
-            f"client {wanted.id} exists with other rights; choose another id, or remove it first (that revokes its keys)"
+            f"client {wanted.id} exists with other rights; choose another id, or remove it first (its keys go, too)"
         )
     return wanted
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -69,6 +70,22 @@ async def test_a_page_opened_is_a_page_read(environment: Any, mode: str) -> None
         gone = await client.call_tool("browser_text", {"handle": handle})
         assert gone.is_error
         assert "open" in gone.content[0].text  # type: ignore[union-attr]
+
+
+@pytest.mark.feature("A12", "A13")
+@pytest.mark.parametrize("mode", ERAS)
+async def test_many_calls_at_once_are_all_answered(environment: Any, mode: str) -> None:
+    """Two of a hundred answers to older clients were once cut off (docs/decisions/0008)."""
+
+    async def work() -> None:
+        async with sdk_client(f"{environment.gateway_url}/mcp", environment.key, mode) as client:
+            for _ in range(50):
+                assert not (await client.call_tool("filesystem_list_directory", {"path": "."})).is_error
+                assert (await client.list_tools()).tools
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(4):
+            tasks.create_task(work())
 
 
 @pytest.mark.feature("A5")
