@@ -13,7 +13,7 @@ def log(event: str, **fields: object) -> None:
     """Write an event and its fields to standard output."""
     at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + "Z"
     with contextlib.suppress(OSError):  # a full disk must not end what is supervised
-        print(json.dumps({"at": at, "event": event, **fields}, default=str), flush=True)
+        print(json.dumps({"ts": at, "event": event, **fields}, default=str), flush=True)
 
 
 def bound(folder: Path, largest_bytes: int = LARGEST_BYTES) -> list[str]:

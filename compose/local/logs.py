@@ -26,14 +26,13 @@ def log_file(layout: Layout, name: str) -> Path:
 
 def tail(path: Path, lines: int) -> str:
     """The last lines of a log."""
-    return "".join(path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[-lines:])
+    return _last(path.read_text(encoding="utf-8", errors="replace"), lines)
 
 
 def follow(path: Path, lines: int) -> Iterator[str]:
     """The last lines, then what is written from now on; ends only when its caller does."""
-    yield tail(path, lines)
     with path.open(encoding="utf-8", errors="replace") as file:
-        file.seek(0, 2)
+        yield _last(file.read(), lines)
         while True:
             text = file.read()
             if text:
@@ -42,6 +41,10 @@ def follow(path: Path, lines: int) -> Iterator[str]:
                 file.seek(0)  # it was cut
             else:
                 time.sleep(LOOK_EVERY_S)
+
+
+def _last(text: str, lines: int) -> str:
+    return "".join(text.splitlines(keepends=True)[-lines:]) if lines else ""
 
 
 def last_lines(layout: Layout, name: str, count: int = LAST_LINES) -> str:

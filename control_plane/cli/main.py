@@ -12,6 +12,7 @@ from compose.local import commands
 from compose.local.errors import LocalError
 from compose.local.exits import HELP
 from compose.local.show import WIDTH
+from compose.local.typed import typed
 from control_plane.cli import policy
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Runs MCP servers like production services.",
     epilog=HELP,
 )
@@ -40,7 +42,7 @@ def main() -> None:
     try:
         app()
     except LocalError as error:
-        sys.stderr.write(f"{_wrapped(f'tekup: {error}')}\n")
+        sys.stderr.write(f"{_wrapped(typed(f'tekup: {error}'))}\n")
         sys.exit(error.exit_code)
 
 

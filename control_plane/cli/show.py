@@ -9,6 +9,7 @@ import typer
 from compose.local import show
 from compose.local.exits import Exit
 from compose.local.show import as_json
+from compose.local.typed import typed
 
 __all__ = ["Json", "as_json", "done", "table"]
 
@@ -21,7 +22,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> 
     if found:
         show.table(columns, found)
     else:
-        typer.echo(empty)
+        typer.echo(typed(empty))
 
 
 def done(answer: Json, what: str, *, json_wanted: bool, aside: bool = False) -> None:
@@ -37,7 +38,7 @@ def done(answer: Json, what: str, *, json_wanted: bool, aside: bool = False) -> 
         as_json(answer)
     else:
         begun = f"revision {answer['revision']}" if answer["changed"] else f"so already, revision {answer['revision']}"
-        typer.echo(f"{what}: {begun}{_ending(answer)}", err=aside)
+        typer.echo(typed(f"{what}: {begun}{_ending(answer)}"), err=aside)
     if not answer["in_force"]:
         raise typer.Exit(Exit.TIMEOUT)
 
