@@ -82,7 +82,7 @@ async def test_a_killed_instance_costs_only_the_calls_it_was_in(environment: Any
             await calls.more(200)
             await killed_and_back(environment, "filesystem")
             await calls.more(200)
-        # Four workers, each with one call in the dead one, and with one more on a connection not yet known to be closed.
+        # Four workers, each with one call in the dead one and one more on a connection not yet known to be closed.
         assert calls.failures.total() <= 8, calls.failures
     finally:
         await tekup(environment, "scale", "filesystem=1")

@@ -29,8 +29,8 @@ def test_one_of_two_instances_dies_under_load(
         calls.more(100)
         gate.kill("aaaaa1")
         calls.more(400)
-    # What was under way in it is lost: nothing that was sent is sent again. At most one call a thread, and one more on a
-    # connection that is not yet known to be closed.
+    # What was under way in it is lost: nothing that was sent is sent again. At most one call a thread, and one more
+    # on a connection that is not yet known to be closed.
     assert sum(calls.lost.values()) <= 8
     assert calls.seen["aaaaa2"] > 300
 
