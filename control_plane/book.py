@@ -75,6 +75,19 @@ class Edit:
     documents: Mapping[Place, Stored | None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Held:
+    """What the gates hold on to, whatever the store says.
+
+    Attributes:
+        running: Epoch and number of the newest revision they run.
+        revoked: Keys they refuse as revoked, and since when.
+    """
+
+    running: tuple[int, int]
+    revoked: Mapping[str, int] = field(default_factory=dict)
+
+
 class Book:
     """Reads and writes the policy in a store. Not safe for two writers in one process: the leader serialises.
 
@@ -166,15 +179,15 @@ class Book:
         await self._store.commit([*documents, *_closing(page, following, record)], fence)
         return following, True
 
-    async def repair(self, edit: Edit, fence: Fence, *, at_s: float, running: tuple[int, int]) -> tuple[Revision, bool]:
+    async def repair(self, edit: Edit, fence: Fence, *, at_s: float, gates: Held) -> tuple[Revision, bool]:
         """Accept what lies in the store: tables that another hand has changed, or an older state that was restored.
 
         Args:
             edit: Who and why.
             fence: Proves that we lead.
             at_s: Seconds since the epoch, for the record.
-            running: Epoch and number of the newest revision a gate runs. If the store's is older, only a new epoch
-                makes the gates go back to it.
+            gates: What they hold on to. If they run a newer revision, only a new epoch makes them go back; what they
+                know to be revoked is written down again.
 
         Returns:
             The revision, and whether there was anything to repair.
@@ -185,14 +198,19 @@ class Book:
         page = await self.page()
         page.policy()
         odd, held = page.changed_by_another_hand(), page.revision
-        back = (held.epoch, held.number) < running
-        if not odd and not back:
+        back = (held.epoch, held.number) < gates.running
+        revoked = _revoked_again(page, gates.revoked)
+        if not odd and not back and not revoked:
             return held, False
-        sums = {table: table_sum(page.tables[table]) for table in Table}
-        epoch = running[0] + 1 if back else held.epoch
+        tables = {**page.tables, Table.KEYS: {**page.tables[Table.KEYS], **revoked}}
+        sums = {table: table_sum(tables[table]) for table in Table}
+        epoch = gates.running[0] + 1 if back else held.epoch
         following = Revision(epoch=epoch, number=held.number + 1, tables=sums)
         changes = await self._changed_by_hand(page, odd)
-        await self._store.commit(_closing(page, following, _record(edit, following, changes, at_s)), fence)
+        changes += [_change(Table.KEYS, Table.KEYS.prefix + key, None, None) for key in revoked]
+        documents = [Write(Table.KEYS.prefix + key, raw) for key, raw in revoked.items()]
+        closing = _closing(page, following, _record(edit, following, changes, at_s))
+        await self._store.commit([*documents, *closing], fence)
         return following, True
 
     async def _changed_by_hand(self, page: Page, odd: Sequence[Table]) -> list[Change]:
@@ -210,6 +228,16 @@ class Book:
                 if before.get(key) != after.get(key)
             ]
         return changes
+
+
+def _revoked_again(page: Page, revoked: Mapping[str, int]) -> dict[str, bytes]:
+    """Keys that a store from before their revocation shows as good, revoked."""
+    known = page.all(Table.KEYS, Key)
+    return {
+        key: known[key].model_copy(update={"revoked": since}).to_bytes()
+        for key, since in sorted(revoked.items())
+        if key in known and not known[key].revoked
+    }
 
 
 def _closing(page: Page, following: Revision, record: HistoryRecord) -> list[Write]:

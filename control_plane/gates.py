@@ -25,6 +25,7 @@ class Gates:
         self._changed = asyncio.Condition()
         self._gates: Mapping[str, Gate] = {}
         self._newest = (0, 0)
+        self._ran = (0, 0)
 
     @property
     def all(self) -> Mapping[str, Gate]:
@@ -39,13 +40,22 @@ class Gates:
         listing = await self._store.read(GATES_PREFIX, after=after, wait_s=WATCH_S)
         async with self._changed:
             self._gates = _parse(listing)
+            self._ran = max(self._ran, *(_place(gate.report) for gate in self._gates.values()), (0, 0))
             self._changed.notify_all()
         return listing.index
 
     @property
     def running(self) -> tuple[int, int]:
-        """Epoch and number of the newest revision that any gate has in force."""
-        return max((_place(gate.report) for gate in self._gates.values()), default=(0, 0))
+        """Epoch and number of the newest revision that any gate was ever seen to run.
+
+        A store that was restored shows the gates' reports of then, too, until they are made again.
+        """
+        return self._ran
+
+    @property
+    def revoked(self) -> dict[str, int]:
+        """Keys that gates refuse although the store has forgotten their revocation."""
+        return {key: since for gate in self._gates.values() for key, since in gate.report.revoked.items()}
 
     def written(self, revision: Revision) -> None:
         """Note the newest revision the store holds: a gate that runs a newer one holds on to a state that was lost.

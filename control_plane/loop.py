@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from control_plane import decide
-from control_plane.book import Book, Edit, Page, Place
+from control_plane.book import Book, Edit, Held, Page, Place
 from control_plane.errors import Conflict, NotFound, NotInitialised, NotLeader, Refused, Unavailable
 from control_plane.gates import GATES_PREFIX, Gates
 from control_plane.leadership import Leadership
@@ -117,7 +117,33 @@ class ControlPlane:
     async def page(self) -> Page:
         """The same unparsed: one document that makes no sense does not hide the rest."""
         async with self._writing:
-            return await self._book.page()
+            try:
+                return await self._book.page()
+            except NotInitialised as error:
+                raise self._lost(error) from error
+
+    async def _whole(self) -> Page:
+        """The page to write on: whole, and not older than what the gates run."""
+        try:
+            page = await self._book.whole()
+        except NotInitialised as error:
+            raise self._lost(error) from error
+        held, running = page.revision, self.gates.running
+        if (held.epoch, held.number) < running:
+            raise Conflict(
+                f"a gate runs epoch {running[0]} revision {running[1]}, but Consul holds {held.epoch}/{held.number}: an"
+                " older state was restored. Accept it with `tekup state repair`, or restore a newer one"
+            )
+        return page
+
+    def _lost(self, error: NotInitialised) -> NotInitialised:
+        epoch, number = self.gates.running
+        if not epoch:
+            return error
+        return NotInitialised(
+            f"a gate runs epoch {epoch} revision {number}, but Consul holds no policy: its data is lost."
+            " Restore a backup, or begin anew with `tekup state init --force`, without weights, clients and keys"
+        )
 
     def instances(self) -> tuple[Instance, ...]:
         """All registered instances."""
@@ -153,12 +179,9 @@ class ControlPlane:
                 "no gate has reported yet, so a first start and lost data look alike: start a gate's agent,"
                 " or begin without with `tekup state init --force`"
             )
-        epoch, number = self.gates.running
+        epoch = self.gates.running[0]
         if epoch and not force:
-            raise Conflict(
-                f"a gate runs epoch {epoch} revision {number}, but Consul holds no policy: its data is lost."
-                " Restore a backup, or begin anew with `tekup state init --force`, without weights, clients and keys"
-            )
+            raise Conflict(str(self._lost(NotInitialised())))
         return epoch + 1
 
     async def repair(self, wish: Wish) -> Outcome:
@@ -167,7 +190,7 @@ class ControlPlane:
         async with self._writing:
             began_s = time.monotonic()
             revision, changed = await self._book.repair(
-                edit, self.leadership.fence(), at_s=self._now(), running=self.gates.running
+                edit, self.leadership.fence(), at_s=self._now(), gates=Held(self.gates.running, self.gates.revoked)
             )
             self.gates.written(revision)
         return await self._ended(edit, began_s, revision, changed=changed, rights=True)
@@ -245,7 +268,7 @@ class ControlPlane:
             raise Refused(f"{verb}: a reason is needed; say why in a few words")
         async with self._writing:
             fence = self.leadership.fence()
-            page = await self._book.whole()
+            page = await self._whole()
             if wish.expected_number not in (None, page.revision.number):
                 raise Conflict(
                     f"{verb}: you read revision {wish.expected_number}, it is {page.revision.number} now; read it again"
@@ -303,7 +326,7 @@ class ControlPlane:
                 "service.first-seen", "control-plane", "first instance seen", {(Table.SERVICES, name): document}
             )
             async with self._writing:
-                page = await self._book.whole()
+                page = await self._whole()
                 revision, _ = await self._book.write(page, edit, self.leadership.fence(), at_s=self._now())
                 self.gates.written(revision)
             log.info("service.first_seen", extra={"service": name, "version": instance.version})

@@ -216,13 +216,18 @@ class HistoryRecord(Document):
 
 
 class GateReport(Document):
-    """What a gate says it has in force."""
+    """What a gate says it has in force.
+
+    Attributes:
+        revoked: Keys it refuses that the store does not show as revoked, and since when.
+    """
 
     id: str
     epoch: int
     number: int
     at: float
     problems: tuple[str, ...] = ()
+    revoked: dict[str, int] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import logging
 import time
 
 from control_plane.agent.apply import Applied, Applier
-from control_plane.agent.believe import Accepted, Kept, Memory, believed, judge, suspected
+from control_plane.agent.believe import Accepted, Kept, Memory, believed, forgotten, judge, suspected
 from control_plane.agent.disk import GateFolder, Remembered
-from control_plane.agent.report import Reporter
+from control_plane.agent.report import Report, Reporter
 from control_plane.agent.watch import PolicyWatch
 from control_plane.consul import Consul
 from control_plane.errors import Refused, Unavailable
-from control_plane.model import Instance
+from control_plane.model import Instance, Table
 from control_plane.registry import Registry
 from control_plane.traefik import Traefik
 
@@ -51,11 +51,15 @@ class Agent:
         self._compared_s = time.monotonic()
         self._news_came = True
         self._said: tuple[str, ...] = ()
+        held = self._memory.policy
+        self._in_force = (held.revision.epoch, held.revision.number) if held else (0, 0)
 
     async def run(self) -> None:
         """Work for ever."""
         for stray in self._folder.sweep():
             log.warning("gate.stray_file_removed", extra={"file": stray})
+        if self._memory.policy:
+            self._applier.begin(self._memory.policy, self._remembered.instances)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._registry.run())
             tasks.create_task(self._watch.run())
@@ -77,7 +81,7 @@ class Agent:
             try:
                 again_in_s = await self._turn()
             except (Unavailable, Refused) as error:
-                self._say((str(error),))
+                self._tell((str(error),))
                 again_in_s = RETRY_S
             await self._wait(again_in_s)
 
@@ -89,12 +93,13 @@ class Agent:
         self._news.clear()
 
     async def _turn(self) -> float:
+        for name in self._applier.put_back():
+            log.warning("gate.file_put_back", extra={"file": name})
         problems, again_in_s = self._take_policy()
         instances = await self._believe()
         if self._memory.policy is None:
             # With nothing in force it says so: who begins a policy must know that no gate runs one.
-            self._say(problems)
-            self._reporter.say(0, 0, problems)
+            self._tell(problems)
             return again_in_s
         if await self._drifted():
             log.warning("gate.drifted")
@@ -140,10 +145,15 @@ class Agent:
 
     def _report(self, applied: Applied, problems: tuple[str, ...]) -> None:
         everything = (*problems, *applied.problems)
-        self._say(everything)
         if applied.in_force and self._memory.policy:
             revision = self._memory.policy.revision
-            self._reporter.say(revision.epoch, revision.number, everything)
+            self._in_force = revision.epoch, revision.number
+        self._tell(everything)
+
+    def _tell(self, problems: tuple[str, ...]) -> None:
+        self._say(problems)
+        revoked = forgotten(self._watch.tables.get(Table.KEYS, {}), self._memory.revoked)
+        self._reporter.say(Report(*self._in_force, problems, revoked))
 
     def _say(self, problems: tuple[str, ...]) -> None:
         for problem in problems:

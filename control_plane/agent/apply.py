@@ -165,16 +165,30 @@ class Applier:
             self._put(name, self._tables[name])
         return False
 
-    async def drifted(self) -> bool:
-        """Whether files, Traefik or plugin hold something else than was written; the next turn then writes it again."""
+    def begin(self, policy: Policy, instances: tuple[Instance, ...]) -> None:
+        """Write the routes of what was last in force, if the file that should hold them is spoilt or missing."""
+        if not self._routes:
+            self._write_routes(traefik_routes.routes(policy, instances), at_once=True)
+
+    def put_back(self) -> tuple[str, ...]:
+        """Write again the files that somebody else has changed or deleted, and name them.
+
+        Asks nobody: a Traefik that was started on a spoilt file answers nothing until the file is good.
+        """
         touched = self._folder.touched()
         for name in touched:
-            if name in self._tables:
-                self._tables[name] = {"serial": self._serial(name)}
+            if name == "routes" and self._routes:
+                self._folder.write_routes(self._routes)
+            elif self._tables.get(name):
+                self._put(name, self._tables[name])
+        return touched
+
+    async def drifted(self) -> bool:
+        """Whether Traefik or plugin run something else than was written; the next turn then writes it again."""
         self._enabled = await self._traefik.enabled_routers()
-        stands = "routes" not in touched and traefik_routes.routers_of(self._routes) <= self._enabled
+        stands = traefik_routes.routers_of(self._routes) <= self._enabled
         if not stands:
             self._routes = {}
         services, clients = await self._traefik.loaded()
         loaded = services.serial == self._serial("services") and clients.serial == self._serial("clients")
-        return bool(touched) or not stands or not loaded
+        return not stands or not loaded

@@ -113,12 +113,34 @@ def judge(revision_raw: bytes | None, tables: Tables, memory: Memory) -> Accepte
     if held and not revision.at_least(held.revision):
         return Kept(
             f"Consul holds epoch {revision.epoch} revision {revision.number}, older than the"
-            f" {held.revision.epoch}/{held.revision.number} in force; only a restore, a new epoch, may go back"
+            f" {held.revision.epoch}/{held.revision.number} in force; restore a newer backup, or accept this one with"
+            " `tekup state repair`, which begins a new epoch"
+        )
+    if held and revision != held.revision and _same_place(revision, held.revision):
+        return Kept(
+            f"Consul holds another epoch {revision.epoch} revision {revision.number} than the one in force: an older"
+            " state was restored and changed; accept it with `tekup state repair`"
         )
     for table in Table:
         if table_sum(tables[table]) != revision.tables.get(table):
             return Kept(f"table {table.value} does not fit revision {revision.number}", passing=True)
     return _parse(revision, tables, memory)
+
+
+def forgotten(keys: Mapping[str, bytes], revoked: Mapping[str, int]) -> dict[str, int]:
+    """Revocations we remember of keys that the store shows as good."""
+    found = {}
+    for key_id, since in revoked.items():
+        try:
+            if key_id in keys and not Key.stored(keys[key_id], Table.KEYS.prefix, key_id).revoked:
+                found[key_id] = since
+        except Refused:
+            continue  # it is nobody's key, so nobody is let in by it
+    return found
+
+
+def _same_place(one: Revision, other: Revision) -> bool:
+    return (one.epoch, one.number) == (other.epoch, other.number)
 
 
 def _parse(revision: Revision, tables: Tables, memory: Memory) -> Accepted:

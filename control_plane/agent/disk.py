@@ -123,11 +123,16 @@ class GateFolder:
         self._own(name)
 
     def recall(self) -> Remembered:
-        """What was in force when the agent last ran; nothing if it never did or its file is damaged."""
+        """What was in force when the agent last ran; if its file is missing or damaged, the table's revocations."""
         try:
             return REMEMBERED.validate_json(self._memory.read_bytes())
         except (FileNotFoundError, ValidationError):
-            return Remembered(Memory(), ())
+            return Remembered(Memory(None, self._revoked()), ())
+
+    def _revoked(self) -> dict[str, int]:
+        keys = read_json(self._path("clients")).get("keys")
+        held = keys.items() if isinstance(keys, dict) else ()
+        return {key: int(what["revoked"]) for key, what in held if isinstance(what, dict) and what.get("revoked")}
 
     def remembers(self) -> bool:
         """Whether there is anything to recall."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from control_plane.errors import Unavailable
@@ -15,6 +17,16 @@ from control_plane.ports import Sessions, Store
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.25
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a gate has to say: see :class:`control_plane.model.GateReport`."""
+
+    epoch: int
+    number: int
+    problems: tuple[str, ...] = ()
+    revoked: Mapping[str, int] = field(default_factory=dict)
 
 
 class Desk(Store, Sessions, Protocol):
@@ -34,13 +46,14 @@ class Reporter:
         self._consul = consul
         self._gate = gate
         self._ttl_s = ttl_s
-        self._wanted: tuple[int, int, tuple[str, ...]] | None = None
-        self._said: tuple[int, int, tuple[str, ...]] | None = None
+        self._wanted: Report | None = None
+        self._said: Report | None = None
+        self._written = b""
         self._news = asyncio.Event()
 
-    def say(self, epoch: int, number: int, problems: tuple[str, ...]) -> None:
+    def say(self, report: Report) -> None:
         """Report this from now on."""
-        self._wanted = (epoch, number, problems)
+        self._wanted = report
         if self._wanted != self._said:
             self._news.set()
 
@@ -67,6 +80,7 @@ class Reporter:
                 except TimeoutError:
                     if not await self._consul.renew_session(session):
                         return
+                    await self._look_again()
         except asyncio.CancelledError:
             await self._close(session)
             raise
@@ -75,11 +89,17 @@ class Reporter:
         wanted = self._wanted
         if wanted is None:
             return
-        report = GateReport(id=self._gate, epoch=wanted[0], number=wanted[1], at=time.time(), problems=wanted[2])
+        report = GateReport(id=self._gate, at=time.time(), **asdict(wanted))
         if await self._consul.lock(GATES_PREFIX + self._gate, report.to_bytes(), session):
-            self._said = wanted
+            self._said, self._written = wanted, report.to_bytes()
             return
         await self._evict_predecessor()
+
+    async def _look_again(self) -> None:
+        """Forget what was said if the store has: a restored one shows the report of then."""
+        entry = (await self._consul.read(GATES_PREFIX + self._gate)).entries.get("")
+        if entry is None or entry.value != self._written:
+            self._said = None
 
     async def _evict_predecessor(self) -> None:
         # The folder's lock says that no other agent of this gate lives, so whoever holds the report is our own past.

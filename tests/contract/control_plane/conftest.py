@@ -10,9 +10,11 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 
 from control_plane.consul import Consul
@@ -113,7 +115,9 @@ class World:
     async def served(self) -> bool:
         """Whether a call is answered by an instance."""
         headers = self.gate_headers()
-        return (await asyncio.to_thread(self.gate.call, "/alpha/mcp", headers)).status == 200
+        with suppress(httpx.HTTPError):
+            return (await asyncio.to_thread(self.gate.call, "/alpha/mcp", headers)).status == 200
+        return False
 
     def gate_headers(self) -> dict[str, str]:
         """What a modern client with our key sends."""

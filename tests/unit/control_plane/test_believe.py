@@ -94,6 +94,7 @@ def test_a_table_that_does_not_fit_its_revision_is_waited_for() -> None:
         (b"{", Memory(), "tekup/policy/revision"),
         (revision(3, GOOD).to_bytes(), held(4), "older than the 1/4 in force"),
         (revision(9, GOOD).to_bytes(), held(4, epoch=2), "older than the 2/4 in force"),
+        (revision(4, GOOD).to_bytes(), held(4), "another epoch 1 revision 4"),
     ],
 )
 def test_what_makes_no_sense_or_goes_back_is_kept_out(raw: bytes | None, memory: Memory, said: str) -> None:

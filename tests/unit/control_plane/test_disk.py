@@ -39,6 +39,15 @@ def test_what_somebody_else_writes_is_noticed_and_what_we_write_is_not(tmp_path:
     assert sorted(folder.touched()) == ["routes", "services"]
 
 
+@pytest.mark.feature("A5")
+def test_revocations_are_remembered_from_the_table_where_the_memory_is_lost(tmp_path: Path) -> None:
+    folder = GateFolder(tmp_path)
+    folder.write_table("clients", {"keys": {"k1": {"revoked": 7}, "k2": {"revoked": 0}, "k3": "nonsense"}})
+    assert folder.recall().memory.revoked == {"k1": 7}
+    (tmp_path / "agent.json").write_text("spoilt")
+    assert folder.recall().memory.revoked == {"k1": 7}
+
+
 def test_tables_are_for_the_gate_alone(tmp_path: Path) -> None:
     GateFolder(tmp_path).write_table("clients", {})
     assert (tmp_path / "tables" / "clients.json").stat().st_mode & 0o077 == 0

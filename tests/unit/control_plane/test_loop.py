@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -256,13 +257,32 @@ async def test_a_gate_that_runs_what_the_store_has_lost_has_nothing_in_force_unt
         return plane.gates.running == (1, 61)
 
     await eventually(heard, "the gate's report")
-    outcome = await plane.add_client(ClientPolicy(id="ci"), WHY)
-    assert outcome.waiting_for == ("gate-1",)
+    with pytest.raises(Conflict, match=r"epoch 1 revision 61, but Consul holds 1/0.*tekup state repair"):
+        await plane.add_client(ClientPolicy(id="ci"), WHY)
     repaired = await plane.repair(WHY)
     assert (repaired.revision.epoch, repaired.changed, repaired.waiting_for) == (2, True, ("gate-1",))
     await report(store, gate, 2, repaired.revision.number)
     assert not (await plane.repair(WHY)).waiting_for
-    assert set((await plane.policy()).clients) == {"ci"}
+    gate.obeys = True
+    assert (await plane.add_client(ClientPolicy(id="ci"), WHY)).changed
+
+
+@pytest.mark.feature("A5")
+async def test_a_revocation_that_only_the_gates_remember_is_written_down_again(
+    plane: ControlPlane, store: Memory, gate: ObedientGate
+) -> None:
+    await plane.add_client(ClientPolicy(id="ci"), WHY)
+    key = (await plane.create_key("ci", WHY))[0].document
+    gate.obeys = False
+    report = {"id": "gate-1", "epoch": 1, "number": 2, "at": 0, "revoked": {key.id: 77, "unknown": 5}}
+    await store.lock(GATES_PREFIX + "gate-1", json.dumps(report).encode(), gate.session)
+
+    async def heard() -> bool:
+        return key.id in plane.gates.revoked
+
+    await eventually(heard, "the gate's report")
+    assert (await plane.repair(WHY)).changed
+    assert (await plane.policy()).keys[key.id].revoked == 77
 
 
 async def test_a_gate_that_is_gone_is_named_when_there_is_no_other(
