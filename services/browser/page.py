@@ -158,23 +158,33 @@ class OpenPage:
             self._one_call.release()
 
     async def state(self) -> State:
-        """Where the page is now, and what happened meanwhile."""
-        title = await self.run(lambda page: page.title(), limit_s=self.limits.action_s)
+        """Where the page is now, and what happened meanwhile.
+
+        Raises:
+            PageError, PageGone: As `run`.
+        """
+        return await self.run(self._state, limit_s=self.limits.action_s)
+
+    async def _state(self, page: Page) -> State:
+        title = await page.title()
         for refused in self._egress.take_refused():
             self._note(f"a request to {refused.host}:{refused.port} was refused: it {refused.reason}")
         notices = tuple(self._notices)
         self._notices.clear()
-        return State(self._page.url, _cut(title, _TITLE_CHARS), self._status, notices)
+        return State(page.url, _cut(title, _TITLE_CHARS), self._status, notices)
 
-    async def navigate(self, url: str) -> None:
+    async def navigate(self, url: str) -> State:
         """Go to `url`, which was checked.
+
+        Returns:
+            Where that led, before anybody else can lead the page on.
 
         Raises:
             PageError: It cannot be reached or shown.
             PageGone: As `run`.
         """
 
-        async def work(page: Page) -> None:
+        async def work(page: Page) -> State:
             self._egress.take_refused()
             self._status = None
             try:
@@ -189,25 +199,30 @@ class OpenPage:
                 raise PageError(self._unreached(url, error)) from error
             # A plain http refusal arrives as a page of our own making: it is not the page that was asked for.
             if answer is not None and answer.status in (403, 502) and (refused := self._refused_at(answer.url)):
+                await self._leave(page)
                 raise PageError(f"{refused.host}:{refused.port} {refused.reason}")
             self._status = None if answer is None else answer.status
             await self._settle(page)
+            return await self._state(page)
 
-        await self.run(work)
+        return await self.run(work)
 
-    async def act(self, target: str, action: Callable[[Locator, float], Awaitable[None]]) -> None:
+    async def act(self, target: str, action: Callable[[Locator, float], Awaitable[None]]) -> State:
         """Do something to an element, then let the page settle.
 
         Args:
             target: A ref of the last snapshot, or a selector that matches one element.
             action: Gets the element and a time limit in ms.
 
+        Returns:
+            Where the page is then.
+
         Raises:
             PageError: There is no such element, or it cannot be used.
             PageGone: As `run`.
         """
 
-        async def work(page: Page) -> None:
+        async def work(page: Page) -> State:
             try:
                 await action(located(page, target), 1000 * self.limits.action_s)
             except PlaywrightTimeoutError as error:
@@ -217,8 +232,15 @@ class OpenPage:
                     "take a new snapshot and use its refs"
                 ) from error
             await self._settle(page)
+            return await self._state(page)
 
-        await self.run(work)
+        return await self.run(work)
+
+    async def _leave(self, page: Page) -> None:
+        """Off a page that is only our own refusal, which would go on asking for its icon."""
+        with suppress(Error):
+            await page.goto("about:blank", timeout=1000 * self.limits.action_s)
+        self._egress.take_refused()
 
     async def _limited(self, work: Callable[[Page], Awaitable[T]], limit_s: float) -> T:
         self._check_there()

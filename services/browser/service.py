@@ -16,7 +16,7 @@ from pydantic_settings import SettingsConfigDict
 from services.browser import answers, views
 from services.browser.addresses import HostRule, Policy
 from services.browser.chromium import Chromium, ChromiumError, Launch
-from services.browser.page import Limits, OpenPage, PageError, PageGone
+from services.browser.page import Limits, OpenPage, PageError, PageGone, State
 from services.browser.urls import UrlError, checked_url
 from services.common import HandleParam, Handles, Kit, ServiceSettings, ServiceSpec, ToolError, Words, current_call
 
@@ -120,8 +120,7 @@ class _Pages:
             raise PageError(f"this instance holds {self._most} open pages, the most it may; try again later")
         page = await OpenPage.opened(await self.chromium.ready(), self._policy(), self._limits)
         try:
-            if url != "about:blank":
-                await page.navigate(url)
+            state = await page.state() if url == "about:blank" else await page.navigate(url)
             handle = self.handles.open(page)
         except BaseException as error:
             await page.close()
@@ -129,7 +128,7 @@ class _Pages:
                 raise PageError(f"{url[:200]} could not be opened: {error}") from error
             raise
         self._by_handle[handle] = page
-        return await self.state(handle)
+        return _answer(handle, state)
 
     @asynccontextmanager
     async def used(self, handle: str) -> AsyncIterator[OpenPage]:
@@ -141,13 +140,6 @@ class _Pages:
         except PageGone as error:
             await self.handles.close(handle)
             raise ToolError(f"page handle {handle!r} is gone ({error}), open anew") from error
-
-    async def state(self, handle: str) -> answers.PageState:
-        async with self.used(handle) as page:
-            found = await page.state()
-            return answers.PageState(
-                handle=handle, url=found.url, title=found.title, status=found.status, notices=found.notices
-            )
 
     def mine(self) -> answers.Pages:
         infos = [(info, self._by_handle.get(info.handle)) for info in self.handles.mine()]
@@ -197,8 +189,7 @@ def _page_tools(kit: Kit, pages: _Pages) -> None:
     ) -> answers.PageState:
         """Go to another URL in an open page."""
         async with pages.used(handle) as page:
-            await page.navigate(checked_url(url))
-        return await pages.state(handle)
+            return _answer(handle, await page.navigate(checked_url(url)))
 
     @kit.tool(title="Close a page", idempotent=True, destructive=True, deadline_s=pages.deadline_s)
     async def browser_close(handle: HandleParam) -> answers.Closed:
@@ -265,8 +256,7 @@ def _acting_tools(kit: Kit, pages: _Pages) -> None:
             await element.click(timeout=limit_ms)
 
         async with pages.used(handle) as page:
-            await page.act(target, click)
-        return await pages.state(handle)
+            return _answer(handle, await page.act(target, click))
 
     @kit.tool(title="Type", open_world=True, destructive=True, deadline_s=pages.deadline_s)
     async def browser_type(
@@ -283,8 +273,13 @@ def _acting_tools(kit: Kit, pages: _Pages) -> None:
                 await element.press("Enter", timeout=limit_ms)
 
         async with pages.used(handle) as page:
-            await page.act(target, fill)
-        return await pages.state(handle)
+            return _answer(handle, await page.act(target, fill))
+
+
+def _answer(handle: str, found: State) -> answers.PageState:
+    return answers.PageState(
+        handle=handle, url=found.url, title=found.title, status=found.status, notices=found.notices
+    )
 
 
 def _text(page: OpenPage, part: views.Part) -> CallToolResult:

@@ -141,10 +141,9 @@ async def test_no_way_from_a_page_leads_to_a_private_address(
 ) -> None:
     web.pages["/"] = web.page_of(way.format(inner=inner.url(), port=inner.port) + "<p>here</p><img src=/last>")
     async with page_on(chromium, f"127.0.0.1:{web.port}") as page:
-        await page.navigate(web.url())
+        seen = list((await page.navigate(web.url())).notices)
         if "RTC" not in way:
             # The page has asked, and been told no.
-            seen: list[str] = []
 
             async def refused() -> bool:
                 seen.extend((await page.state()).notices)
@@ -271,6 +270,23 @@ async def test_what_an_earlier_page_was_refused_is_not_blamed_for_another_failur
             await page.navigate(web.url("/round"))
 
 
+async def test_calls_at_once_each_tell_of_their_own_page(chromium: Chromium, web: "Web", inner: "Web") -> None:
+    for name in ("a", "b", "c"):
+        web.pages[f"/{name}"] = web.page_of(f"<title>{name}</title>")
+    web.pages["/inner"] = web.redirect_to(inner.url())
+    async with page_on(chromium, f"127.0.0.1:{web.port}") as page:
+        for _ in range(5):
+            paths = ("/a", "/inner", "/b", "/inner", "/c")
+            ended = await asyncio.gather(*(page.navigate(web.url(path)) for path in paths), return_exceptions=True)
+            for path, state in zip(paths, ended, strict=True):
+                if path == "/inner":
+                    assert isinstance(state, PageError)
+                    assert "has a loopback address" in str(state)
+                else:
+                    assert not isinstance(state, BaseException)
+                    assert (state.url, state.status, state.notices) == (web.url(path), 200, ())
+
+
 async def test_a_title_is_no_way_around_the_bounds(chromium: Chromium, web: "Web") -> None:
     web.pages["/"] = web.page_of(f"<script>document.title = {'x' * 500_000!r}</script>")
     async with page_on(chromium, "127.0.0.1") as page:
@@ -299,9 +315,8 @@ async def test_what_happens_beside_a_call_is_told_and_stops_nothing(chromium: Ch
         "<script>alert('one'); confirm('two'); window.open('about:blank')</script><a href=/file>file</a>"
     )
     async with page_on(chromium, "127.0.0.1") as page:
-        await page.navigate(web.url())
-        await page.act("a", click)
-        seen: list[str] = []
+        seen = list((await page.navigate(web.url())).notices)
+        seen.extend((await page.act("a", click)).notices)
 
         async def told() -> bool:
             seen.extend((await page.state()).notices)
