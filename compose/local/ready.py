@@ -12,7 +12,7 @@ from .status import ProcessStatus, Status, Wish
 
 HOPELESS = 5
 """So many restarts without becoming ready: waiting on is in vain."""
-OTHERS_S = 5.0
+OTHERS_S = 20.0
 """When one refuses its settings, those started less than so long ago may still: all are told at once."""
 REST = "(the rest goes on running; `tekup down` ends it):"
 
