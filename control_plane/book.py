@@ -198,7 +198,7 @@ class Book:
         page = await self.page()
         page.policy()
         odd, held = page.changed_by_another_hand(), page.revision
-        back = (held.epoch, held.number) < gates.running
+        back = held.place < gates.running
         revoked = _revoked_again(page, gates.revoked)
         if not odd and not back and not revoked:
             return held, False

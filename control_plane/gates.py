@@ -40,7 +40,7 @@ class Gates:
         listing = await self._store.read(GATES_PREFIX, after=after, wait_s=WATCH_S)
         async with self._changed:
             self._gates = _parse(listing)
-            self._ran = max(self._ran, *(_place(gate.report) for gate in self._gates.values()), (0, 0))
+            self._ran = max(self._ran, *(gate.report.place for gate in self._gates.values()), (0, 0))
             self._changed.notify_all()
         return listing.index
 
@@ -62,7 +62,7 @@ class Gates:
 
         The store can go back, to a backup, so the last one written or read counts and not the greatest.
         """
-        self._newest = _place(revision)
+        self._newest = revision.place
 
     def lagging(self, revision: Revision, *, also_gone: bool) -> tuple[str, ...]:
         """Gates that do not have the revision in force.
@@ -75,8 +75,8 @@ class Gates:
             return (NO_GATE,)
         also_gone = also_gone or not any(gate.live for gate in self._gates.values())
         counted = [gate.report for gate in self._gates.values() if gate.live or also_gone]
-        newest = max(self._newest, _place(revision))
-        return tuple(report.id for report in counted if not _place(revision) <= _place(report) <= newest)
+        newest = max(self._newest, revision.place)
+        return tuple(report.id for report in counted if not revision.place <= report.place <= newest)
 
     async def in_force(self, revision: Revision, *, also_gone: bool, timeout_s: float) -> tuple[str, ...]:
         """Wait until every gate that counts reports the revision.
@@ -90,10 +90,6 @@ class Gates:
         except TimeoutError:
             return self.lagging(revision, also_gone=also_gone)
         return ()
-
-
-def _place(at: Revision | GateReport) -> tuple[int, int]:
-    return at.epoch, at.number
 
 
 def _parse(listing: Listing) -> dict[str, Gate]:

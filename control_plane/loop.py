@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -117,24 +117,24 @@ class ControlPlane:
     async def page(self) -> Page:
         """The same unparsed: one document that makes no sense does not hide the rest."""
         async with self._writing:
-            try:
-                return await self._book.page()
-            except NotInitialised as error:
-                raise self._lost(error) from error
+            return await self._read(self._book.page)
 
     async def _whole(self) -> Page:
         """The page to write on: whole, and not older than what the gates run."""
-        try:
-            page = await self._book.whole()
-        except NotInitialised as error:
-            raise self._lost(error) from error
+        page = await self._read(self._book.whole)
         held, running = page.revision, self.gates.running
-        if (held.epoch, held.number) < running:
+        if held.place < running:
             raise Conflict(
                 f"a gate runs epoch {running[0]} revision {running[1]}, but Consul holds {held.epoch}/{held.number}: an"
                 " older state was restored. Accept it with `tekup state repair`, or restore a newer one"
             )
         return page
+
+    async def _read(self, read: Callable[[], Awaitable[Page]]) -> Page:
+        try:
+            return await read()
+        except NotInitialised as error:
+            raise self._lost(error) from error
 
     def _lost(self, error: NotInitialised) -> NotInitialised:
         epoch, number = self.gates.running

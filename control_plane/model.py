@@ -27,8 +27,9 @@ Glob = Annotated[str, StringConstraints(pattern=r"^[!-Z^-z|~]{1,256}$")]
 Host = Annotated[
     str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$")
 ]
-Root = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,1024}$")]
-Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
+ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
+Root = Annotated[str, StringConstraints(pattern=ONE_LINE, min_length=1, max_length=1024)]
+Line = Annotated[str, StringConstraints(pattern=ONE_LINE, max_length=200)]
 Time = Annotated[int, Field(ge=0, le=253_402_300_799)]
 """Whole seconds since the epoch, to the end of the year 9999."""
 
@@ -190,9 +191,10 @@ class Revision(Document):
     number: Annotated[int, Field(ge=0)]
     tables: dict[Table, TableSum]
 
-    def at_least(self, other: Revision) -> bool:
-        """Whether this revision is the other one or newer."""
-        return (self.epoch, self.number) >= (other.epoch, other.number)
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it stands among all revisions; the greater is the newer."""
+        return self.epoch, self.number
 
 
 class Change(Document):
@@ -228,6 +230,11 @@ class GateReport(Document):
     at: float
     problems: tuple[str, ...] = ()
     revoked: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where the revision it has in force stands among all."""
+        return self.epoch, self.number
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Agent:
         self._news_came = True
         self._said: tuple[str, ...] = ()
         held = self._memory.policy
-        self._in_force = (held.revision.epoch, held.revision.number) if held else (0, 0)
+        self._in_force = held.revision.place if held else (0, 0)
 
     async def run(self) -> None:
         """Work for ever."""
@@ -146,8 +146,7 @@ class Agent:
     def _report(self, applied: Applied, problems: tuple[str, ...]) -> None:
         everything = (*problems, *applied.problems)
         if applied.in_force and self._memory.policy:
-            revision = self._memory.policy.revision
-            self._in_force = revision.epoch, revision.number
+            self._in_force = self._memory.policy.revision.place
         self._tell(everything)
 
     def _tell(self, problems: tuple[str, ...]) -> None:

@@ -110,13 +110,13 @@ def judge(revision_raw: bytes | None, tables: Tables, memory: Memory) -> Accepte
         revision = Revision.parse(revision_raw, "tekup/policy/revision")
     except Refused as error:
         return Kept(str(error))
-    if held and not revision.at_least(held.revision):
+    if held and revision.place < held.revision.place:
         return Kept(
             f"Consul holds epoch {revision.epoch} revision {revision.number}, older than the"
             f" {held.revision.epoch}/{held.revision.number} in force; restore a newer backup, or accept this one with"
             " `tekup state repair`, which begins a new epoch"
         )
-    if held and revision != held.revision and _same_place(revision, held.revision):
+    if held and revision != held.revision and revision.place == held.revision.place:
         return Kept(
             f"Consul holds another epoch {revision.epoch} revision {revision.number} than the one in force: an older"
             " state was restored and changed; accept it with `tekup state repair`"
@@ -137,10 +137,6 @@ def forgotten(keys: Mapping[str, bytes], revoked: Mapping[str, int]) -> dict[str
         except Refused:
             continue  # it is nobody's key, so nobody is let in by it
     return found
-
-
-def _same_place(one: Revision, other: Revision) -> bool:
-    return (one.epoch, one.number) == (other.epoch, other.number)
 
 
 def _parse(revision: Revision, tables: Tables, memory: Memory) -> Accepted:

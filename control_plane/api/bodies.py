@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from control_plane.loop import Outcome
-from control_plane.model import ClientPolicy, Glob, Host, Key, Line, Name, Root, ServicePolicy, Time
+from control_plane.model import ONE_LINE, ClientPolicy, Glob, Host, Key, Line, Name, Root, ServicePolicy, Time
 
 Reason = Annotated[
     str,
     Field(
         min_length=1,
         max_length=500,
-        pattern=r"^[^\x00-\x1f\x7f]*$",
+        pattern=ONE_LINE,
         description="Why, in one line; stands in the record.",
     ),
 ]

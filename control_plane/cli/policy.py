@@ -74,7 +74,13 @@ def _traffic_rows(service: dict[str, Any]) -> list[tuple[str, ...]]:
     weights = {lane["version"]: lane["weight_pct"] for lane in policy["lanes"]}
     versions = sorted(weights.keys() | {one["version"] for one in service["instances"]})
     return [
-        (service["name"], version, f"{weights.get(version, 0):g} %", _count(service, version), _mark(service, version))
+        (
+            service["name"],
+            version,
+            f"{weights.get(version, 0):g} %",
+            _count(service, version),
+            _mark(service, policy, version),
+        )
         for version in versions
     ]
 
@@ -91,13 +97,13 @@ def _serving(service: dict[str, Any], version: str) -> int:
     )
 
 
-def _mark(service: dict[str, Any], version: str) -> str:
-    policy = service["policy"] or {"lanes": [], "stable": "", "closed": []}
+def _mark(service: dict[str, Any], policy: dict[str, Any], version: str) -> str:
     if version in policy["closed"]:
         return "closed"
     marks = ["stable"] if version == policy["stable"] else []
-    share = sum(lane["weight_pct"] for lane in policy["lanes"] if lane["version"] == version)
-    if share and not _serving(service, version):
+    if any(lane["version"] == version and lane["weight_pct"] for lane in policy["lanes"]) and not _serving(
+        service, version
+    ):
         marks.append("its share goes to the others")  # as the gate does with a lane that nobody serves
     return ", ".join(marks)
 
