@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from html import escape
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -133,8 +134,8 @@ class Egress:
             origin = await self._connected(request)
         except _RefusedError as error:
             self._refused.append(error.refused)
-            text = f"{error.refused.host} {error.refused.reason}\n".encode()
-            head = f"HTTP/1.1 {error.status}\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}"
+            text = _refusal_page(error.refused).encode()
+            head = f"HTTP/1.1 {error.status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len(text)}"
             writer.write(f"{head}\r\nConnection: close\r\n\r\n".encode() + text)
             await writer.drain()
             return
@@ -175,6 +176,11 @@ class Egress:
             reason = f"{reasons[0]}, which pages may not reach"
             raise _RefusedError(Refused(host, port, reason), "403 Forbidden")
         return permitted
+
+
+def _refusal_page(refused: Refused) -> str:
+    # With an icon of its own: Chromium would ask for the host's, late, and the refusal be told with a later page.
+    return f'<link rel="icon" href="data:,"><p>{escape(f"{refused.host} {refused.reason}")}</p>\n'
 
 
 def _parsed(head: bytes) -> _Request:

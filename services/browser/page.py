@@ -237,7 +237,7 @@ class OpenPage:
         return await self.run(work)
 
     async def _leave(self, page: Page) -> None:
-        """Off a page that is only our own refusal, which would go on asking for its icon."""
+        """Off a page that is only our own refusal."""
         with suppress(Error):
             await page.goto("about:blank", timeout=1000 * self.limits.action_s)
         self._egress.take_refused()
