@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import subprocess
 import sys
 import urllib.request
@@ -13,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from control_plane.files import write_whole
 from tests.bench.tools import ROOT
+from tests.support import guest
 from tests.support.load import body, headers
 
 PORTS = ("GATEWAY", "BROWSER", "FILESYSTEM", "SEARCH", "HUB", "INTERNAL", "PRIVATE", "CONTROL_PLANE", "CONSUL")
@@ -36,11 +35,8 @@ class Environment:
         return _json(method, f"{self.api}{path}", body, {"Authorization": f"Bearer {token}"})
 
     def introduce(self) -> None:
-        """Give ``bench`` a key, as the environment does for its own services: the gate serves none without."""
-        path = self.folder / ".tekup" / "gate" / "tables" / "secrets.json"
-        known = json.loads(path.read_text())
-        known["services"]["bench"] = [secrets.token_hex(32)]
-        write_whole(path, json.dumps(known).encode(), mode=0o600)
+        """Let the gate serve ``bench``."""
+        guest.introduce(self.folder / ".tekup", "bench")
 
     def served(self) -> bool:
         """Whether a call to ``bench`` is answered."""
@@ -49,18 +45,7 @@ class Environment:
 
     def register(self, instance: str, version: str, port: int) -> None:
         """Show a backend in the catalog as an instance of ``bench``."""
-        body = {
-            "Name": "mcp-bench",
-            "ID": f"mcp-bench-{instance}",
-            "Address": "127.0.0.1",
-            "Port": port,
-            "Meta": {"version": version, "instance": instance, "state": "serving", "admin": str(port)},
-            "Check": {"HTTP": f"http://127.0.0.1:{port}/ready", "Interval": "1s", "Status": "passing"},
-        }
-        request = urllib.request.Request(
-            f"{self.consul}/v1/agent/service/register", json.dumps(body).encode(), method="PUT"
-        )
-        urllib.request.urlopen(request, timeout=5).close()
+        guest.register(self.consul, "bench", instance, version, port)
 
 
 def _json(method: str, url: str, body: object, headers: dict[str, str]) -> dict[str, object]:

@@ -1,0 +1,103 @@
+"""Services of a test's own in a running local environment: introduced to its gate, registered in its Consul.
+
+The environment's supervisor knows nothing of a guest; whoever starts one ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from control_plane.files import write_whole
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PRIVATE = 0o600
+STOP_S = 30.0
+
+
+def introduce(state: Path, service: str) -> Path:
+    """Give a service a key, as the environment does for its own: the gate serves none without.
+
+    Args:
+        state: The environment's `.tekup`.
+        service: The service.
+
+    Returns:
+        The secrets file of its instances.
+    """
+    path = state / "gate" / "tables" / "secrets.json"
+    known = json.loads(path.read_text())
+    keys = known["services"].setdefault(service, [secrets.token_hex(32)])
+    write_whole(path, json.dumps(known).encode(), mode=PRIVATE)
+    own = state / "secrets" / f"{service}.json"
+    write_whole(own, json.dumps({"service": service, "keys": keys}).encode(), mode=PRIVATE)
+    return own
+
+
+def register(consul_url: str, service: str, instance: str, version: str, port: int) -> None:
+    """Show what listens on a loopback port in the catalog as an instance; it must answer `/ready`."""
+    entry = {
+        "Name": f"mcp-{service}",
+        "ID": f"mcp-{service}-{instance}",
+        "Address": "127.0.0.1",
+        "Port": port,
+        "Meta": {"version": version, "instance": instance, "state": "serving", "admin": str(port)},
+        "Check": {"HTTP": f"http://127.0.0.1:{port}/ready", "Interval": "1s", "Status": "passing"},
+    }
+    _put(f"{consul_url}/v1/agent/service/register", entry)
+
+
+def deregister(consul_url: str, service: str, instance: str) -> None:
+    """Take an instance that `register` has shown out of the catalog."""
+    _put(f"{consul_url}/v1/agent/service/deregister/mcp-{service}-{instance}")
+
+
+@contextlib.contextmanager
+def kit_instance(
+    command: Sequence[str | Path], *, secrets_file: Path, consul_url: str, log: Path, version: str = "1.0.0",
+    **variables: str,
+) -> Iterator[subprocess.Popen[bytes]]:  # fmt: skip
+    """An instance of a service on the kit, which registers itself once it is ready; ended after the block.
+
+    Args:
+        command: What runs it.
+        secrets_file: From `introduce`.
+        consul_url: The environment's Consul.
+        log: Where its output goes.
+        version: Its version.
+        variables: More environment variables.
+    """
+    given = {
+        "MCP_SECRETS_FILE": str(secrets_file),
+        "MCP_CONSUL_URL": consul_url,
+        "MCP_VERSION": version,
+        "MCP_DRAIN_QUIET_S": "0.5",
+        "PYTHONPATH": str(REPOSITORY),
+        "PATH": os.environ["PATH"],
+        **variables,
+    }
+    with log.open("ab") as output:
+        running = subprocess.Popen(command, env=given, cwd=REPOSITORY, stdout=output, stderr=output,
+                                   start_new_session=True)  # fmt: skip
+    try:
+        yield running
+    finally:
+        if running.poll() is None:
+            running.terminate()
+        try:
+            running.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+
+
+def _put(url: str, entry: object = None) -> None:
+    data = b"" if entry is None else json.dumps(entry).encode()
+    urllib.request.urlopen(urllib.request.Request(url, data, method="PUT"), timeout=5).close()
