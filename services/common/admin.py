@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from services.common.metrics import Metrics
+from services.common.kit import Kit
 from services.common.readiness import Readiness
 
 __all__ = ["admin_app", "service_app"]
@@ -34,12 +34,12 @@ async def _as_jsonrpc(_: Request, error: Exception) -> Response:
     return JSONResponse({"jsonrpc": "2.0", "id": None, "error": {"code": status, "message": message}}, status)
 
 
-def admin_app(readiness: Readiness, metrics: Metrics, about: dict[str, str]) -> Starlette:
-    """`/health`, `/ready` and `/metrics`, for the admin port.
+def admin_app(readiness: Readiness, kit: Kit, about: dict[str, str]) -> Starlette:
+    """`/health`, `/ready`, `/state` and `/metrics`, for the admin port.
 
     Args:
         readiness: Answers `/ready`.
-        metrics: Shown on `/metrics`.
+        kit: Its state and metrics are shown.
         about: Service, version and instance, in every answer.
     """
 
@@ -47,12 +47,16 @@ def admin_app(readiness: Readiness, metrics: Metrics, about: dict[str, str]) -> 
         return JSONResponse({"alive": True, "phase": readiness.phase.value, **about})
 
     async def show(_: Request) -> Response:
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(kit.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def state(_: Request) -> Response:
+        return JSONResponse({**about, **kit.state()})
 
     return Starlette(
         routes=[
             Route("/health", health, methods=["GET"]),
             _ready_route(readiness, about),
+            Route("/state", state, methods=["GET"]),
             Route("/metrics", show, methods=["GET"]),
         ]
     )

@@ -1,9 +1,9 @@
 """The life of one instance, in order:
 
 bind ports → admin port → `build` → MCP port → probes work → registered ("serving" in the log)
-stop signal → registration draining → until nothing new has come for `MCP_DRAIN_QUIET_S` → until calls and handles are
-done, at most to `MCP_DRAIN_DEADLINE_S` after the signal or to a second signal → cut off the rest → deregister →
-HTTP ends → handles closed → `build`'s clean-up → end.
+stop signal → registration draining → until nothing new has come for `MCP_DRAIN_QUIET_S` → listening streams end → until
+calls and handles are done, at most to `MCP_DRAIN_DEADLINE_S` after the signal or to a second signal → cut off the rest
+→ deregister → HTTP ends → handles closed → `build`'s clean-up → end.
 
 Nobody is asked whether routing has changed: while calls still come they are served.
 """
@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from services.common.activity import Activity
 from services.common.admin import admin_app, service_app
+from services.common.background import beside
 from services.common.errors import SettingsError
 from services.common.front import Front
 from services.common.kit import Kit, ServiceSpec
@@ -23,7 +24,7 @@ from services.common.listen import Listener, advertised_address, bind, listening
 from services.common.readiness import Phase, Readiness
 from services.common.registration import Keeper
 from services.common.registry import Registration, Registry
-from services.common.server import KitServer, guard, mcp_app
+from services.common.server import Guard, KitServer, mcp_app
 from services.common.settings import KitSettings, Loaded, ServiceSettings
 from services.common.signing import Keyring
 from services.common.trust import Trust
@@ -105,7 +106,7 @@ class Instance:
     async def live(self, stop: Stop) -> None:
         """From the first port to the last clean-up; returns when it is over."""
         async with AsyncExitStack() as life:
-            admin = admin_app(self._readiness, self._kit.metrics, self._about)
+            admin = admin_app(self._readiness, self._kit, self._about)
             await life.enter_async_context(listening(admin, self._admin_port))
             await life.enter_async_context(self._built)
             await life.enter_async_context(self._handles_closed())
@@ -122,7 +123,7 @@ class Instance:
         own = self._kit.own_server
         kit_server = KitServer(self._kit, self._kit.calls, instructions=self._instructions)
         if own is not None:
-            own.server.middleware.append(guard)
+            own.server.middleware.append(Guard(own.open_names))
         legacy = own is not None and own.legacy
         server = own.server if own else kit_server
         self._readiness.serve(kit_server.call_tool)
@@ -155,7 +156,7 @@ class Instance:
                 for handles in self._kit.handle_kinds:
                     await handles.expire()
 
-        async with _background(expire()):
+        async with beside(expire()):
             yield
 
     @asynccontextmanager
@@ -170,7 +171,7 @@ class Instance:
         registry = Registry(self._settings.consul_url)
         keeper = Keeper(registry, self._registration(), self._kit.metrics)
         try:
-            async with _background(keeper.keep()):
+            async with beside(keeper.keep()):
                 yield keeper
             await keeper.leave()
         finally:
@@ -218,16 +219,9 @@ class Instance:
         if keeper is not None:
             await keeper.drain()
         await self._activity.quiet(self._settings.drain_quiet_s)
+        for leave in self._kit.leaving:
+            leave()
         await self._activity.idle(lambda: self._open_handles() == 0)
 
     def _open_handles(self) -> int:
         return sum(map(len, self._kit.handle_kinds))
-
-
-@asynccontextmanager
-async def _background(work: "asyncio._CoroutineLike[None]") -> AsyncIterator[None]:
-    """Runs `work` beside the block and ends it with the block; if it breaks, the block breaks."""
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(work)
-        yield
-        task.cancel()

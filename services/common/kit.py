@@ -38,6 +38,7 @@ class OwnServer:
 
     server: Server[Any]
     legacy: bool
+    open_names: tuple[str, ...]
 
 
 class Kit:
@@ -67,6 +68,8 @@ class Kit:
         self.metrics = Metrics(service=name, version=self.version, instance=self.instance)
         self.calls = Calls(self.metrics, Drills(settings.drill_file), clock)
         self.own_server: OwnServer | None = None
+        self.leaving: list[Callable[[], None]] = []
+        self.state: Callable[[], Mapping[str, object]] = dict
         self._clock = clock
 
     def tool(
@@ -163,7 +166,7 @@ class Kit:
         self.completions.append(function)
         return function
 
-    def serve(self, server: Server[Any], *, legacy: bool) -> None:
+    def serve(self, server: Server[Any], *, legacy: bool, open_names: tuple[str, ...] = ()) -> None:
         """Serve an own low-level server instead of declared tools; for the hub and for bridges.
 
         Its handlers may use `Kit.calls.record` to be counted and logged as tools are.
@@ -171,13 +174,23 @@ class Kit:
         Args:
             server: The server. The kit puts its guard around every handler.
             legacy: Whether it serves the handshake era too, statelessly.
+            open_names: Names that need no right, because what they lead to needs its own.
 
         Raises:
             DeclarationError: Tools, resources or prompts are declared as well.
         """
         if self.tools or self.resources or self.prompts:
             raise DeclarationError(f"{self.name}: an own server and declared tools do not mix")
-        self.own_server = OwnServer(server, legacy=legacy)
+        self.own_server = OwnServer(server, legacy, open_names)
+
+    def at_leaving(self, leave: Callable[[], None]) -> None:
+        """Declare what ends answers that would not end by themselves; called when the instance stops and nothing new
+        comes any more, so that what its callers begin anew reaches another instance."""
+        self.leaving.append(leave)
+
+    def show(self, state: Callable[[], Mapping[str, object]]) -> None:
+        """Declare what operators see on the admin port's `/state`, as JSON."""
+        self.state = state
 
     def probe(self, tool: str, arguments: Mapping[str, object]) -> None:
         """Declare a call that must work for the instance to be ready.

@@ -22,7 +22,7 @@ from services.common.kit import Kit
 from services.common.metrics import UNKNOWN_TOOL, Outcome
 from services.common.rights import allows, narrow, used_name
 
-__all__ = ["LIST_HINTS", "KitServer", "guard", "mcp_app"]
+__all__ = ["LIST_HINTS", "Guard", "KitServer", "mcp_app"]
 
 FORBIDDEN: Final = 403
 LIST_TTL_MS: Final = 5_000
@@ -37,21 +37,49 @@ LIST_HINTS: Final[Mapping[CacheableMethod, CacheHint]] = {
 }
 
 
-async def guard(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Hold a request to its client's rights: what it uses, and what it sees in lists.
+class Guard:
+    """Holds each request to its client's rights: what it uses, and what it sees in lists.
 
-    Raises:
-        MCPError: It has no right to the name it uses. The gate has checked that before; this holds where a method
-            carries the name in its body only (`completion/complete`), and if the gate is ever wrong.
+    Args:
+        open_names: Names that need no right.
     """
-    call = current_call()
-    if call.internal:
-        return await call_next(ctx)
-    name = used_name(ctx.method, ctx.params)
-    if name is not None and not allows(call.allow, name):
-        raise MCPError(FORBIDDEN, f"client {call.client} has no right to {name[:200]!r}; ask an operator to allow it")
-    result = await call_next(ctx)
-    return dict(narrow(ctx.method, result, call.allow)) if isinstance(result, dict) else result
+
+    def __init__(self, open_names: tuple[str, ...] = ()) -> None:
+        self._open_names = open_names
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """The SDK's middleware.
+
+        Raises:
+            MCPError: It has no right to the name it uses. The gate has checked that before; this holds where a method
+                carries the name in its body only (`completion/complete`), and if the gate is ever wrong.
+        """
+        call = current_call()
+        if call.internal:
+            return await call_next(ctx)
+        allow = call.allow + self._open_names
+        name = used_name(ctx.method, ctx.params)
+        if name is not None and not allows(allow, name):
+            text = f"client {call.client} has no right to {name[:200]!r}; ask an operator to allow it"
+            raise MCPError(FORBIDDEN, text)
+        result = await call_next(ctx)
+        if not isinstance(result, dict):
+            return result
+        return announcing(result) if ctx.method == "server/discover" else dict(narrow(ctx.method, result, allow))
+
+
+def announcing(discovered: Mapping[str, Any]) -> dict[str, Any]:
+    """A discovery answer that says what listening brings, on whatever path of the gate it is asked for.
+
+    The gate leads `subscriptions/listen` of every path to the hub, which tells of changed lists and of nothing else.
+    """
+    capabilities = dict(discovered.get("capabilities") or {})
+    for kind in ("tools", "prompts", "resources"):
+        if kind in capabilities:
+            capabilities[kind] = {**capabilities[kind], "listChanged": True}
+    if "resources" in capabilities:
+        capabilities["resources"]["subscribe"] = False
+    return {**discovered, "capabilities": capabilities}
 
 
 class KitServer(MCPServer[dict[str, Any]]):
@@ -73,7 +101,7 @@ class KitServer(MCPServer[dict[str, Any]]):
             request_state_security=RequestStateSecurity(keys=kit.keyring.keys),
             cache_hints=LIST_HINTS,
             subscriptions=False,  # change announcements are the hub's
-            middleware=[guard],
+            middleware=[Guard()],
         )
         self._kit = kit
         self._calls = calls

@@ -1,8 +1,7 @@
 """What all services offer: their lists, cached, one bad service never hurting the rest.
 
 A list that was read once is served while it is read anew behind, so that a slow or hung service costs nobody a wait;
-only the first read is waited for, to a deadline. What does not fit the protocol, or carries another service's name, is
-left out item by item.
+only the first read is waited for, to a deadline. What cannot be passed on is put aside item by item (`soundness`).
 """
 
 import asyncio
@@ -10,18 +9,17 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from mcp import MCPError
-from mcp.shared.inbound import find_invalid_x_mcp_header
-from mcp_types import Prompt, Resource, ResourceTemplate, Tool
-from pydantic import BaseModel, ValidationError
+from mcp_types import INTERNAL_ERROR, METHOD_NOT_FOUND
 
 from services.common.rights import LISTS
+from services.hub.soundness import Item, Quarantined, service_of, sift
 
-__all__ = ["Catalogue", "Source", "service_of"]
+__all__ = ["Catalogue", "Source"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +29,8 @@ MIN_TTL_S: Final = 1.0
 RETRY_AFTER_S: Final = 2.0
 FORGET_AFTER_S: Final = 60.0
 MAX_PAGES: Final = 50
-
-_MODELS: Final[Mapping[str, type[BaseModel]]] = {
-    "tools/list": Tool,
-    "prompts/list": Prompt,
-    "resources/list": Resource,
-    "resources/templates/list": ResourceTemplate,
-}
-Item = Mapping[str, Any]
+MAX_LISTED: Final = 10_000
+MAX_TOLD: Final = 20
 
 
 class Source(Protocol):
@@ -51,14 +43,11 @@ class Source(Protocol):
         """A request of the hub's own."""
 
 
-def service_of(name: str) -> str:
-    """The service a tool, prompt or resource belongs to: its name up to the first `_` or `://`, "" for none."""
-    return min((name[: name.index(end)] for end in ("_", "://") if end in name), key=len, default="")
-
-
 @dataclass(frozen=True)
 class _Listing:
+    listed: list[object]
     items: tuple[Item, ...]
+    bad: tuple[Quarantined, ...]
     stable: str
     read_at: float
     ttl_s: float
@@ -69,7 +58,7 @@ class _Entry:
     listing: _Listing | None = None
     reading: asyncio.Task[None] | None = None
     retry_at: float = 0.0
-    failed: bool = field(default=False)
+    failure: str = ""
 
 
 class Catalogue:
@@ -143,11 +132,25 @@ class Catalogue:
         items = await self._items(service, stable, "tools/list") if stable is not None else ()
         return next((item["inputSchema"] for item in items if item["name"] == tool), {})
 
+    def quarantined(self) -> list[Quarantined]:
+        """All that services list and nobody is shown, the lists that cannot be read at all among them."""
+        found = []
+        for (service, method), entry in self._entries.items():
+            if service in self._services:
+                if entry.failure:
+                    found.append(Quarantined(service, method, "", entry.failure))
+                found += entry.listing.bad if entry.listing is not None else ()
+        return found
+
+    def why_left_out(self, name: str) -> str | None:
+        """Why a tool, prompt or resource is not listed although its service lists it; None when that is not so."""
+        return next((bad.reason for bad in self.quarantined() if bad.item == name), None)
+
     def forget(self, service: str) -> None:
         """Read the service's lists anew at the next use: what is known proved wrong."""
         for (name, _), entry in self._entries.items():
             if name == service:
-                entry.listing, entry.failed, entry.retry_at = None, False, 0.0
+                entry.listing, entry.failure, entry.retry_at = None, "", 0.0
 
     async def close(self) -> None:
         """End what is still being read."""
@@ -167,69 +170,69 @@ class Catalogue:
             entry.reading = asyncio.create_task(self._read(entry, service, stable, method))
         if known is not None and now - known.read_at < FORGET_AFTER_S:
             return known.items
-        if entry.reading is not None and not entry.reading.done() and not entry.failed:
+        if entry.reading is not None and not entry.reading.done() and not entry.failure:
             await asyncio.wait([entry.reading], timeout=self._deadline_s)
         return entry.listing.items if entry.listing is not None else ()
 
     async def _read(self, entry: _Entry, service: str, stable: str, method: str) -> None:
         try:
-            async with asyncio.timeout(self._deadline_s):
-                items, ttl_s = await self._pages(service, method)
+            entry.listing = await self._listing(entry.listing, service, stable, method)
+            entry.failure = ""
         except (MCPError, TimeoutError) as error:
-            reason = str(error) or f"no answer within {self._deadline_s:g} s"
-            logger.warning("catalogue.unreadable", extra={"service": service, "method": method, "reason": reason})
-            entry.failed, entry.retry_at = True, self._clock() + RETRY_AFTER_S
+            entry.failure = str(error) or f"no answer within {self._deadline_s:g} s"
+        except Exception as error:  # foreign lists: whatever nobody has thought of is this service's fault alone
+            logger.exception("catalogue.garbage", extra={"service": service, "method": method})
+            entry.failure = f"its answer cannot be understood ({type(error).__name__})"
+        if entry.failure:
+            fields = {"service": service, "method": method, "reason": entry.failure}
+            logger.warning("catalogue.unreadable", extra=fields)
+            entry.retry_at = self._clock() + RETRY_AFTER_S
             if entry.listing is not None and self._clock() - entry.listing.read_at >= FORGET_AFTER_S:
                 entry.listing = None
-            return
-        entry.failed = False
-        entry.listing = _Listing(tuple(items), stable, self._clock(), max(MIN_TTL_S, min(ttl_s, self._ttl_s)))
 
-    async def _pages(self, service: str, method: str) -> tuple[list[Item], float]:
+    async def _listing(self, known: _Listing | None, service: str, stable: str, method: str) -> _Listing:
+        async with asyncio.timeout(self._deadline_s):
+            listed, ttl_s = await self._pages(service, method)
+        if known is not None and known.listed == listed:
+            items, bad = known.items, known.bad
+        elif method == DISCOVER:
+            items, bad = cast("tuple[Item, ...]", tuple(listed)), ()
+        else:
+            items, bad = await asyncio.to_thread(sift, service, method, listed)
+            self._tell_of(bad)
+        kept_s = max(MIN_TTL_S, min(ttl_s, self._ttl_s))
+        return _Listing(listed, items, bad, stable, self._clock(), kept_s)
+
+    async def _pages(self, service: str, method: str) -> tuple[list[object], float]:
         params: dict[str, Any] = {}
-        items: list[Item] = []
+        listed: list[object] = []
         for _ in range(MAX_PAGES):
-            page = await self._source.request(service, method, params)
+            try:
+                page = await self._source.request(service, method, params)
+            except MCPError as error:
+                if error.error.code == METHOD_NOT_FOUND:
+                    return [], self._ttl_s
+                raise
             ttl_s = _seconds(page.get("ttlMs"))
             if method == DISCOVER:
                 return [page], ttl_s
-            items += _sound_items(service, method, page)
+            member = LISTS[method][0]
+            if not isinstance(items := page.get(member), list):
+                raise MCPError(INTERNAL_ERROR, f"its answer holds no list {member!r}")
+            listed += items
             cursor = page.get("nextCursor")
-            if not isinstance(cursor, str):
-                return items, ttl_s
+            if not isinstance(cursor, str) or len(listed) > MAX_LISTED:
+                break
             params = {"cursor": cursor}
-        logger.warning("catalogue.endless", extra={"service": service, "method": method, "pages": MAX_PAGES})
-        return items, ttl_s
+        return listed, ttl_s
+
+    @staticmethod
+    def _tell_of(bad: Sequence[Quarantined]) -> None:
+        for one in bad[:MAX_TOLD]:
+            logger.warning("catalogue.quarantined", extra=asdict(one))
+        if len(bad) > MAX_TOLD:
+            logger.warning("catalogue.quarantined_more", extra={"service": bad[0].service, "count": len(bad)})
 
 
 def _seconds(ttl_ms: object) -> float:
     return ttl_ms / 1000 if isinstance(ttl_ms, int | float) else 0.0
-
-
-def _sound_items(service: str, method: str, page: Mapping[str, Any]) -> list[Item]:
-    """The items of a page that fit the protocol and belong to `service`; the others are named in the log."""
-    member, key = LISTS[method]
-    listed = page.get(member)
-    if not isinstance(listed, list):
-        logger.warning("catalogue.garbage", extra={"service": service, "method": method, "reason": f"no {member}"})
-        return []
-    sound: list[Item] = []
-    for item in listed:
-        problem = _problem(service, method, key, item)
-        if problem is None:
-            sound.append(item)
-        else:
-            fields = {"service": service, "method": method, "item": str(item)[:120], "reason": problem}
-            logger.warning("catalogue.garbage", extra=fields)
-    return sound
-
-
-def _problem(service: str, method: str, key: str, item: object) -> str | None:
-    try:
-        _MODELS[method].model_validate(item, by_name=False)
-    except ValidationError as error:
-        return error.errors()[0]["msg"]
-    assert isinstance(item, dict)  # noqa: S101  # a model was made of it
-    if service_of(str(item[key])) != service:
-        return "it carries another service's name"
-    return find_invalid_x_mcp_header(item.get("inputSchema"))

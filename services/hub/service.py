@@ -1,7 +1,9 @@
 """The hub as a service on the kit: settings, server, handlers."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any, Final
 
 from mcp import MCPError
@@ -12,21 +14,33 @@ from mcp_types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     CallToolRequestParams,
+    CallToolResult,
     CompleteRequestParams,
     GetPromptRequestParams,
     PaginatedRequestParams,
     ReadResourceRequestParams,
+    SubscriptionsListenRequestParams,
+    TextContent,
 )
 from mcp_types.methods import is_input_required
-from pydantic import Field
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from prometheus_client import Gauge
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from services.common import Kit, ServiceSettings, ServiceSpec, current_call
+from services.common.background import beside
+from services.common.calls import failed
 from services.common.jsonrpc import HEADER_MISMATCH
 from services.common.metrics import UNKNOWN_TOOL, Outcome
-from services.common.rights import LISTS, may_cover, used_name
+from services.common.rights import LISTS, allows, may_cover, used_name
 from services.common.server import LIST_HINTS
-from services.hub.catalogue import Catalogue, service_of
+from services.hub.catalogue import Catalogue
+from services.hub.changes import Changes
+from services.hub.finding import CALL, DOORS, FIND, MOST, found_text, size_of, summary
+from services.hub.soundness import Item, service_of
 from services.hub.upstream import Progress, Upstream, http_client
 
 __all__ = ["SPEC", "HubSettings"]
@@ -47,6 +61,26 @@ class HubSettings(ServiceSettings):
     gate_internal_url: str = Field(validation_alias="MCP_GATE_INTERNAL_URL", pattern=r"^https?://[^/]+")
     list_ttl_s: float = Field(default=5.0, gt=0)
     service_deadline_s: float = Field(default=2.0, gt=0)
+    list_budget_bytes: int = Field(default=100_000, ge=0)
+    listen_s: float = Field(default=600.0, gt=0)
+
+
+class _Find(BaseModel):
+    """Arguments of the finding tool."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str = Field(max_length=500)
+    limit: int = Field(default=5, ge=1, le=MOST)
+
+
+class _Call(BaseModel):
+    """Arguments of the calling tool."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=200)
+    arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class Hub:
@@ -56,12 +90,18 @@ class Hub:
         kit: Counts and logs its calls.
         upstream: Reaches the services.
         catalogue: Knows their lists.
+        changes: Announces when they change.
+        list_budget_bytes: A longer list of tools is replaced by the tools of `finding`; 0 for never.
     """
 
-    def __init__(self, kit: Kit, upstream: Upstream, catalogue: Catalogue) -> None:
+    def __init__(
+        self, kit: Kit, upstream: Upstream, catalogue: Catalogue, changes: Changes, *, list_budget_bytes: int
+    ) -> None:
         self._kit = kit
         self._upstream = upstream
         self._catalogue = catalogue
+        self._changes = changes
+        self._list_budget_bytes = list_budget_bytes
 
     def server(self) -> Server[Any]:
         """The low-level server with every handler."""
@@ -74,6 +114,7 @@ class Hub:
         server.add_request_handler("prompts/get", GetPromptRequestParams, self._pass_on)
         server.add_request_handler("resources/read", ReadResourceRequestParams, self._pass_on)
         server.add_request_handler("completion/complete", CompleteRequestParams, self._pass_on)
+        server.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, self._listen)
         server.middleware.append(self._introduce)
         return server
 
@@ -89,21 +130,61 @@ class Hub:
             return result
         if scope:
             return {**result, "instructions": said.get(scope, INSTRUCTIONS)}
-        mine = {name: text for name, text in said.items() if _sees_some_of(name)}
-        return {**result, "instructions": "\n\n".join([INSTRUCTIONS, *(f"{name}: {t}" for name, t in mine.items())])}
+        parts = [INSTRUCTIONS, *(f"{name}: {text}" for name, text in said.items() if _sees_some_of(name))]
+        tools = await self._my_tools()
+        if self._is_too_long(tools):
+            parts.insert(1, summary(tools))
+        return {**result, "instructions": "\n\n".join(parts)}
 
     async def _list(self, ctx: Context, params: PaginatedRequestParams) -> HandlerResult:
         """One list over all services; the kit's guard narrows it to the client's rights."""
         del params  # one page: what a gate carries fits
-        items = await self._catalogue.listing(ctx.method, _scope(ctx))
+        scope = _scope(ctx)
+        items: Sequence[Item] = await self._catalogue.listing(ctx.method, scope)
+        if ctx.method == "tools/list" and not scope and self._is_too_long(await self._my_tools()):
+            items = DOORS
         return {LISTS[ctx.method][0]: [dict(item) for item in items], "resultType": "complete"}
 
+    async def _my_tools(self, scope: str = "") -> list[Item]:
+        """What the caller may use of all services' tools."""
+        call = current_call()
+        tools = await self._catalogue.listing("tools/list", scope)
+        return [tool for tool in tools if call.internal or allows(call.allow, str(tool["name"]))]
+
+    def _is_too_long(self, tools: Sequence[Item]) -> bool:
+        return 0 < self._list_budget_bytes < size_of(tools)
+
+    async def _listen(self, ctx: Context, params: SubscriptionsListenRequestParams) -> HandlerResult:
+        return await self._changes.listen(ctx, params, _scope(ctx))
+
     async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> HandlerResult:
-        """A tool call of a handshake-era client."""
-        schema = await self._catalogue.input_schema(params.name)
-        with self._kit.calls.record(params.name if schema else UNKNOWN_TOOL) as record:
+        """A tool call of a handshake-era client, or by one of the doors of `finding`."""
+        try:
+            if params.name == FIND:
+                return await self._find(ctx, _Find.model_validate(params.arguments or {}))
+            if params.name == CALL:
+                wanted = _Call.model_validate(params.arguments or {})
+                return await self._call(ctx, wanted.name, wanted.arguments)
+        except ValidationError as error:
+            problems = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            return failed(f"{params.name}: {'; '.join(problems)}")
+        return await self._call(ctx, params.name, params.arguments or {})
+
+    async def _find(self, ctx: Context, wanted: _Find) -> HandlerResult:
+        with self._kit.calls.record(FIND) as record:
+            tools = await self._my_tools(_scope(ctx))
+            record.outcome = Outcome.OK
+            text = found_text(tools, wanted.query, wanted.limit)
+            return CallToolResult(content=[TextContent(type="text", text=text)])
+
+    async def _call(self, ctx: Context, name: str, arguments: Mapping[str, Any]) -> HandlerResult:
+        schema = await self._catalogue.input_schema(name)
+        with self._kit.calls.record(name if schema else UNKNOWN_TOOL) as record:
+            if not schema and (reason := self._catalogue.why_left_out(name)) is not None:
+                record.outcome = Outcome.TOOL_ERROR
+                raise MCPError(INVALID_PARAMS, f"{name[:80]!r} is out of use until its service is mended: {reason}")
             try:
-                result = await self._call_by_schema(ctx, params, schema)
+                result = await self._call_by_schema(ctx, name, arguments, schema)
             except MCPError as error:
                 record.outcome = Outcome.ERROR if error.error.code in _FAULTS else Outcome.TOOL_ERROR
                 raise
@@ -111,38 +192,38 @@ class Hub:
             return result
 
     async def _call_by_schema(
-        self, ctx: Context, params: CallToolRequestParams, schema: Mapping[str, Any]
+        self, ctx: Context, name: str, arguments: Mapping[str, Any], schema: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Call with the `Mcp-Param-*` headers that the tool's schema asks for."""
-        arguments = params.arguments or {}
+        params = {**(ctx.params or {}), "name": name, "arguments": arguments}
         try:
-            return await self._send(ctx, mcp_param_headers(x_mcp_header_map(schema), arguments))
+            return await self._send(ctx, name, params, mcp_param_headers(x_mcp_header_map(schema), arguments))
         except MCPError as error:
             if error.error.code != HEADER_MISMATCH:
                 raise
         # The tool wants other headers than its list said. It has not run, so it can be called again.
-        self._catalogue.forget(service_of(params.name))
-        schema = await self._catalogue.input_schema(params.name)
-        return await self._send(ctx, mcp_param_headers(x_mcp_header_map(schema), arguments))
+        self._catalogue.forget(service_of(name))
+        schema = await self._catalogue.input_schema(name)
+        return await self._send(ctx, name, params, mcp_param_headers(x_mcp_header_map(schema), arguments))
 
     async def _pass_on(self, ctx: Context, params: object) -> HandlerResult:
         del params  # validated by the SDK; the wire form goes on unchanged
-        return await self._send(ctx, {})
+        return await self._send(ctx, used_name(ctx.method, ctx.params) or "", ctx.params or {}, {})
 
-    async def _send(self, ctx: Context, headers: Mapping[str, str]) -> dict[str, Any]:
-        name = used_name(ctx.method, ctx.params) or ""
+    async def _send(
+        self, ctx: Context, name: str, params: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> dict[str, Any]:
         result = await self._upstream.request(
             await self._owner(name, _scope(ctx)),
             ctx.method,
-            ctx.params or {},
+            params,
             name=None if ctx.method == "completion/complete" else name,
             grant=_grant(ctx),
             headers=headers,
             progress=_progress(ctx),
         )
         if is_input_required(result):
-            text = f"{name} asks its user a question, which needs a client of protocol 2026-07-28"
-            raise MCPError(INVALID_PARAMS, text)
+            raise MCPError(INVALID_PARAMS, f"{name} asks its user a question, which {_why_not_asked(ctx)}")
         return result
 
     async def _owner(self, name: str, scope: str) -> str:
@@ -174,6 +255,12 @@ def _progress(ctx: Context) -> Progress | None:
     return ctx.session.report_progress if wanted else None
 
 
+def _why_not_asked(ctx: Context) -> str:
+    if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        return f"{CALL} does not pass on; call it by its own name"
+    return "needs a client of protocol 2026-07-28"
+
+
 def _sees_some_of(service: str) -> bool:
     call = current_call()
     return call.internal or any(may_cover(call.allow, start) for start in (f"{service}_", f"{service}://"))
@@ -187,11 +274,33 @@ async def build(kit: Kit, settings: HubSettings) -> AsyncIterator[None]:
             settings.gate_internal_url.rstrip("/"), kit.keyring.caller_proof(), client, version=kit.version
         )
         catalogue = Catalogue(upstream, ttl_s=settings.list_ttl_s, deadline_s=settings.service_deadline_s)
-        kit.serve(Hub(kit, upstream, catalogue).server(), legacy=True)
+        changes = Changes(catalogue, life_s=settings.listen_s)
+        hub = Hub(kit, upstream, catalogue, changes, list_budget_bytes=settings.list_budget_bytes)
+        kit.serve(hub.server(), legacy=True, open_names=(CALL, FIND))
+        kit.at_leaving(changes.end)
+        kit.show(lambda: {"quarantined": [asdict(one) for one in catalogue.quarantined()]})
+        kit.metrics.registry.register(_Quarantined(catalogue))
+        streams = Gauge("tekup_hub_listening", "Open subscriptions/listen streams", registry=kit.metrics.registry)
+        streams.set_function(changes.__len__)
         try:
-            yield
+            async with beside(changes.watch()):
+                yield
         finally:
             await catalogue.close()
+
+
+class _Quarantined(Collector):
+    """How much of each service's lists is put aside."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        help_text = "Items of a service's lists that nobody is shown, whole unreadable lists among them"
+        family = GaugeMetricFamily("tekup_hub_quarantined", help_text, labels=["service"])
+        for service, count in Counter(one.service for one in self._catalogue.quarantined()).items():
+            family.add_metric([service], count)
+        yield family
 
 
 SPEC = ServiceSpec(name="hub", settings=HubSettings, build=build, instructions=INSTRUCTIONS)

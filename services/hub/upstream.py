@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 UNAVAILABLE: Final = 503
 LOST: Final = 502
+MAX_ANSWER_BYTES: Final = 64 << 20
+MAX_OWN_ANSWER_BYTES: Final = 8 << 20  # lists and instructions
 _NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _PROGRESS_TOKEN: Final = "p"  # noqa: S105  # one request per response stream, so any constant tells them apart
 # A service answers or sends a keep-alive comment every 15 s; three missed ones mean nobody is there.
@@ -127,7 +129,8 @@ class Upstream:
             async with self._client.stream(
                 "POST", f"{self._url}/{service}/mcp", headers=sent, content=json.dumps(body)
             ) as answer:
-                return await _result(answer, service, progress)
+                at_most = MAX_OWN_ANSWER_BYTES if grant is None else MAX_ANSWER_BYTES
+                return await _result(answer, service, progress, at_most)
         except httpx.HTTPError as error:
             raise _unavailable(service, error) from error
 
@@ -144,10 +147,11 @@ class Upstream:
         return headers
 
 
-async def _result(answer: httpx.Response, service: str, progress: Progress | None) -> JsonObject:
+async def _result(answer: httpx.Response, service: str, progress: Progress | None, at_most: int) -> JsonObject:
+    chunks = _bounded(answer, service, at_most)
     if not answer.headers.get("content-type", "").startswith("text/event-stream"):
-        return _unwrap(answer.status_code, await answer.aread(), service)
-    async for message in _events(answer):
+        return _unwrap(answer.status_code, b"".join([chunk async for chunk in chunks]), service)
+    async for message in _events(chunks):
         if "id" in message:
             return _unwrap(answer.status_code, json.dumps(message).encode(), service)
         if progress is not None and message.get("method") == "notifications/progress":
@@ -158,13 +162,31 @@ async def _result(answer: httpx.Response, service: str, progress: Progress | Non
     )
 
 
-async def _events(answer: httpx.Response) -> AsyncIterator[JsonObject]:
+async def _bounded(answer: httpx.Response, service: str, at_most: int) -> AsyncIterator[bytes]:
+    read = 0
+    async for chunk in answer.aiter_bytes():
+        read += len(chunk)
+        if read > at_most:
+            logger.warning("upstream.too_large", extra={"service": service, "bytes": read})
+            raise MCPError(LOST, f"{service} answered with more than {at_most} bytes; ask it for less")
+        yield chunk
+
+
+async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[JsonObject]:
     """The messages of an event stream; ours send each as one `data:` line."""
-    async for line in answer.aiter_lines():
-        if line.startswith("data:"):
-            message = _loads(line.removeprefix("data:").encode())
+    rest: list[bytes] = []
+    async for chunk in chunks:
+        *ended, tail = chunk.split(b"\n")
+        for line in ended:
+            message = _message(b"".join([*rest, line]))
+            rest = []
             if message is not None:
                 yield message
+        rest.append(tail)
+
+
+def _message(line: bytes) -> JsonObject | None:
+    return _loads(line.removeprefix(b"data:")) if line.startswith(b"data:") else None
 
 
 def _unwrap(status: int, body: bytes, service: str) -> JsonObject:
@@ -198,6 +220,6 @@ def _unavailable(whose: str, error: Exception) -> MCPError:
 def _loads(body: bytes) -> JsonObject | None:
     try:
         message = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return message if isinstance(message, dict) else None

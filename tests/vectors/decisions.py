@@ -350,6 +350,15 @@ def rights() -> Iterator[dict[str, object]]:
         [V1, V2],
         client="narrow",
     )
+    yield passes(
+        "the hub's own tools need no right",
+        "/mcp",
+        modern("tools/call", "hub_find_tools", "narrow"),
+        "hub",
+        "lane",
+        [HUB],
+        client="narrow",
+    )
     disguised = [
         "alpha_write",
         "beta_read",

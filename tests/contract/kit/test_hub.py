@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -181,7 +182,7 @@ async def test_a_hung_service_and_one_that_lists_garbage_hurt_nobody(
         assert loop.time() - began < 2, "nobody waits for the hung one twice"
     assert {"apple_add", "pear_add", "garbage_fine"} <= set(names)
     assert names.count("apple_add") == 1
-    reasons = {line["reason"] for line in hub.events("catalogue.garbage")}
+    reasons = {line["reason"] for line in hub.events("catalogue.quarantined")}
     assert "it carries another service's name" in reasons
     assert {"hung", "html"} <= {line["service"] for line in hub.events("catalogue.unreadable")}
 
@@ -274,3 +275,147 @@ async def test_the_hub_needs_to_know_the_gate(services: Services) -> None:
     hub = services.spawn("hub", argv=[sys.executable, "-m", "services.hub"])
     assert await hub.ended(30) == 78
     assert "MCP_GATE_INTERNAL_URL: Field required" in hub.log.read_text()
+
+
+@pytest.mark.feature("A14")
+async def test_a_quarantined_tool_is_shown_to_operators_and_its_callers_hear_why(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    bad = {"name": "garbage_bad", "inputSchema": {"type": "object", "required": 7}}
+    listing = {"tools": [bad], "ttlMs": 0, "cacheScope": "private"}
+    answer = json.dumps({"jsonrpc": "2.0", "id": 1, "result": listing}).encode()
+    gate.answers = {"garbage": (200, answer, "application/json")}
+    hub = await services.start_hub(gate)
+    async with hub.client(mode="legacy") as client:
+        assert "garbage_bad" not in {tool.name for tool in (await client.list_tools()).tools}
+        with pytest.raises(MCPError, match=r"garbage_bad.*out of use.*inputSchema is no JSON Schema"):
+            await client.call_tool("garbage_bad", {})
+    async with httpx.AsyncClient() as http:
+        state = (await http.get(hub.admin("/state"))).json()
+    tools = [one for one in state["quarantined"] if one["method"] == "tools/list"]
+    assert [(one["service"], one["item"]) for one in tools] == [("garbage", "garbage_bad")]
+    assert await hub.metric('tekup_hub_quarantined{service="garbage"}') >= 1
+
+
+@pytest.mark.feature("A14")
+async def test_a_list_too_large_to_hold_is_not_read_to_its_end(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    gate.answers = {"flood": (200, b"[" + b" " * (9 << 20) + b"]", "application/json")}
+    hub = await services.start_hub(gate)
+    async with hub.client() as client:
+        assert "apple_echo" in {tool.name for tool in (await client.list_tools()).tools}
+    assert any("more than" in line["reason"] for line in hub.events("catalogue.unreadable"))
+
+
+@pytest.mark.feature("A3")
+async def test_a_listening_client_is_told_of_changes_it_may_see_and_of_no_others(
+    services: Services, gate: StandInGate, pair: tuple[Instance, Instance]
+) -> None:
+    apple, pear = pair
+    gate.instances = {"apple": apple}
+    hub = await services.start_hub(gate, MCP_HUB_LIST_TTL_S=0.5)
+    async with (
+        hub.client("dev") as wide,
+        hub.client("narrow", ("apple_*",)) as narrow,
+        hub.client("scoped", extra={"x-tekup-scope": "pear"}) as scoped,
+        wide.listen(tools_list_changed=True, resource_subscriptions=["apple://about"]) as told,
+        narrow.listen(tools_list_changed=True, prompts_list_changed=True) as untold,
+        scoped.listen(prompts_list_changed=True) as of_pear,
+    ):
+        assert told.honored.tools_list_changed
+        assert not told.honored.resource_subscriptions, "what is never announced is not promised"
+        assert await hub.metric("tekup_hub_listening") == 3
+        gate.instances = {"apple": apple, "pear": pear}
+        async with asyncio.timeout(20):
+            assert type(await anext(told)).__name__ == "ToolsListChanged"
+            assert type(await anext(of_pear)).__name__ == "PromptsListChanged"
+        assert "pear_echo" in {tool.name for tool in (await wide.list_tools()).tools}
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await anext(untold)
+
+
+async def test_what_is_announced_is_what_discovery_promises(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    hub = await services.start_hub(gate)
+    for instance in (hub, two[0]):
+        async with instance.client(mode="auto") as client:
+            told = client.server_capabilities
+            assert told.tools is not None
+            assert told.tools.list_changed, instance.name
+            assert told.resources is not None
+            assert told.resources.list_changed
+            assert not told.resources.subscribe
+
+
+@pytest.mark.feature("B6")
+async def test_listening_clients_do_not_hold_up_the_stop_and_their_streams_end_in_order(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    hub = await services.start_hub(gate)
+    async with hub.client() as client, client.listen(tools_list_changed=True) as stream:
+        hub.stop()
+        async with asyncio.timeout(20):
+            assert [event async for event in stream] == []
+    assert await hub.ended() == 0
+    assert not hub.events("drain.cut_off")
+
+
+async def test_a_stream_ends_after_its_life_and_one_client_cannot_open_them_without_end(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    hub = await services.start_hub(gate, MCP_HUB_LISTEN_S=3)
+    async with hub.client() as client, AsyncExitStack() as streams:
+        first = await streams.enter_async_context(client.listen(tools_list_changed=True))
+        for _ in range(15):
+            await streams.enter_async_context(client.listen(tools_list_changed=True))
+        with pytest.raises(MCPError, match="16 streams"):
+            await streams.enter_async_context(client.listen(tools_list_changed=True))
+        async with asyncio.timeout(20):
+            assert [event async for event in first] == []
+
+
+@pytest.mark.feature("A3")
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_list_beyond_its_budget_becomes_two_tools_that_lead_to_all_others(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance], mode: str
+) -> None:
+    hub = await services.start_hub(gate, MCP_HUB_LIST_BUDGET_BYTES=3000)
+    async with hub.client("dev", ("apple_*", "pear_*"), mode=mode) as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["hub_call_tool", "hub_find_tools"]
+        assert "tools are here" in (client.instructions or "")
+        found = json.loads(text_of(await client.call_tool("hub_find_tools", {"query": "add numbers pear"})))
+        assert found["tools"][0]["name"] == "pear_add"
+        inner = {"name": "pear_add", "arguments": {"a": 1, "b": 2}}
+        assert (await client.call_tool("hub_call_tool", inner)).structured_content == {"total": 3}
+        wrong = await client.call_tool("hub_call_tool", {"arguments": {}})
+        assert wrong.is_error
+        assert "name: Field required" in text_of(wrong)
+        with pytest.raises(MCPError, match="is of no service"):
+            await client.call_tool("hub_call_tool", {"name": "plum_add"})
+    async with hub.client("narrow", ("apple_e*",), mode=mode) as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["apple_echo"]
+        hidden = json.loads(text_of(await client.call_tool("hub_find_tools", {"query": "add"})))
+        assert hidden["tools"] == []
+        with pytest.raises(MCPError, match="has no right"):
+            await client.call_tool("hub_call_tool", {"name": "pear_add", "arguments": {"a": 1, "b": 2}})
+
+
+async def test_a_door_keeps_handles_and_progress(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    hub = await services.start_hub(gate)
+    steps: list[float] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        steps.append(progress)
+
+    async with hub.client() as client:
+        opened = text_of(await client.call_tool("hub_call_tool", {"name": "apple_open", "arguments": {"page": "one"}}))
+        read = {"name": "apple_read", "arguments": {"handle": opened}}
+        assert text_of(await client.call_tool("hub_call_tool", read)) == "one"
+        counted = {"name": "apple_steps", "arguments": {"count": 3}}
+        await client.call_tool("hub_call_tool", counted, progress_callback=note)
+    assert steps == [1, 2, 3]

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from mcp import MCPError
+from mcp_types import METHOD_NOT_FOUND
 
-from services.hub.catalogue import Catalogue, service_of
+from services.hub.catalogue import Catalogue
+from services.hub.soundness import service_of
 
 
 class Clock:
@@ -30,6 +32,7 @@ class FakeSource:
         self.ttl_ms = 5000
         self.broken: set[str] = set()
         self.hung: set[str] = set()
+        self.missing: set[str] = set()
         self.asked: list[str] = []
 
     async def services(self) -> dict[str, str]:
@@ -43,6 +46,8 @@ class FakeSource:
             await asyncio.sleep(60)
         if service in self.broken:
             raise MCPError(503, "broken")
+        if service in self.missing:
+            raise MCPError(METHOD_NOT_FOUND, "Method not found")
         named = [{"name": name, "inputSchema": {"type": "object"}} for name in self.tools[service]]
         start = int(params.get("cursor", 0))
         page: dict[str, Any] = {"tools": named[start : start + 1], "ttlMs": self.ttl_ms}
@@ -69,9 +74,9 @@ async def names(catalogue: Catalogue, scope: str = "") -> list[str]:
 
 
 async def settled() -> None:
-    """Let background reading go as far as it can."""
-    for _ in range(20):
-        await asyncio.sleep(0)
+    """Let background reading end."""
+    if reading := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(reading, timeout=20)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +187,36 @@ async def test_the_services_are_remembered_while_the_gate_is_away(
     source.broken.add("gate")
     clock.now += 2
     assert "pear_a" in await names(catalogue)
+
+
+@pytest.mark.feature("A14")
+async def test_what_is_quarantined_is_known_with_its_reason_until_it_is_mended(
+    catalogue: Catalogue, source: FakeSource, clock: Clock
+) -> None:
+    source.tools["pear"] = ["pear_ok", "pear_ok", "apple_stolen"]
+    source.broken.add("apple")
+    assert await names(catalogue) == ["pear_ok"]
+    assert {(bad.service, bad.item, bad.reason) for bad in catalogue.quarantined()} == {
+        ("pear", "pear_ok", "it is listed twice; the first one counts"),
+        ("pear", "apple_stolen", "it carries another service's name"),
+        ("apple", "", "broken"),
+    }
+    assert catalogue.why_left_out("apple_stolen") == "it carries another service's name"
+    source.tools["pear"] = ["pear_ok"]
+    source.broken.clear()
+    clock.now += 6
+    await names(catalogue)
+    await settled()
+    await names(catalogue)
+    assert catalogue.quarantined() == []
+
+
+async def test_a_service_without_such_a_list_lists_nothing_and_is_not_broken(
+    catalogue: Catalogue, source: FakeSource
+) -> None:
+    source.missing.add("pear")
+    assert await names(catalogue) == ["apple_a", "apple_b"]
+    assert catalogue.quarantined() == []
 
 
 async def test_a_tools_schema_is_found_or_is_empty(catalogue: Catalogue) -> None:

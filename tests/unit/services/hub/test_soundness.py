@@ -1,0 +1,77 @@
+"""Which items of a service's list may be passed on, and why the others may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.hub.soundness import MAX_ITEM_BYTES, MAX_ITEMS, sift
+
+pytestmark = pytest.mark.feature("A14")
+
+
+def tool(name: str = "pear_a", **more: Any) -> dict[str, Any]:
+    return {"name": name, "inputSchema": {"type": "object"}, **more}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (tool("apple_a"), "another service's name"),
+        (tool("pear"), "another service's name"),
+        (tool(description="x" * MAX_ITEM_BYTES), "more than"),
+        ({"name": "pear_a"}, "inputSchema"),
+        (tool(inputSchema={"type": "string"}), "inputSchema does not describe an object"),
+        (tool(inputSchema={"type": "object", "required": 7}), "inputSchema is no JSON Schema"),
+        (tool(outputSchema={"type": "object", "properties": {"a": {"type": "nothing"}}}), "outputSchema is no JSON"),
+        (tool(inputSchema={"type": "object", "properties": {"a": {"type": "number", "x-mcp-header": "A"}}}), "header"),
+        (tool(inputSchema=nested(900)), "nested too deeply"),
+        (7, "valid dictionary"),
+        (None, "valid dictionary"),
+    ],
+)
+def test_a_bad_item_is_put_aside_with_its_reason_and_its_neighbours_are_not(item: object, reason: str) -> None:
+    good, bad = sift("pear", "tools/list", [tool("pear_first"), item, tool("pear_last")])
+    assert [one["name"] for one in good] == ["pear_first", "pear_last"]
+    assert len(bad) == 1
+    assert reason in bad[0].reason
+    assert len(bad[0].item) <= 120
+
+
+def test_of_two_with_one_name_the_first_counts() -> None:
+    good, bad = sift("pear", "tools/list", [tool(title="one"), tool(title="two")])
+    assert [one["title"] for one in good] == ["one"]
+    assert "twice" in bad[0].reason
+
+
+def test_a_list_without_end_is_cut() -> None:
+    good, bad = sift("pear", "tools/list", [tool(f"pear_{number}") for number in range(MAX_ITEMS + 3)])
+    assert (len(good), len(bad)) == (MAX_ITEMS, 3)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+PIECES = st.fixed_dictionaries(
+    {}, optional={"name": st.sampled_from(["pear_a", "pear_b"]) | JSON, "inputSchema": JSON, "title": JSON}
+)
+
+
+@given(st.lists(PIECES | JSON, max_size=6))
+def test_every_item_is_either_good_or_named_with_a_reason(listed: list[object]) -> None:
+    good, bad = sift("pear", "tools/list", listed)
+    assert len(good) + len(bad) == len(listed)
+    assert all(one.reason for one in bad)
+    assert len({one["name"] for one in good}) == len(good)
