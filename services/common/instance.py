@@ -1,6 +1,6 @@
 """The life of one instance, in order:
 
-bind ports → admin port → `build` → MCP port → probes work → registered ("serving" in the log)
+bind ports → admin port → `build` → MCP port → warmed → probes work → registered ("serving" in the log)
 stop signal → registration draining → until nothing new has come for `MCP_DRAIN_QUIET_S` → listening streams end → until
 calls and handles are done, at most to `MCP_DRAIN_DEADLINE_S` after the signal or to a second signal → cut off the rest
 → deregister → HTTP ends → handles closed → `build`'s clean-up → end.
@@ -10,6 +10,7 @@ Nobody is asked whether routing has changed: while calls still come they are ser
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
@@ -20,7 +21,7 @@ from services.common.background import beside
 from services.common.errors import SettingsError
 from services.common.front import Front
 from services.common.kit import Kit, ServiceSpec
-from services.common.listen import Listener, advertised_address, bind, listening
+from services.common.listen import Listener, advertised_address, bind, listening, own_address
 from services.common.readiness import Phase, Readiness
 from services.common.registration import Keeper
 from services.common.registry import Registration, Registry
@@ -28,6 +29,7 @@ from services.common.server import Guard, KitServer, mcp_app
 from services.common.settings import KitSettings, Loaded, ServiceSettings
 from services.common.signing import Keyring
 from services.common.trust import Trust
+from services.common.warm import warm
 
 __all__ = ["Instance", "Stop", "serve_instance"]
 
@@ -125,18 +127,20 @@ class Instance:
         if own is not None:
             own.server.middleware.append(Guard(own.open_names))
         legacy = own is not None and own.legacy
+        own_proof = secrets.token_hex(32)
         server = own.server if own else kit_server
         self._readiness.serve(kit_server.call_tool)
         host, standalone = self._settings.host, self._settings.standalone
         async with mcp_app(server, host=host, standalone=standalone) as mcp:
             front = Front(
                 mcp,
-                trust=Trust(self._kit.keyring, standalone=standalone),
+                trust=Trust(self._kit.keyring, standalone=standalone, own_proof=own_proof),
                 activity=self._activity,
                 metrics=self._kit.metrics,
                 legacy=legacy,
             )
             async with listening(service_app(front, self._readiness, self._about), self._port):
+                await warm(f"http://{own_address(self._port)}/mcp", own_proof, self._kit.probes)
                 yield
 
     @asynccontextmanager

@@ -18,7 +18,7 @@ from hypercorn.config import Config
 from hypercorn.typing import Framework
 from starlette.types import ASGIApp
 
-__all__ = ["Listener", "advertised_address", "bind", "listening"]
+__all__ = ["Listener", "advertised_address", "bind", "listening", "own_address"]
 
 # The gate keeps idle connections for 90 s; closing first would fail a call now and then with 502.
 KEEP_ALIVE_S: Final = 120.0
@@ -66,6 +66,12 @@ def advertised_address(host: str, consul_url: str) -> str:
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((target, 9))  # sends nothing: it only picks the route
         return str(probe.getsockname()[0])
+
+
+def own_address(listener: Listener) -> str:
+    """Host and port by which this process itself reaches the listener, as a URL has them."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.host, listener.host)
+    return f"[{host}]:{listener.port}" if ":" in host else f"{host}:{listener.port}"
 
 
 def _config(listener: Listener) -> Config:

@@ -14,13 +14,14 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.common.call import STANDALONE_CLIENT, Call
+from services.common.call import PROBE_CLIENT, STANDALONE_CLIENT, Call
 from services.common.jsonrpc import Refusal
 from services.common.signing import Keyring
 
 __all__ = ["TRUST_HEADERS", "Trust"]
 
 _STANDALONE = Call(client=STANDALONE_CLIENT, internal=True)
+_PROBE = Call(client=PROBE_CLIENT, internal=True)
 TRUST_HEADERS: Final = frozenset({b"x-tekup-gate", b"x-tekup-client", b"x-tekup-grant"})
 
 
@@ -53,10 +54,12 @@ class Trust:
     Args:
         keyring: The service's keys.
         standalone: Believe nobody, serve everybody.
+        own_proof: Proves the instance itself, which calls itself before it is ready; known to nobody else.
     """
 
-    def __init__(self, keyring: Keyring, *, standalone: bool) -> None:
+    def __init__(self, keyring: Keyring, *, standalone: bool, own_proof: str) -> None:
         self._proofs = tuple(proof.encode() for proof in keyring.gate_proofs())
+        self._own_proof = own_proof.encode()
         self._standalone = standalone
 
     def call_of(self, headers: Mapping[bytes, bytes]) -> Call:
@@ -71,9 +74,11 @@ class Trust:
         Raises:
             Refusal: It did not come through the gate, or the gate's headers contradict themselves.
         """
+        proof = headers.get(b"x-tekup-gate", b"")
+        if hmac.compare_digest(proof, self._own_proof):
+            return _PROBE
         if self._standalone:
             return _STANDALONE
-        proof = headers.get(b"x-tekup-gate", b"")
         if not any(hmac.compare_digest(proof, known) for known in self._proofs):
             raise _not_the_gate("X-Tekup-Gate is missing or wrong")
         return _identify(headers.get(b"x-tekup-client", b"").decode("latin-1"), headers.get(b"x-tekup-grant"))

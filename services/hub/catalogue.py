@@ -132,6 +132,11 @@ class Catalogue:
         items = await self._items(service, stable, "tools/list") if stable is not None else ()
         return next((item["inputSchema"] for item in items if item["name"] == tool), {})
 
+    async def warm(self) -> None:
+        """Read every list once, so that nobody's first request waits for it; what cannot be read is left for later."""
+        with suppress(MCPError):
+            await asyncio.gather(*(self.listing(method) for method in LISTS), self.instructions())
+
     def quarantined(self) -> list[Quarantined]:
         """All that services list and nobody is shown, the lists that cannot be read at all among them."""
         found = []

@@ -283,6 +283,7 @@ async def build(kit: Kit, settings: HubSettings) -> AsyncIterator[None]:
         streams = Gauge("tekup_hub_listening", "Open subscriptions/listen streams", registry=kit.metrics.registry)
         streams.set_function(changes.__len__)
         try:
+            await catalogue.warm()
             async with beside(changes.watch()):
                 yield
         finally:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench.environment import Environment, environment
+from tests.bench.faults import others_p95
+from tests.bench.first_call import first_calls
 from tests.bench.tools import ROOT, Row, Side, build_load, compare, percentile, process, ratio, spread
 from tests.support.consul_process import free_ports
 from tests.support.load import body, headers
@@ -111,11 +113,28 @@ def kit_against_bare_server(load: Path, folder: Path, seconds: int, rounds: int)
     ]  # fmt: skip
 
 
-def run(folder: Path, seconds: int, rounds: int, changes: int) -> list[Row]:
-    """All benchmarks."""
+def starting(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """What a start costs the first caller."""
+    return first_calls(folder, given.starts)
+
+
+def faults(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """What one sick service costs the callers of others."""
+    load = build_load(folder)
+    with environment(folder) as env:
+        return others_p95(load, env, given.seconds, given.rounds)
+
+
+def kit(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """What the kit costs."""
+    return kit_against_bare_server(build_load(folder), folder, given.seconds, given.rounds)
+
+
+def gate(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """What the gate costs, and how soon a change is in force."""
     load = build_load(folder)
     first, second = free_ports(2)
-    rows = kit_against_bare_server(load, folder, seconds, rounds)
+    rows: list[Row] = []
     with contextlib.ExitStack() as stack:
         for port in (first, second):
             stack.enter_context(
@@ -125,10 +144,10 @@ def run(folder: Path, seconds: int, rounds: int, changes: int) -> list[Row]:
         env.introduce()
         env.register("aaaaaa", "1", first)
         _until(env.served, "the service to be served")
-        rows += gate_against_bare_router(load, env, first, seconds, rounds)
+        rows += gate_against_bare_router(load, env, first, given.seconds, given.rounds)
         env.register("bbbbbb", "2", second)
         _until_known(env)
-        rows += in_force(env, changes)
+        rows += in_force(env, given.changes)
     return rows
 
 
@@ -147,17 +166,31 @@ def _until_known(env: Environment) -> None:
     _until(lambda: "bbbbbb" in json.dumps(env.ask("GET", "/v1/services/bench")), "the second version")
 
 
+GROUPS: dict[str, Callable[[Path, argparse.Namespace], list[Row]]] = {
+    "kit": kit,
+    "gate": gate,
+    "starting": starting,
+    "faults": faults,
+}
+
+
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=5, help="length of one run (default 5)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each side (default 5)")
     parser.add_argument("--changes", type=int, default=50, help="shifts and revocations (default 50)")
+    parser.add_argument("--starts", type=int, default=20, help="starts of each service (default 20)")
+    parser.add_argument("--only", choices=GROUPS, action="append", help="one group; may be given again (default: all)")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="tekup-bench-") as folder:
-        rows = run(Path(folder), given.seconds, given.rounds, given.changes)
-    for what, figure in rows:
-        print(f"{what:54} {figure}")
+    rows: list[Row] = []
+    for name in given.only or GROUPS:
+        with tempfile.TemporaryDirectory(prefix="tekup-bench-") as folder:
+            Path(folder).chmod(0o755)  # the browser runs as another user
+            found = GROUPS[name](Path(folder), given)
+        for what, figure in found:
+            print(f"{what:72} {figure}", flush=True)
+        rows += found
     results = ROOT / "bench-results"
     results.mkdir(exist_ok=True)
     path = results / f"{time.strftime('%Y%m%d-%H%M%S')}.json"

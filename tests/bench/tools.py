@@ -28,13 +28,15 @@ def build_load(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def process(command: Sequence[str | Path], url: str, log: Path, env: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Run a process while the block lasts; it must answer on the URL first."""
+def process(
+    command: Sequence[str | Path], url: str, log: Path, env: Mapping[str, str] | None = None, *, ready: bool = False
+) -> Iterator[None]:
+    """Run a process while the block lasts; it must answer on the URL first, with `ready` well."""
     with log.open("ab") as output:
         running = subprocess.Popen(command, stdout=output, stderr=output, env=env, cwd=ROOT)
     try:
         deadline_s = time.monotonic() + START_S
-        while not _answers(url):
+        while not _answers(url, well=ready):
             if running.poll() is not None or time.monotonic() > deadline_s:
                 raise RuntimeError(f"{command[0]} does not answer on {url}:\n{log.read_text()[-2000:]}")
             time.sleep(0.05)
@@ -48,12 +50,12 @@ def process(command: Sequence[str | Path], url: str, log: Path, env: Mapping[str
             running.wait()
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, *, well: bool) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=1):
             return True
     except urllib.error.HTTPError:
-        return True
+        return not well
     except OSError:
         return False
 
@@ -89,13 +91,18 @@ def compare(load: Path, sides: Sequence[Side], *, workers: int, seconds: int, ro
     runs: list[list[dict[str, float]]] = [[] for _ in sides]
     for turn in range(rounds + 1):
         for number, side in enumerate(sides):
-            figures = _load(load, side, workers, seconds if turn else 1)
+            figures = load_once(load, side, workers, seconds if turn else 1)
             if turn:
                 runs[number].append(figures)
     return [Figures(tuple(one["per_second"] for one in side), tuple(one["p50_ms"] for one in side)) for side in runs]
 
 
-def _load(load: Path, side: Side, workers: int, seconds: int) -> dict[str, float]:
+def load_once(load: Path, side: Side, workers: int, seconds: int) -> dict[str, float]:
+    """Load one side once; calls, times in milliseconds and failures, as the load program prints them.
+
+    Raises:
+        RuntimeError: A call failed.
+    """
     headers = [f"{name}={value}" for name, value in side.headers.items()]
     done = subprocess.run(
         [load, "call", side.url, str(workers), str(seconds), *headers],

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from services.common.call import STANDALONE_CLIENT
+from services.common.call import PROBE_CLIENT, STANDALONE_CLIENT
 from services.common.jsonrpc import Refusal
 from services.common.signing import Keyring
 from services.common.trust import Trust
+
+OWN = "5f" * 32
 
 
 def headers(keyring: Keyring, client: str = "", grant: str | None = None) -> dict[bytes, bytes]:
@@ -20,7 +22,7 @@ def headers(keyring: Keyring, client: str = "", grant: str | None = None) -> dic
 def test_the_proofs_of_the_vectors_are_believed(vectors: dict[str, Any]) -> None:
     for service, proof in vectors["gate_proofs"].items():
         keys = vectors["secrets"]["services"][service]
-        trust = Trust(Keyring(tuple(map(bytes.fromhex, keys))), standalone=False)
+        trust = Trust(Keyring(tuple(map(bytes.fromhex, keys))), standalone=False, own_proof=OWN)
         said = {b"x-tekup-gate": proof.encode(), b"x-tekup-client": b"~hub"}
         assert trust.call_of(said).internal
         for wrong in (proof[:-1], proof + "0", proof.upper(), "", "0" * 64):
@@ -29,7 +31,7 @@ def test_the_proofs_of_the_vectors_are_believed(vectors: dict[str, Any]) -> None
 
 
 def test_a_grant_of_the_vectors_becomes_the_call_it_describes(vectors: dict[str, Any], keyring: Keyring) -> None:
-    trust = Trust(keyring, standalone=False)
+    trust = Trust(keyring, standalone=False, own_proof=OWN)
     for case in vectors["grants"]:
         if not case["valid"]:
             continue
@@ -51,16 +53,30 @@ def test_a_grant_of_the_vectors_becomes_the_call_it_describes(vectors: dict[str,
 )
 def test_a_proven_gate_without_a_sound_grant_is_refused(keyring: Keyring, client: str, grant: str | None) -> None:
     with pytest.raises(Refusal) as refused:
-        Trust(keyring, standalone=False).call_of(headers(keyring, client, grant))
+        Trust(keyring, standalone=False, own_proof=OWN).call_of(headers(keyring, client, grant))
     assert refused.value.status == 403
 
 
 def test_a_grant_of_another_client_is_refused(vectors: dict[str, Any], keyring: Keyring) -> None:
     grant = vectors["grants"][0]["grant"]
     with pytest.raises(Refusal):
-        Trust(keyring, standalone=False).call_of(headers(keyring, "eve", grant))
+        Trust(keyring, standalone=False, own_proof=OWN).call_of(headers(keyring, "eve", grant))
 
 
 def test_standalone_believes_nobody_and_serves_everybody(keyring: Keyring) -> None:
-    call = Trust(keyring, standalone=True).call_of({b"x-tekup-client": b"admin"})
+    call = Trust(keyring, standalone=True, own_proof=OWN).call_of({b"x-tekup-client": b"admin"})
     assert (call.client, call.internal) == (STANDALONE_CLIENT, True)
+
+
+@pytest.mark.parametrize("standalone", [True, False])
+def test_the_instances_own_proof_makes_its_probe_and_nothing_like_it_does(keyring: Keyring, standalone: bool) -> None:
+    trust = Trust(keyring, standalone=standalone, own_proof=OWN)
+    call = trust.call_of({b"x-tekup-gate": OWN.encode(), b"x-tekup-client": b"admin"})
+    assert (call.client, call.internal) == (PROBE_CLIENT, True)
+    for wrong in ("", OWN[:-1], OWN.upper()):
+        said = {b"x-tekup-gate": wrong.encode(), b"x-tekup-client": PROBE_CLIENT.encode()}
+        if standalone:
+            assert trust.call_of(said).client == STANDALONE_CLIENT
+        else:
+            with pytest.raises(Refusal):
+                trust.call_of(said)
