@@ -5,8 +5,11 @@ It changes nothing and fetches nothing. A check is a function that yields findin
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
+
+import httpx
 
 from .errors import BadSettings, LocalError, ProgramUnavailable
 from .layout import Layout
@@ -174,4 +177,37 @@ def service_findings(services: Iterable[ServiceShown]) -> Iterator[Finding]:
         yield Finding(f"service {name}", stable in serving, said, remedy)
 
 
-CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (programs, ports, supervisor, policy)
+def lists(patient: Patient) -> Iterator[Finding]:
+    """What services list and the hub shows nobody; any hub tells, since all read the same."""
+    processes = patient.status.processes if patient.status else ()
+    consul = next((process.url for process in processes if process.name == "consul" and process.pid), "")
+    if not consul:
+        return
+    try:
+        hubs = _get(f"{consul}/v1/health/service/mcp-hub?passing=true")
+        for hub in hubs[:1]:
+            service = hub["Service"]
+            state = _get(f"http://{service['Address']}:{service['Meta']['admin']}/state")
+            yield from list_findings(state["quarantined"])
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        said = f"the hub cannot be asked: {error or type(error).__name__}"
+        yield Finding("lists", False, said, "tekup logs hub; tekup restart hub")
+
+
+def list_findings(quarantined: Iterable[Mapping[str, str]]) -> Iterator[Finding]:
+    """One finding for each thing put aside."""
+    good = True
+    for one in quarantined:
+        good = False
+        what = f"{one['item']!r} in its {one['method']}" if one["item"] else f"its {one['method']} as a whole"
+        said = f"{what} is shown to nobody: {one['reason']}"
+        yield Finding(f"service {one['service']}", False, said, f"mend the service; tekup logs {one['service']}")
+    if good:
+        yield Finding("lists", True, "all that services list is shown")
+
+
+def _get(url: str) -> Any:
+    return httpx.get(url, timeout=CALL_S, trust_env=False).raise_for_status().json()
+
+
+CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (programs, ports, supervisor, policy, lists)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.local.doctor import Finding, Patient, policy
+from compose.local.doctor import Finding, Patient, list_findings, lists, policy
 from compose.local.layout import Layout
 from compose.local.ports import free_port
 from compose.local.settings import load
@@ -29,7 +29,7 @@ def serve() -> Iterator[Callable[[Answers], str]]:
     def start(answers: Answers) -> str:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                known = self.headers["Authorization"] == f"Bearer {TOKEN}"
+                known = self.headers["Authorization"] == f"Bearer {TOKEN}" or not self.path.startswith("/v1/s")
                 status, body = answers[self.path] if known else (401, b"who are you?")
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
@@ -54,12 +54,16 @@ def examined(directory: Path, url: str, token: bytes = TOKEN.encode(), pid: int 
     layout = Layout(directory)
     layout.make_folders()
     layout.operator_token.write_bytes(token)
+    return list(policy(patient(layout, "control-plane", url, pid)))
+
+
+def patient(layout: Layout, name: str, url: str, pid: int | None = 1) -> Patient:
     process = ProcessStatus(
-        name="control-plane", group="control-plane", state="ready", ready=True, problem="", pid=pid,
+        name=name, group=name, state="ready", ready=True, problem="", pid=pid,
         since=0, restarts=0, version="", instance="", url=url,
     )  # fmt: skip
-    status = Status(directory=str(directory), pid=1, table="", stopping=False, scale={}, processes=(process,))
-    return list(policy(Patient(layout, load(layout, {}), status)))
+    status = Status(directory=str(layout.directory), pid=1, table="", stopping=False, scale={}, processes=(process,))
+    return Patient(layout, load(layout, {}), status)
 
 
 def test_gates_and_services_are_asked_with_the_operators_token(tmp_path: Path, serve: Callable[[Answers], str]) -> None:
@@ -101,3 +105,33 @@ def test_an_api_nobody_serves_is_a_finding(tmp_path: Path) -> None:
 
 def test_a_control_plane_that_does_not_run_is_not_asked(tmp_path: Path) -> None:
     assert examined(tmp_path, "http://127.0.0.1:1", pid=None) == []
+
+
+@pytest.mark.feature("A14")
+def test_what_the_hub_has_put_aside_is_named_with_its_reason(tmp_path: Path, serve: Callable[[Answers], str]) -> None:
+    aside = [
+        {"service": "notes", "method": "tools/list", "item": "notes_add", "reason": "it is listed twice"},
+        {"service": "slow", "method": "prompts/list", "item": "", "reason": "no answer within 2 s"},
+    ]
+    hub = serve({"/state": (200, json.dumps({"quarantined": aside}).encode())})
+    address, port = hub.removeprefix("http://").split(":")
+    entry = [{"Service": {"Address": address, "Meta": {"admin": port}}}]
+    consul = serve({"/v1/health/service/mcp-hub?passing=true": (200, json.dumps(entry).encode())})
+    first, second = lists(patient(Layout(tmp_path), "consul", consul))
+    assert (first.what, first.ok) == ("service notes", False)
+    assert "'notes_add' in its tools/list is shown to nobody: it is listed twice" in first.said
+    assert "its prompts/list as a whole" in second.said
+
+
+def test_lists_without_fault_are_one_good_finding() -> None:
+    (finding,) = list_findings([])
+    assert finding.ok
+
+
+@pytest.mark.parametrize("answer", [(500, b""), (200, b"[]x"), (200, b'[{"Service": {}}]'), (200, b"{}")])
+def test_a_registry_or_hub_that_answers_something_else_is_a_finding(
+    tmp_path: Path, serve: Callable[[Answers], str], answer: tuple[int, bytes]
+) -> None:
+    url = serve({"/v1/health/service/mcp-hub?passing=true": answer})
+    (finding,) = lists(patient(Layout(tmp_path), "consul", url))
+    assert (finding.what, finding.ok) == ("lists", False)
