@@ -13,6 +13,7 @@ from mcp.shared.inbound import mcp_param_headers, x_mcp_header_map
 from mcp_types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
+    METHOD_NOT_FOUND,
     CallToolRequestParams,
     CallToolResult,
     CompleteRequestParams,
@@ -23,7 +24,7 @@ from mcp_types import (
     TextContent,
 )
 from mcp_types.methods import is_input_required
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from mcp_types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 from prometheus_client import Gauge
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -50,6 +51,11 @@ INSTRUCTIONS: Final = (
     "A handle that a tool returns belongs to the service that returned it."
 )
 _FAULTS: Final = frozenset({502, 503, 504, INTERNAL_ERROR})  # ours; every other protocol error is the caller's
+_NOT_FOR_OLDER: Final[Mapping[str, str]] = {
+    "resources/subscribe": "read the resource again instead",
+    "resources/unsubscribe": "there is no subscription",
+    "logging/setLevel": "tools report by progress and results",
+}
 Context = ServerRequestContext[Any, Any]
 
 
@@ -115,6 +121,7 @@ class Hub:
         server.add_request_handler("resources/read", ReadResourceRequestParams, self._pass_on)
         server.add_request_handler("completion/complete", CompleteRequestParams, self._pass_on)
         server.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, self._listen)
+        server.middleware.append(_explain_loss)
         server.middleware.append(self._introduce)
         return server
 
@@ -234,6 +241,14 @@ class Hub:
             known = ", ".join(sorted(await self._catalogue.services())) or "none"
             raise MCPError(INVALID_PARAMS, f"{name[:80]!r} is of no service that is here; these are: {known}")
         return service
+
+
+async def _explain_loss(ctx: Context, call_next: CallNext) -> HandlerResult:
+    """Say what older clients do not get, and what to do instead; "Method not found" alone looks like a fault."""
+    if ctx.method in _NOT_FOR_OLDER and ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        text = f"{ctx.method} is not served to clients of protocol versions before {LATEST_MODERN_VERSION}"
+        raise MCPError(METHOD_NOT_FOUND, f"{text}; {_NOT_FOR_OLDER[ctx.method]}")
+    return await call_next(ctx)
 
 
 def _header(ctx: Context, name: str) -> str | None:

@@ -419,3 +419,22 @@ async def test_a_door_keeps_handles_and_progress(
         counted = {"name": "apple_steps", "arguments": {"count": 3}}
         await client.call_tool("hub_call_tool", counted, progress_callback=note)
     assert steps == [1, 2, 3]
+
+
+@pytest.mark.feature("A13")
+async def test_what_older_clients_do_not_get_is_said_with_what_to_do_instead(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    hub = await services.start_hub(gate)
+    asked: dict[str, dict[str, Any]] = {
+        "resources/subscribe": {"uri": "apple://about"},
+        "resources/unsubscribe": {"uri": "apple://about"},
+        "logging/setLevel": {"level": "info"},
+    }
+    sent = {**hub.headers(), "accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25"}
+    async with httpx.AsyncClient(headers=sent, timeout=20) as http:
+        for method, params in asked.items():
+            body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            answer = (await http.post(hub.url, json=body)).text
+            assert '"code":-32601' in answer
+            assert f"{method} is not served to clients of protocol versions before 2026-07-28; " in answer
