@@ -1,0 +1,181 @@
+"""The protocol's conformance suite against the everything-server, directly and through the gate, and against our own.
+
+Two everything-servers are two instances of the service `test`, so that whatever needs one process to remember fails.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conformance.everything import HOST, everything_server, source
+from tests.conformance.judging import (
+    GOOD,
+    LEGACY,
+    differences,
+    expected_of_legacy,
+    explained,
+    not_met,
+    problems,
+)
+from tests.conformance.suite import Report, run_suite
+from tests.support import guest
+from tests.support.key_proxy import key_proxy
+from tests.support.load import body, headers
+
+pytestmark = [pytest.mark.local, pytest.mark.timeout(600)]
+MODERN = ("--requirements", "2026-07-28")
+OLDER = ("--requirements", "2025-11-25", "--expected-failures", str(LEGACY))
+SERVICE = "test"
+INSTANCES = ("0000a1", "0000a2")
+FOR_ANY_SERVER = (
+    "server-stateless",
+    "tools-list",
+    "completion-complete",
+    "resources-list",
+    "prompts-list",
+    "sep-2164-resource-not-found",
+    "dns-rebinding-protection",
+    "caching",
+    "http-header-validation",
+    "http-custom-header-server-validation",
+    "input-required-result-unsupported-methods",
+)
+"""The scenarios that need no fixture of the everything-server."""
+PASSED_DIRECTLY = 169  # a comparison with a run that has proved less would prove less
+PARAM_HEADERS = "http-custom-header-server-validation"
+
+
+@dataclass
+class Runs:
+    """Runs of the suite, each made once.
+
+    Attributes:
+        direct_url: An everything-server past the gate.
+        gate_url: The gate, with a key.
+        folder: Where the suite writes.
+    """
+
+    direct_url: str
+    gate_url: str
+    folder: Path
+    made: dict[tuple[str, ...], Report] = field(default_factory=dict)
+
+    def run(self, url: str, *options: str) -> Report:
+        """A run against any address."""
+        asked = (url, *options)
+        if asked not in self.made:
+            self.made[asked] = run_suite(url, self.folder / str(len(self.made)), *options)
+        return self.made[asked]
+
+    def direct(self) -> Report:
+        """The everything-server alone, in the modern era."""
+        return self.run(f"{self.direct_url}/mcp", *MODERN)
+
+    def modern(self, path: str) -> Report:
+        """Through the gate, in the modern era."""
+        return self.run(f"{self.gate_url}{path}", *MODERN)
+
+    def older(self, path: str) -> Report:
+        """Through the gate, as a client of 2025-11-25."""
+        return self.run(f"{self.gate_url}{path}", *OLDER)
+
+
+def until(look: Callable[[], bool], what: str, within_s: float = 60) -> None:
+    deadline_s = time.monotonic() + within_s
+    while not look():
+        assert time.monotonic() < deadline_s, f"waited {within_s:g} s in vain for {what}"
+        time.sleep(0.1)
+
+
+def answered_by(environment: Any, port: int) -> bool:
+    """Whether the gate has an instance among those it balances over."""
+    url = f"http://127.0.0.1:{environment.ports['MCP_PRIVATE_PORT']}/api/http/services/test_1-0-0.lb@file"
+    found = httpx.get(url)
+    return found.status_code == 200 and str(port) in found.text
+
+
+def listed_by_the_hub(environment: Any) -> bool:
+    sent = headers(environment.key, "tools/list")
+    answer = httpx.post(f"{environment.gateway_url}/mcp", headers=sent, json=body("tools/list"), timeout=20)
+    return "test_simple_text" in answer.text
+
+
+@pytest.fixture(scope="session")
+def runs(environment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """The service `test` in the environment; it stays to the end, since a service once seen is never forgotten."""
+    folder = tmp_path_factory.mktemp("conformance")
+    with ExitStack() as life:
+        guest.introduce(environment.state, SERVICE)
+        server = partial(everything_server, source(), folder / "everything.log")
+        ports = [life.enter_context(server()) for _ in INSTANCES]
+        for instance, port in zip(INSTANCES, ports, strict=True):
+            guest.register(environment.consul_url, SERVICE, instance, "1.0.0", port)
+            life.callback(guest.deregister, environment.consul_url, SERVICE, instance)
+        for port in ports:
+            until(partial(answered_by, environment, port), "the gate to take the everything-servers in")
+        until(partial(listed_by_the_hub, environment), "the hub to list their tools")
+        gate_url = life.enter_context(key_proxy(environment.gateway_url, environment.key))
+        yield Runs(f"http://{HOST}:{ports[0]}", gate_url, folder)
+
+
+def test_asked_directly_the_everything_server_passes_all_that_is_required(runs: Runs) -> None:
+    report = runs.direct()
+    assert report.code == 0, report.said
+    assert report.counts["SUCCESS"] >= PASSED_DIRECTLY, report.counts
+
+
+@pytest.mark.feature("A2", "A3", "A13", "A1")
+@pytest.mark.parametrize("path", ["/test/mcp", "/mcp"])
+def test_through_the_gate_it_scores_the_same_check_by_check(runs: Runs, path: str) -> None:
+    told = problems(differences(runs.direct(), runs.modern(path)), explained().through_the_gate, path)
+    assert not told, "\n".join(told)
+
+
+@pytest.mark.feature("A3", "A13")
+def test_the_hub_passes_whatever_needs_no_fixture(runs: Runs) -> None:
+    told = problems(not_met(runs.modern("/mcp"), FOR_ANY_SERVER), explained().not_met, "/mcp")
+    assert not told, "\n".join(told)
+
+
+@pytest.mark.feature("A2", "A13", "B1", "B2", "B3")
+@pytest.mark.parametrize("service", ["browser", "filesystem", "search"])
+def test_a_service_of_ours_passes_whatever_needs_no_fixture(runs: Runs, service: str) -> None:
+    path = f"/{service}/mcp"
+    told = problems(not_met(runs.modern(path), FOR_ANY_SERVER), explained().not_met, path)
+    assert not told, "\n".join(told)
+
+
+@pytest.mark.feature("A13")
+@pytest.mark.parametrize("path", ["/test/mcp", "/mcp"])
+def test_older_clients_lose_at_the_hub_what_is_listed_and_no_more(runs: Runs, path: str) -> None:
+    report = runs.older(path)
+    lost = {f"{place.scenario}:{place.check}" for place, one in report.verdicts.items() if one.status not in GOOD}
+    assert lost == expected_of_legacy()
+    assert report.code == 0, report.said
+
+
+def test_every_loss_of_older_clients_has_its_reason() -> None:
+    entries = [line for line in LEGACY.read_text().splitlines() if line.lstrip().startswith("- ")]
+    assert len(entries) == len(expected_of_legacy())
+    assert all(re.fullmatch(r"  - \S+  # .+", entry) for entry in entries)
+
+
+@pytest.mark.feature("A13")
+def test_a_gate_that_lost_a_header_would_be_found_out(runs: Runs) -> None:
+    alone = ("--scenario", PARAM_HEADERS, "--spec-version", "2026-07-28")
+    direct = runs.run(f"{runs.direct_url}/mcp", *alone)
+    assert direct.counts["FAILURE"] == 0
+    with key_proxy(runs.direct_url, drop="Mcp-Param-") as losing:
+        found = differences(direct, runs.run(f"{losing}/mcp", *alone))
+    told = problems(found, explained().through_the_gate, "/test/mcp")
+    assert any(f"{PARAM_HEADERS}: sep-2243-server-validate-param-match: SUCCESS directly" in one for one in told), told
