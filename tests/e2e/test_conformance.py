@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services.common.rights import LISTS
 from tests.conformance.everything import HOST, everything_server, source
 from tests.conformance.judging import (
     GOOD,
@@ -52,6 +53,8 @@ FOR_ANY_SERVER = (
 )
 """The scenarios that need no fixture of the everything-server."""
 PASSED_DIRECTLY = 169  # a comparison with a run that has proved less would prove less
+HASTY = "server-stateless"
+"""Gives a stream one second for its first frame, which a loaded machine may miss: it is asked twice."""
 PARAM_HEADERS = "http-custom-header-server-validation"
 
 
@@ -79,11 +82,22 @@ class Runs:
 
     def direct(self) -> Report:
         """The everything-server alone, in the modern era."""
-        return self.run(f"{self.direct_url}/mcp", *MODERN)
+        url = f"{self.direct_url}/mcp"
+        if self.run(url, *MODERN).code:
+            self.made.pop((url, *MODERN))
+        return self.run(url, *MODERN)
 
     def modern(self, path: str) -> Report:
         """Through the gate, in the modern era."""
         return self.run(f"{self.gate_url}{path}", *MODERN)
+
+    def judged(self, path: str, judge: Callable[[Report], list[str]]) -> str:
+        """The problems a judge finds in the modern era, one a line."""
+        told = judge(self.modern(path))
+        if told and all(f" {HASTY}: " in one for one in told):
+            self.made.pop((f"{self.gate_url}{path}", *MODERN))
+            told = judge(self.modern(path))
+        return "\n".join(told)
 
     def older(self, path: str) -> Report:
         """Through the gate, as a client of 2025-11-25."""
@@ -104,10 +118,10 @@ def answered_by(environment: Any, port: int) -> bool:
     return found.status_code == 200 and str(port) in found.text
 
 
-def listed_by_the_hub(environment: Any) -> bool:
-    sent = headers(environment.key, "tools/list")
-    answer = httpx.post(f"{environment.gateway_url}/mcp", headers=sent, json=body("tools/list"), timeout=20)
-    return "test_simple_text" in answer.text
+def listed_by_the_hub(environment: Any, method: str) -> bool:
+    sent = headers(environment.key, method)
+    answer = httpx.post(f"{environment.gateway_url}/mcp", headers=sent, json=body(method), timeout=20)
+    return '"test_' in answer.text or '"test://' in answer.text
 
 
 @pytest.fixture(scope="session")
@@ -123,7 +137,8 @@ def runs(environment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             life.callback(guest.deregister, environment.consul_url, SERVICE, instance)
         for port in ports:
             until(partial(answered_by, environment, port), "the gate to take the everything-servers in")
-        until(partial(listed_by_the_hub, environment), "the hub to list their tools")
+        for method in LISTS:
+            until(partial(listed_by_the_hub, environment, method), f"the hub to have them in {method}")
         gate_url = life.enter_context(key_proxy(environment.gateway_url, environment.key))
         yield Runs(f"http://{HOST}:{ports[0]}", gate_url, folder)
 
@@ -137,22 +152,27 @@ def test_asked_directly_the_everything_server_passes_all_that_is_required(runs: 
 @pytest.mark.feature("A2", "A3", "A13", "A1")
 @pytest.mark.parametrize("path", ["/test/mcp", "/mcp"])
 def test_through_the_gate_it_scores_the_same_check_by_check(runs: Runs, path: str) -> None:
-    told = problems(differences(runs.direct(), runs.modern(path)), explained().through_the_gate, path)
-    assert not told, "\n".join(told)
+    def judge(report: Report) -> list[str]:
+        return problems(differences(runs.direct(), report), explained().through_the_gate, path)
+
+    assert not runs.judged(path, judge)
+
+
+def own_problems(path: str, report: Report) -> list[str]:
+    """What a service of ours does not meet and nobody has explained."""
+    return problems(not_met(report, FOR_ANY_SERVER), explained().not_met, path)
 
 
 @pytest.mark.feature("A3", "A13")
 def test_the_hub_passes_whatever_needs_no_fixture(runs: Runs) -> None:
-    told = problems(not_met(runs.modern("/mcp"), FOR_ANY_SERVER), explained().not_met, "/mcp")
-    assert not told, "\n".join(told)
+    assert not runs.judged("/mcp", partial(own_problems, "/mcp"))
 
 
 @pytest.mark.feature("A2", "A13", "B1", "B2", "B3")
 @pytest.mark.parametrize("service", ["browser", "filesystem", "search"])
 def test_a_service_of_ours_passes_whatever_needs_no_fixture(runs: Runs, service: str) -> None:
     path = f"/{service}/mcp"
-    told = problems(not_met(runs.modern(path), FOR_ANY_SERVER), explained().not_met, path)
-    assert not told, "\n".join(told)
+    assert not runs.judged(path, partial(own_problems, path))
 
 
 @pytest.mark.feature("A13")
