@@ -13,6 +13,7 @@ from mcp.server.request_state import RequestStateSecurity
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import INVALID_PARAMS
 from mcp_types.methods import CacheableMethod
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from starlette.types import ASGIApp
 
 from services.common.call import current_call
@@ -26,6 +27,9 @@ __all__ = ["LIST_HINTS", "Guard", "KitServer", "mcp_app"]
 
 FORBIDDEN: Final = 403
 LIST_TTL_MS: Final = 5_000
+
+# Newest first, as the gate says it when it refuses a version: older clients are served at every address, by the hub.
+GATE_VERSIONS: Final = tuple(sorted((*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS), reverse=True))
 
 # Private: what a client sees depends on its rights.
 LIST_HINTS: Final[Mapping[CacheableMethod, CacheHint]] = {
@@ -69,7 +73,7 @@ class Guard:
 
 
 def announcing(discovered: Mapping[str, Any]) -> dict[str, Any]:
-    """A discovery answer that says what listening brings, on whatever path of the gate it is asked for.
+    """A discovery answer that says what listening brings and which versions are served, whatever path it is asked on.
 
     The gate leads `subscriptions/listen` of every path to the hub, which tells of changed lists and of nothing else.
     """
@@ -79,7 +83,7 @@ def announcing(discovered: Mapping[str, Any]) -> dict[str, Any]:
             capabilities[kind] = {**capabilities[kind], "listChanged": True}
     if "resources" in capabilities:
         capabilities["resources"]["subscribe"] = False
-    return {**discovered, "capabilities": capabilities}
+    return {**discovered, "capabilities": capabilities, "supportedVersions": list(GATE_VERSIONS)}
 
 
 class KitServer(MCPServer[dict[str, Any]]):
