@@ -53,6 +53,17 @@ def test_a_call_whose_instance_dies_under_it_is_told_that_it_may_have_run(
     assert "may have run" in str(answer.error["message"])
 
 
+@pytest.mark.feature("A2", "A13")
+@pytest.mark.parametrize(
+    ("said", "answered"), [(b'{"id":7}', 7), (b'{"params":{},"id":"a"}', "a"), (b"{nonsense", None)]
+)
+def test_a_refusal_carries_the_requests_id_where_it_has_one(
+    gate: Gate, make: Maker, said: bytes, answered: object
+) -> None:
+    answer = gate.call("/alpha/mcp", make.modern("tools/call", "beta_work"), content=said)
+    assert (answer.status, answer.body["id"]) == (400, answered)
+
+
 @pytest.mark.feature("A12")
 def test_large_answers_are_never_cut_off(gate: Gate, make: Maker, load: Callable[[str, dict[str, str]], Load]) -> None:
     """Behind a bare Traefik one in some hundred is (docs/decisions/0008)."""

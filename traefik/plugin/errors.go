@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 )
@@ -13,9 +14,16 @@ const (
 	codeVersion = -32022
 )
 
-// refusal is an answer of the gate itself. Its body is JSON-RPC with id null: a plain body would make clients of
-// both eras fall back to the legacy one.
+// The most of a refused request's body that is read for its id, and the longest id said back.
+const (
+	maxRefusedBody = 64 * 1024
+	maxID          = 256
+)
+
+// refusal is an answer of the gate itself. Its body is JSON-RPC: a plain body would make clients of both eras fall
+// back to the legacy one.
 type refusal struct {
+	id      json.RawMessage // the request's, where it is known
 	status  int
 	code    int
 	message string
@@ -39,7 +47,27 @@ func (n *refusal) write(w http.ResponseWriter) {
 	if n.data != nil {
 		problem["data"] = n.data
 	}
-	writeJSON(w, n.status, map[string]interface{}{"jsonrpc": "2.0", "id": nil, "error": problem})
+	writeJSON(w, n.status, map[string]interface{}{"jsonrpc": "2.0", "id": n.id, "error": problem})
+}
+
+// idOf finds the id of a request that is refused: the protocol's schema knows no null, and a client that pairs answers
+// with requests would drop the reason. Only here is a body ever read, for it goes nowhere; a long one is left alone.
+func idOf(r *http.Request) json.RawMessage {
+	if r.ContentLength <= 0 || r.ContentLength > maxRefusedBody {
+		return nil
+	}
+	var message struct {
+		ID json.RawMessage `json:"id"`
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, r.ContentLength))
+	if err != nil || json.Unmarshal(body, &message) != nil {
+		return nil
+	}
+	id := message.ID
+	if len(id) == 0 || len(id) > maxID || id[0] != '"' && id[0] != '-' && (id[0] < '0' || id[0] > '9') {
+		return nil
+	}
+	return id
 }
 
 func writeJSON(w http.ResponseWriter, status int, value interface{}) {

@@ -3,8 +3,8 @@
 // It runs inside Traefik's interpreter (yaegi 0.16): the standard library only, no generics, and no shared statement
 // where a plain one will do. Assigning several fields at once, or returning append(…) among other values, compiles
 // and does something else there. tests/gate runs the rows of tests/vectors/decisions.json interpreted. Invariants:
-// it talks to nobody, reads no request body, holds no connection, and knows the world from three files
-// (tables.go) alone. Whatever is unclear is refused; nothing is forwarded by default.
+// it talks to nobody, reads the body of no request that it does not refuse (idOf), holds no connection, and knows the
+// world from three files (tables.go) alone. Whatever is unclear is refused; nothing is forwarded by default.
 //
 // One middleware plays one of four roles, told by its own configuration and by nothing a caller sends:
 // public and internal (the two entrypoints of calls), private (state and metrics), last (no router took the call).
@@ -145,6 +145,7 @@ func (g *gate) decideAnew(w http.ResponseWriter, r *http.Request, id string, now
 		delete(r.Header, headerService)
 		delete(r.Header, headerRoute)
 		g.store.counts.refused(no)
+		no.id = idOf(r)
 		no.write(w)
 		return nil
 	}

@@ -324,3 +324,31 @@ func TestARefusalIsAJSONRPCError(t *testing.T) {
 		}
 	}
 }
+
+func TestARefusalCarriesTheIDWhereOneCanBeRead(t *testing.T) {
+	long := strings.Repeat("x", maxRefusedBody)
+	for body, want := range map[string]string{
+		`{"jsonrpc":"2.0","id":7,"method":"x"}`:     `7`,
+		`{"method":"x","params":{"id":1},"id":"a"}`: `"a"`,
+		`{"id":-1}`:                        `-1`,
+		`{"id":null}`:                      `null`,
+		`{"id":{"a":1}}`:                   `null`,
+		`{"id":true}`:                      `null`,
+		`{"id":"` + long[:300] + `"}`:      `null`,
+		`{"id":7,"params":"` + long + `"}`: `null`,
+		`{"method":"x"}`:                   `null`,
+		`[{"id":7}]`:                       `null`,
+		`{"id":7`:                          `null`,
+		``:                                 `null`,
+	} {
+		r := httptest.NewRequest("POST", "/mcp", strings.NewReader(body))
+		no := refuse(http.StatusForbidden, "right", "no")
+		no.id = idOf(r)
+		w := httptest.NewRecorder()
+		no.write(w)
+		var said struct{ ID json.RawMessage }
+		if err := json.Unmarshal(w.Body.Bytes(), &said); err != nil || string(said.ID) != want {
+			t.Errorf("%.60s: got %s, want %s", body, said.ID, want)
+		}
+	}
+}
