@@ -98,7 +98,6 @@ def kit_against_bare_server(load: Path, folder: Path, seconds: int, rounds: int)
         headers("", "tools/call", "filesystem_list_roots"),
         body("tools/call", {"name": "filesystem_list_roots"}),
     )
-    sent["Content-Type"] = "application/json"
     sides = [Side(f"http://127.0.0.1:{port}/mcp", sent, asked) for port in (kit, bare)]
     with (
         process(

@@ -121,16 +121,17 @@ def _garbage(env: Environment) -> Iterator[None]:
     with ThreadPoolExecutor(1) as pool:
         serving = pool.submit(server.serve_forever)
         try:
-            guest.register(env.consul, "garbage", "gggggg", "1", port)
+            guest.register(env.consul, "garbage", "0bad0b", "1", port)
             _until(lambda: "garbage" in json.dumps(_services(env)), "the garbage to be served")
             yield
         finally:
-            guest.deregister(env.consul, "garbage", "gggggg")
+            guest.deregister(env.consul, "garbage", "0bad0b")
             server.shutdown()
             serving.result()
 
 
 STATES: dict[str, Callable[[Environment], contextlib.AbstractContextManager[None]]] = {
+    "well, which is the noise": lambda _: contextlib.nullcontext(),
     "failing each call": lambda env: _drill(env, error="drill"),
     "slow by 2 s": lambda env: _drill(env, delay_ms=2000),
     "hanging in each call": lambda env: _drill(env, hang=True),

@@ -103,7 +103,7 @@ def _ratio(folder: Path, subject: Subject) -> float:
 
 
 def _timed(connection: http.client.HTTPConnection, tool: str, arguments: Mapping[str, object]) -> float:
-    sent = {**headers("", "tools/call", tool), "Content-Type": "application/json"}
+    sent = headers("", "tools/call", tool)
     asked = json.dumps(body("tools/call", {"name": tool, "arguments": dict(arguments)}))
     time.sleep(APART_S)
     began = time.perf_counter()

@@ -23,6 +23,7 @@ def headers(key: str, method: str, name: str = "") -> dict[str, str]:
         "Authorization": f"Bearer {key}",
         "MCP-Protocol-Version": VERSION,
         "Mcp-Method": method,
+        "Content-Type": "application/json",
         "Accept": "application/json, text/event-stream",
         **({"Mcp-Name": name} if name else {}),
     }
