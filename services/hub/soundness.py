@@ -1,6 +1,7 @@
 """What of a service's list may be passed on: each item judged alone, the bad ones put aside with the reason."""
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,10 +14,14 @@ from pydantic import BaseModel, ValidationError
 
 from services.common.rights import LISTS
 
-__all__ = ["Item", "Quarantined", "service_of", "sift"]
+__all__ = ["Item", "Quarantined", "service_of", "shown", "sift", "sift_instructions"]
 
+DISCOVER: Final = "server/discover"
 MAX_ITEMS: Final = 500
 MAX_ITEM_BYTES: Final = 64 << 10
+MAX_LIST_BYTES: Final = 512 << 10  # all clients get all lists as one answer, and some read no more than 1 MiB
+MAX_DEPTH: Final = 50  # within an answer; some clients read no more than 64
+MAX_JUDGING_S: Final = 5.0  # of a processor: a schema of 64 KiB can take seconds
 
 _MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "tools/list": Tool,
@@ -64,19 +69,35 @@ def sift(service: str, method: str, listed: Iterable[object]) -> tuple[tuple[Ite
     good: dict[str, Item] = {}
     bad: list[Quarantined] = []
     key = LISTS[method][1]
+    taken, until = 0, time.thread_time() + MAX_JUDGING_S
     for item in listed:
         name = item.get(key) if isinstance(item, dict) else None
-        if len(good) == MAX_ITEMS:  # judging costs; a list without end must not
-            problem: str | None = f"the list has more than {MAX_ITEMS} good items before it"
+        if len(good) == MAX_ITEMS or taken > MAX_LIST_BYTES:
+            problem: str | None = f"before it the list has {len(good)} good items of {taken} bytes, as many as fit"
+        elif time.thread_time() > until:
+            problem = "judging the items before it took too long"
         elif isinstance(name, str) and name in good:
             problem = "it is listed twice; the first one counts"
         else:
             problem = _problem(service, method, key, item)
         if problem is None and isinstance(item, dict):
             good[str(name)] = item
+            taken += _size(item)
         else:
-            bad.append(Quarantined(service, method, str(name or item)[:_SHOWN_CHARS], str(problem)))
+            bad.append(Quarantined(service, method, shown(str(name or item)), shown(str(problem))))
     return tuple(good.values()), tuple(bad)
+
+
+def sift_instructions(service: str, listed: Iterable[object]) -> tuple[tuple[Item, ...], tuple[Quarantined, ...]]:
+    """As `sift`, for what a service says about itself: every client gets all services' instructions as one text."""
+    texts = [told["instructions"] for told in listed if isinstance(told, dict) and told.get("instructions") is not None]
+    bad = [Quarantined(service, DISCOVER, "instructions", problem) for text in texts if (problem := _unfit_text(text))]
+    return tuple({"instructions": text} for text in texts if not bad), tuple(bad)
+
+
+def shown(text: str) -> str:
+    """Short enough for a message, and without what no answer can carry."""
+    return text[:_SHOWN_CHARS].encode(errors="backslashreplace").decode()
 
 
 def _problem(service: str, method: str, key: str, item: object) -> str | None:
@@ -87,8 +108,8 @@ def _problem(service: str, method: str, key: str, item: object) -> str | None:
 
 
 def _judged(service: str, method: str, key: str, item: object) -> str | None:
-    if (size := len(json.dumps(item))) > MAX_ITEM_BYTES:
-        return f"it takes {size} bytes, more than {MAX_ITEM_BYTES}"
+    if (problem := _unfit(item)) is not None:
+        return problem
     try:
         _MODELS[method].model_validate(item, by_name=False)
     except ValidationError as error:
@@ -98,6 +119,30 @@ def _judged(service: str, method: str, key: str, item: object) -> str | None:
     if service_of(str(item[key])) != service:
         return "it carries another service's name"
     return _schema_problem(item) or find_invalid_x_mcp_header(item.get("inputSchema"))
+
+
+def _unfit_text(text: object) -> str | None:
+    return _unfit(text) if isinstance(text, str) else "they are no text"
+
+
+def _unfit(value: object) -> str | None:
+    """Why an answer that holds it would reach nobody."""
+    try:
+        size = _size(value)
+    except ValueError:
+        return "it holds a number or a character that JSON does not have"
+    if size > MAX_ITEM_BYTES:
+        return f"it takes {size} bytes, more than {MAX_ITEM_BYTES}"
+    return "it is nested too deeply" if _depth(value) > MAX_DEPTH else None
+
+
+def _size(value: object) -> int:
+    return len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
+
+
+def _depth(value: object) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
 
 
 def _schema_problem(item: Item) -> str | None:

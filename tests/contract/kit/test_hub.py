@@ -298,6 +298,32 @@ async def test_a_quarantined_tool_is_shown_to_operators_and_its_callers_hear_why
 
 
 @pytest.mark.feature("A14")
+@pytest.mark.parametrize("mode", ERAS)
+async def test_what_no_answer_can_carry_costs_nobody_the_rest_of_it(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance], mode: str
+) -> None:
+    deep = json.loads("[" * 300 + "]" * 300)
+    oddities = {"deep": deep, "text": "\ud800", "number": float("nan"), "long": "x" * 60_000}
+    tools = [{"name": f"odd_{name}", "inputSchema": {"type": "object", "default": it}} for name, it in oddities.items()]
+    tools.append({"name": "odd_\ud800", "inputSchema": {"type": "object"}})
+    said = {"tools": tools, "instructions": "Odd \ud800.", "ttlMs": 0, "cacheScope": "private"}
+    failure = {"code": 500, "message": "\ud800" * 1000}
+    gate.answers = {
+        "odd": (200, json.dumps({"jsonrpc": "2.0", "id": 1, "result": said}).encode(), "application/json"),
+        "odder": (200, json.dumps({"jsonrpc": "2.0", "id": 1, "error": failure}).encode(), "application/json"),
+    }
+    hub = await services.start_hub(gate)
+    async with hub.client(mode=mode) as client:
+        names = {tool.name for tool in (await client.list_tools()).tools}
+        assert "Instructions of apple." in (client.instructions or "")
+    assert "apple_echo" in names
+    assert {name for name in names if name.startswith("odd_")} == {"odd_long"}
+    async with httpx.AsyncClient() as http:
+        state = (await http.get(hub.admin("/state"))).json()
+    assert {"odd_deep", "odd_text", "odd_number", "instructions"} <= {one["item"] for one in state["quarantined"]}
+
+
+@pytest.mark.feature("A14")
 async def test_a_list_too_large_to_hold_is_not_read_to_its_end(
     services: Services, gate: StandInGate, two: tuple[Instance, Instance]
 ) -> None:
