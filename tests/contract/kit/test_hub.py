@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import httpx2
 import pytest
 from mcp import MCPError
 from mcp_types import CallToolResult, TextContent
@@ -386,6 +387,30 @@ async def test_listening_clients_do_not_hold_up_the_stop_and_their_streams_end_i
         async with asyncio.timeout(20):
             assert [event async for event in stream] == []
     assert await hub.ended() == 0
+    assert not hub.events("drain.cut_off")
+
+
+@pytest.mark.feature("B6")
+async def test_a_client_that_listens_anew_at_once_does_not_hold_up_the_stop(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    hub = await services.start_hub(gate, MCP_DRAIN_DEADLINE_S=60)
+
+    async def listen_for_ever() -> None:
+        while True:
+            async with client.listen(tools_list_changed=True) as stream:
+                opened.set()
+                async for _ in stream:
+                    pass
+
+    opened = asyncio.Event()
+    async with hub.client() as client:
+        listening = asyncio.create_task(listen_for_ever())
+        await asyncio.wait_for(opened.wait(), 20)
+        hub.stop()
+        assert await hub.ended(30) == 0
+        with pytest.raises((MCPError, httpx2.HTTPError)):
+            await asyncio.wait_for(listening, 20)
     assert not hub.events("drain.cut_off")
 
 
