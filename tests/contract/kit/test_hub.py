@@ -197,7 +197,7 @@ async def test_a_service_that_dies_stays_listed_for_a_while_and_its_calls_say_so
         assert text_of(await client.call_tool("apple_echo", {"text": "x"})) == "x"
         with pytest.raises(MCPError) as refused:
             await client.call_tool("pear_echo", {"text": "x"})
-    assert refused.value.error.code == 503
+    assert refused.value.error.code == 502
     assert "HTTP 502" in refused.value.error.message
 
 
