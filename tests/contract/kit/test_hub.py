@@ -291,6 +291,11 @@ async def test_a_quarantined_tool_is_shown_to_operators_and_its_callers_hear_why
         assert "garbage_bad" not in {tool.name for tool in (await client.list_tools()).tools}
         with pytest.raises(MCPError, match=r"garbage_bad.*out of use.*inputSchema is no JSON Schema"):
             await client.call_tool("garbage_bad", {})
+    refusal = {"jsonrpc": "2.0", "id": 1, "error": {"code": 403, "message": "lacks the right"}}
+    gate.answers["garbage"] = (403, json.dumps(refusal).encode(), "application/json")
+    async with hub.client("narrow", ("apple_*",)) as client:
+        with pytest.raises(MCPError, match="lacks the right"):
+            await client.call_tool("hub_call_tool", {"name": "garbage_bad"})
     async with httpx.AsyncClient() as http:
         state = (await http.get(hub.admin("/state"))).json()
     tools = [one for one in state["quarantined"] if one["method"] == "tools/list"]
