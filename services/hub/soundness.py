@@ -9,8 +9,12 @@ from typing import Any, Final
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import Draft202012Validator
 from mcp.shared.inbound import find_invalid_x_mcp_header
-from mcp_types import Prompt, Resource, ResourceTemplate, Tool
+from mcp_types import Prompt, ResourceTemplate, Tool
+from mcp_types import Resource as McpResource
 from pydantic import BaseModel, ValidationError
+from referencing import Registry, Resource
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from services.common.rights import LISTS
 
@@ -26,7 +30,7 @@ MAX_JUDGING_S: Final = 5.0  # of a processor: a schema of 64 KiB can take second
 _MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "tools/list": Tool,
     "prompts/list": Prompt,
-    "resources/list": Resource,
+    "resources/list": McpResource,
     "resources/templates/list": ResourceTemplate,
 }
 _SHOWN_CHARS: Final = 120
@@ -156,4 +160,24 @@ def _schema_problem(item: Item) -> str | None:
             Draft202012Validator.check_schema(schema)
         except SchemaError as error:
             return f"{member} is no JSON Schema: {error.message[:_SHOWN_CHARS]}"
+        whole = DRAFT202012.create_resource(schema)
+        try:
+            ref = _dangling(whole, Registry().with_resource("", whole).resolver())
+        except (LookupError, TypeError, ValueError):  # what the library makes of odd ones
+            return f"{member} holds a reference that cannot be followed"
+        if ref is not None:
+            return f"{member} refers to {ref[:_SHOWN_CHARS]!r}, which is not in it"
     return None
+
+
+def _dangling(schema: Resource[Any], resolver: Any) -> str | None:
+    """A reference that leads nowhere within the schema, None without one."""
+    contents = schema.contents
+    ref = contents.get("$ref") if isinstance(contents, dict) else None
+    if isinstance(ref, str):
+        try:
+            resolver.lookup(ref)
+        except Unresolvable:
+            return ref
+    inner = (_dangling(sub, resolver.in_subresource(sub)) for sub in schema.subresources())
+    return next((found for found in inner if found is not None), None)

@@ -25,6 +25,11 @@ def nested(depth: int) -> dict[str, Any]:
     return schema
 
 
+def refers_to(ref: str) -> dict[str, Any]:
+    inner = {"type": "array", "items": {"$ref": ref}}
+    return {"type": "object", "properties": {"a": inner}, "$defs": {"a": {"$anchor": "there", "type": "object"}}}
+
+
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
@@ -36,6 +41,10 @@ def nested(depth: int) -> dict[str, Any]:
         (tool(inputSchema={"type": "object", "required": 7}), "inputSchema is no JSON Schema"),
         (tool(outputSchema={"type": "object", "properties": {"a": {"type": "nothing"}}}), "outputSchema is no JSON"),
         (tool(inputSchema={"type": "object", "properties": {"a": {"type": "number", "x-mcp-header": "A"}}}), "header"),
+        (tool(outputSchema=refers_to("#/$defs/b")), "outputSchema refers to '#/$defs/b', which is not in it"),
+        (tool(outputSchema=refers_to("https://a.example/b.json")), "which is not in it"),
+        (tool(inputSchema=refers_to("#/properties/a/type/x/y")), "cannot be followed"),
+        (tool(inputSchema=refers_to("http://[a")), "which is not in it"),
         (tool(inputSchema=nested(900)), "nested too deeply"),
         (tool(inputSchema=nested(40)), "nested too deeply"),
         (tool(description="\ud800"), "JSON does not have"),
@@ -81,6 +90,13 @@ def test_instructions_that_no_answer_can_carry_are_put_aside(text: object, reaso
     assert reason in bad[0].reason
     assert sift_instructions("pear", [{"instructions": "Fine."}]) == (({"instructions": "Fine."},), ())
     assert sift_instructions("pear", [{}]) == ((), ())
+
+
+@pytest.mark.parametrize("ref", ["#", "#/$defs/a", "#there", "#/properties/a"])
+def test_a_reference_within_a_schema_is_no_fault(ref: str) -> None:
+    named = {"type": "object", "properties": {"$ref": {"type": "string"}}, "default": {"$ref": "text"}}
+    listed = [tool(inputSchema=refers_to(ref), outputSchema=refers_to(ref)), tool("pear_b", inputSchema=named)]
+    assert sift("pear", "tools/list", listed) == (tuple(listed), ())
 
 
 def test_of_two_with_one_name_the_first_counts() -> None:
