@@ -89,12 +89,13 @@ def _config(listener: Listener) -> Config:
 
 @asynccontextmanager
 async def listening(app: ASGIApp, listener: Listener) -> AsyncIterator[None]:
-    """Serve `app` inside the block.
+    """Serve `app` inside the block. Who connects from its first moment on is answered.
 
     On the way out idle connections are closed at once. Hypercorn waits without end for busy ones on Python 3.12 and
     later (hypercorn issue 308), so after two seconds it is not asked any longer.
     """
     stop = asyncio.Event()
+    listener.sock.listen(BACKLOG)  # Hypercorn comes to it later
     server = asyncio.create_task(
         serve(cast("Framework", app), _config(listener), shutdown_trigger=stop.wait, mode="asgi")
     )

@@ -5,31 +5,32 @@ only the first read is waited for, to a deadline. What cannot be passed on is pu
 """
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from mcp import MCPError
 from mcp_types import INTERNAL_ERROR, METHOD_NOT_FOUND
 
 from services.common.rights import LISTS
-from services.hub.soundness import Item, Quarantined, service_of, sift
+from services.hub.soundness import DISCOVER, Item, Quarantined, service_of, shown, sift, sift_instructions
 
 __all__ = ["Catalogue", "Source"]
 
 logger = logging.getLogger(__name__)
 
-DISCOVER: Final = "server/discover"
 SERVICES_TTL_S: Final = 1.0
 MIN_TTL_S: Final = 1.0
 RETRY_AFTER_S: Final = 2.0
 FORGET_AFTER_S: Final = 60.0
 MAX_PAGES: Final = 50
 MAX_LISTED: Final = 10_000
+MAX_READ_BYTES: Final = 4 << 20
 MAX_TOLD: Final = 20
 
 
@@ -184,7 +185,7 @@ class Catalogue:
             entry.listing = await self._listing(entry.listing, service, stable, method)
             entry.failure = ""
         except (MCPError, TimeoutError) as error:
-            entry.failure = str(error) or f"no answer within {self._deadline_s:g} s"
+            entry.failure = shown(str(error)) or f"no answer within {self._deadline_s:g} s"
         except Exception as error:  # foreign lists: whatever nobody has thought of is this service's fault alone
             logger.exception("catalogue.garbage", extra={"service": service, "method": method})
             entry.failure = f"its answer cannot be understood ({type(error).__name__})"
@@ -201,7 +202,8 @@ class Catalogue:
         if known is not None and known.listed == listed:
             items, bad = known.items, known.bad
         elif method == DISCOVER:
-            items, bad = cast("tuple[Item, ...]", tuple(listed)), ()
+            items, bad = sift_instructions(service, listed)
+            self._tell_of(bad)
         else:
             items, bad = await asyncio.to_thread(sift, service, method, listed)
             self._tell_of(bad)
@@ -211,6 +213,7 @@ class Catalogue:
     async def _pages(self, service: str, method: str) -> tuple[list[object], float]:
         params: dict[str, Any] = {}
         listed: list[object] = []
+        read = 0
         for _ in range(MAX_PAGES):
             try:
                 page = await self._source.request(service, method, params)
@@ -225,11 +228,12 @@ class Catalogue:
             if not isinstance(items := page.get(member), list):
                 raise MCPError(INTERNAL_ERROR, f"its answer holds no list {member!r}")
             listed += items
+            read += len(json.dumps(items))
             cursor = page.get("nextCursor")
-            if not isinstance(cursor, str) or len(listed) > MAX_LISTED:
+            if not isinstance(cursor, str) or len(listed) > MAX_LISTED or read > MAX_READ_BYTES:
                 break
             params = {"cursor": cursor}
-        return listed, ttl_s
+        return listed[:MAX_LISTED], ttl_s
 
     @staticmethod
     def _tell_of(bad: Sequence[Quarantined]) -> None:

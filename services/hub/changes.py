@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY_S: Final = 1.0
 PER_CLIENT: Final = 16
 TOO_MANY: Final = 429
+STOPPING: Final = 503
 _EVENTS: Final[Mapping[str, ServerEvent]] = {
     "tools/list": ToolsListChanged(),
     "prompts/list": PromptsListChanged(),
@@ -68,6 +69,7 @@ class Changes:
         self._streams: set[_Stream] = set()
         self._seen: Seen = {}
         self._listened_to = asyncio.Event()
+        self._ended = False
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -83,14 +85,18 @@ class Changes:
             scope: Only of this service, "" for all.
 
         Raises:
-            MCPError: The client listens too often already, or it is not known which services there are.
+            MCPError: The client listens too often already, the hub stops, or it is not known which services there are.
         """
         call = current_call()
-        if sum(1 for stream in self._streams if stream.call.client == call.client) >= PER_CLIENT:
-            raise MCPError(TOO_MANY, f"{call.client} has {PER_CLIENT} streams open on this hub; close one first")
         if not self._streams:
             # Before the first frame: what changes after that is told.
-            self._seen = await self._look()
+            seen = await self._look()
+            if not self._streams:
+                self._seen = seen
+        if self._ended:
+            raise MCPError(STOPPING, "this hub is stopping; listen anew, to another one")
+        if sum(1 for stream in self._streams if stream.call.client == call.client) >= PER_CLIENT:
+            raise MCPError(TOO_MANY, f"{call.client} has {PER_CLIENT} streams open on this hub; close one first")
         bus = InMemorySubscriptionBus()
         handler = ListenHandler(bus)
         stream = _Stream(call, scope, bus, handler.close)
@@ -105,7 +111,8 @@ class Changes:
             self._streams.discard(stream)
 
     def end(self) -> None:
-        """End all streams in order; their clients listen anew, to another hub."""
+        """End all streams in order, and begin none; their clients listen anew, to another hub."""
+        self._ended = True
         for stream in self._streams:
             stream.close()
 

@@ -1,5 +1,6 @@
 """The hub as a service on the kit: settings, server, handlers."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -154,9 +155,8 @@ class Hub:
 
     async def _my_tools(self, scope: str = "") -> list[Item]:
         """What the caller may use of all services' tools."""
-        call = current_call()
         tools = await self._catalogue.listing("tools/list", scope)
-        return [tool for tool in tools if call.internal or allows(call.allow, str(tool["name"]))]
+        return [tool for tool in tools if _may_use(str(tool["name"]))]
 
     def _is_too_long(self, tools: Sequence[Item]) -> bool:
         return 0 < self._list_budget_bytes < size_of(tools)
@@ -180,14 +180,15 @@ class Hub:
     async def _find(self, ctx: Context, wanted: _Find) -> HandlerResult:
         with self._kit.calls.record(FIND) as record:
             tools = await self._my_tools(_scope(ctx))
+            # Many tools and words nobody knows take a while, in which the hub has others to answer.
+            text = await asyncio.to_thread(found_text, tools, wanted.query, wanted.limit)
             record.outcome = Outcome.OK
-            text = found_text(tools, wanted.query, wanted.limit)
             return CallToolResult(content=[TextContent(type="text", text=text)])
 
     async def _call(self, ctx: Context, name: str, arguments: Mapping[str, Any]) -> HandlerResult:
         schema = await self._catalogue.input_schema(name)
         with self._kit.calls.record(name if schema else UNKNOWN_TOOL) as record:
-            if not schema and (reason := self._catalogue.why_left_out(name)) is not None:
+            if not schema and _may_use(name) and (reason := self._catalogue.why_left_out(name)) is not None:
                 record.outcome = Outcome.TOOL_ERROR
                 raise MCPError(INVALID_PARAMS, f"{name[:80]!r} is out of use until its service is mended: {reason}")
             try:
@@ -274,6 +275,11 @@ def _why_not_asked(ctx: Context) -> str:
     if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
         return f"{CALL} does not pass on; call it by its own name"
     return "needs a client of protocol 2026-07-28"
+
+
+def _may_use(name: str) -> bool:
+    call = current_call()
+    return call.internal or allows(call.allow, name)
 
 
 def _sees_some_of(service: str) -> bool:

@@ -17,6 +17,7 @@ from mcp_types import (
     CLIENT_INFO_META_KEY,
     INVALID_PARAMS,
     PROTOCOL_VERSION_META_KEY,
+    ProgressNotificationParams,
 )
 from mcp_types.version import LATEST_MODERN_VERSION
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -149,14 +150,17 @@ class Upstream:
 
 async def _result(answer: httpx.Response, service: str, progress: Progress | None, at_most: int) -> JsonObject:
     chunks = _bounded(answer, service, at_most)
-    if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+    if not answer.headers.get("content-type", "").lower().startswith("text/event-stream"):
         return _unwrap(answer.status_code, b"".join([chunk async for chunk in chunks]), service)
     async for message in _events(chunks):
         if "id" in message:
             return _unwrap(answer.status_code, json.dumps(message).encode(), service)
         if progress is not None and message.get("method") == "notifications/progress":
-            told = message.get("params") or {}
-            await progress(told.get("progress", 0), told.get("total"), told.get("message"))
+            try:
+                told = ProgressNotificationParams.model_validate(message.get("params"))
+            except ValidationError:  # no reason to lose the call
+                continue
+            await progress(told.progress, told.total, told.message)
     raise MCPError(
         LOST, f"{service} ended its answer in the middle; the call may have run, so look before you call again"
     )
@@ -207,7 +211,10 @@ def _error_of(status: int, body: bytes, whose: str) -> MCPError:
     if httpx.codes.is_client_error(status):
         text = f"{whose} was not called: the request is not acceptable (HTTP {status}), likely for an argument too long"
         return MCPError(INVALID_PARAMS, text)
-    return MCPError(UNAVAILABLE, f"{whose} did not answer in JSON-RPC (HTTP {status}); call again later")
+    if status == httpx.codes.SERVICE_UNAVAILABLE:
+        return MCPError(UNAVAILABLE, f"{whose} did not answer in JSON-RPC (HTTP {status}); call again later")
+    text = f"{whose} did not answer in JSON-RPC (HTTP {status}); the call may have run, so look before you call again"
+    return MCPError(LOST, text)
 
 
 def _unavailable(whose: str, error: Exception) -> MCPError:

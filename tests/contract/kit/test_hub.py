@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import httpx2
 import pytest
 from mcp import MCPError
 from mcp_types import CallToolResult, TextContent
@@ -196,7 +197,7 @@ async def test_a_service_that_dies_stays_listed_for_a_while_and_its_calls_say_so
         assert text_of(await client.call_tool("apple_echo", {"text": "x"})) == "x"
         with pytest.raises(MCPError) as refused:
             await client.call_tool("pear_echo", {"text": "x"})
-    assert refused.value.error.code == 503
+    assert refused.value.error.code == 502
     assert "HTTP 502" in refused.value.error.message
 
 
@@ -290,11 +291,42 @@ async def test_a_quarantined_tool_is_shown_to_operators_and_its_callers_hear_why
         assert "garbage_bad" not in {tool.name for tool in (await client.list_tools()).tools}
         with pytest.raises(MCPError, match=r"garbage_bad.*out of use.*inputSchema is no JSON Schema"):
             await client.call_tool("garbage_bad", {})
+    refusal = {"jsonrpc": "2.0", "id": 1, "error": {"code": 403, "message": "lacks the right"}}
+    gate.answers["garbage"] = (403, json.dumps(refusal).encode(), "application/json")
+    async with hub.client("narrow", ("apple_*",)) as client:
+        with pytest.raises(MCPError, match="lacks the right"):
+            await client.call_tool("hub_call_tool", {"name": "garbage_bad"})
     async with httpx.AsyncClient() as http:
         state = (await http.get(hub.admin("/state"))).json()
     tools = [one for one in state["quarantined"] if one["method"] == "tools/list"]
     assert [(one["service"], one["item"]) for one in tools] == [("garbage", "garbage_bad")]
     assert await hub.metric('tekup_hub_quarantined{service="garbage"}') >= 1
+
+
+@pytest.mark.feature("A14")
+@pytest.mark.parametrize("mode", ERAS)
+async def test_what_no_answer_can_carry_costs_nobody_the_rest_of_it(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance], mode: str
+) -> None:
+    deep = json.loads("[" * 300 + "]" * 300)
+    oddities = {"deep": deep, "text": "\ud800", "number": float("nan"), "long": "x" * 60_000}
+    tools = [{"name": f"odd_{name}", "inputSchema": {"type": "object", "default": it}} for name, it in oddities.items()]
+    tools.append({"name": "odd_\ud800", "inputSchema": {"type": "object"}})
+    said = {"tools": tools, "instructions": "Odd \ud800.", "ttlMs": 0, "cacheScope": "private"}
+    failure = {"code": 500, "message": "\ud800" * 1000}
+    gate.answers = {
+        "odd": (200, json.dumps({"jsonrpc": "2.0", "id": 1, "result": said}).encode(), "application/json"),
+        "odder": (200, json.dumps({"jsonrpc": "2.0", "id": 1, "error": failure}).encode(), "application/json"),
+    }
+    hub = await services.start_hub(gate)
+    async with hub.client(mode=mode) as client:
+        names = {tool.name for tool in (await client.list_tools()).tools}
+        assert "Instructions of apple." in (client.instructions or "")
+    assert "apple_echo" in names
+    assert {name for name in names if name.startswith("odd_")} == {"odd_long"}
+    async with httpx.AsyncClient() as http:
+        state = (await http.get(hub.admin("/state"))).json()
+    assert {"odd_deep", "odd_text", "odd_number", "instructions"} <= {one["item"] for one in state["quarantined"]}
 
 
 @pytest.mark.feature("A14")
@@ -360,6 +392,30 @@ async def test_listening_clients_do_not_hold_up_the_stop_and_their_streams_end_i
         async with asyncio.timeout(20):
             assert [event async for event in stream] == []
     assert await hub.ended() == 0
+    assert not hub.events("drain.cut_off")
+
+
+@pytest.mark.feature("B6")
+async def test_a_client_that_listens_anew_at_once_does_not_hold_up_the_stop(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    hub = await services.start_hub(gate, MCP_DRAIN_DEADLINE_S=60)
+
+    async def listen_for_ever() -> None:
+        while True:
+            async with client.listen(tools_list_changed=True) as stream:
+                opened.set()
+                async for _ in stream:
+                    pass
+
+    opened = asyncio.Event()
+    async with hub.client() as client:
+        listening = asyncio.create_task(listen_for_ever())
+        await asyncio.wait_for(opened.wait(), 20)
+        hub.stop()
+        assert await hub.ended(30) == 0
+        with pytest.raises((MCPError, httpx2.HTTPError)):
+            await asyncio.wait_for(listening, 20)
     assert not hub.events("drain.cut_off")
 
 

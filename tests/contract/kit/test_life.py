@@ -63,6 +63,16 @@ async def states(consul: Consul, service: str = "demo") -> dict[str, tuple[str, 
     return found
 
 
+async def test_an_instance_has_called_itself_often_before_it_serves(services: Services) -> None:
+    demo = await services.start(MCP_LOG_LEVEL="debug")
+    events = [line["event"] for line in demo.lines()]
+    assert not [event for event in events if event.startswith("warm.")], "it gave up, or refused itself"
+    calls = [line for line in demo.lines()[: events.index("serving")] if line["event"] == "call"]
+    assert len(calls) > 5
+    assert {line["client"] for line in calls} == {"~probe"}
+    assert await demo.metric("tekup_tool_calls_total") == 0, "nobody's metric counts them"
+
+
 async def test_all_wrong_settings_are_named_in_one_message_and_nothing_starts(services: Services) -> None:
     demo = services.spawn(MCP_PORT="x", MCP_LOG_LEVEL="loud", MCP_INSTANCE="zz", MCP_DEMO_COUNT="many")
     assert await demo.ended(30) == os.EX_CONFIG

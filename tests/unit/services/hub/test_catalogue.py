@@ -167,6 +167,21 @@ async def test_what_is_no_tool_or_anothers_is_left_out(catalogue: Catalogue, sou
     assert await names(catalogue) == ["apple_a", "apple_b", "pear_ok"]
 
 
+@pytest.mark.feature("A14")
+async def test_pages_without_end_are_not_held(clock: Clock) -> None:
+    class Flood(FakeSource):
+        async def request(self, service: str, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+            await super().request(service, method, {})
+            return {"tools": [[0]] * 300_000 if service == "pear" else ["x" * (1 << 20)], "nextCursor": "again"}
+
+    source = Flood()
+    catalogue = Catalogue(source, ttl_s=5, deadline_s=20, clock=clock)
+    assert await names(catalogue) == []
+    assert source.asked.count("pear") == 1
+    assert source.asked.count("apple") < 8
+    assert len(catalogue.quarantined()) < 11_000
+
+
 async def test_a_service_without_live_instances_is_not_listed(
     catalogue: Catalogue, source: FakeSource, clock: Clock
 ) -> None:
