@@ -51,6 +51,7 @@ def test_a_call_whose_instance_dies_under_it_is_told_that_it_may_have_run(
         answer = calling.result(10)
     assert (answer.status, answer.code) == (502, 502)
     assert "may have run" in str(answer.error["message"])
+    assert ("open anew" in str(answer.error["message"])) == held
 
 
 @pytest.mark.feature("A2", "A13")
