@@ -1,11 +1,11 @@
-"""A crowd of official clients, half of each era, that call without a pause; every call and its answer is kept."""
+"""A crowd of official clients, half of each era or all of one, that call without a pause; every answer is kept."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,12 +62,25 @@ class Speaker:
         self._keep(answer)
         return answer
 
+    async def lists(self) -> set[str]:
+        """Ask for the list of tools, past every cache of the client's, and keep it as an answer."""
+        self.asking = ("tools/list", {})
+        try:
+            listed = await self.client.list_tools(cache_mode="bypass")
+        except mcp.MCPError as error:
+            self._keep(Answer(code=error.error.code, message=error.error.message))
+            return set()
+        names = {tool.name for tool in listed.tools}
+        self._keep(Answer(result={"names": sorted(names)}))
+        return names
+
     def hung_up_on(self) -> None:
-        """The connection broke instead of an answer."""
-        self._keep(Answer(hung_up=True))
+        """The connection broke: instead of an answer, if one was awaited."""
+        if self.asking:
+            self._keep(Answer(hung_up=True))
 
     def _keep(self, answer: Answer) -> None:
-        assert self.asking, "the connection broke outside of a call"
+        assert self.asking
         self.calls.append(Called(self.name, self.mode, *self.asking, answer))
         self.asking, self.good = None, self.good + answer.ok
 
@@ -80,14 +93,16 @@ class Crowd:
 
     Args:
         url: The endpoint.
-        keys: An API key per speaker; the eras alternate.
+        keys: An API key per speaker.
         turn: What a speaker does again and again.
+        modes: Their eras, in turn.
     """
 
-    def __init__(self, url: str, keys: Sequence[str], turn: Turn) -> None:
+    def __init__(self, url: str, keys: Sequence[str], turn: Turn, modes: Iterable[str] = ERAS) -> None:
         self._url = url
         self._keys = keys
         self._turn = turn
+        self._modes = tuple(modes)
         self._going = True
         self.speakers: list[Speaker] = []
         self.calls: list[Called] = []
@@ -100,7 +115,7 @@ class Crowd:
     async def speaking(self) -> AsyncIterator[Crowd]:
         """They call for the length of the block; at its end every call begun is awaited."""
         async with asyncio.TaskGroup() as tasks:
-            for number, (key, mode) in enumerate(zip(self._keys, itertools.cycle(ERAS), strict=False)):
+            for number, (key, mode) in enumerate(zip(self._keys, itertools.cycle(self._modes), strict=False)):
                 tasks.create_task(self._speak(f"s{number}", key, mode))
             try:
                 await self.more(2)
@@ -129,7 +144,7 @@ class Crowd:
                     speaker.client = client
                     while self._going and len(self.calls) < MOST_CALLS:
                         await self._turn(speaker)
-            except* httpx2.RemoteProtocolError:  # the SDK's client does not outlive it: a new one
+            except* (httpx2.RemoteProtocolError, mcp.MCPError):  # the SDK's client does not outlive it: a new one
                 if speaker is None:
                     raise
                 speaker.hung_up_on()
