@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ class Called:
     tool: str
     arguments: dict[str, Any]
     answer: Answer
+    took_s: float
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Speaker:
     memory: dict[str, str] = field(default_factory=dict)
     good: int = 0
     asking: tuple[str, dict[str, Any]] | None = None
+    _asked_s: float = 0.0
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def entry(self) -> str:
@@ -57,14 +60,14 @@ class Speaker:
 
     async def call(self, tool: str, **arguments: Any) -> Answer:
         """Call once and keep the answer."""
-        self.asking = (tool, arguments)
+        self._ask(tool, arguments)
         answer = await asked(self.client, tool, arguments)
         self._keep(answer)
         return answer
 
     async def lists(self) -> set[str]:
         """Ask for the list of tools, past every cache of the client's, and keep it as an answer."""
-        self.asking = ("tools/list", {})
+        self._ask("tools/list", {})
         try:
             listed = await self.client.list_tools(cache_mode="bypass")
         except mcp.MCPError as error:
@@ -79,9 +82,13 @@ class Speaker:
         if self.asking:
             self._keep(Answer(hung_up=True))
 
+    def _ask(self, tool: str, arguments: dict[str, Any]) -> None:
+        self.asking, self._asked_s = (tool, arguments), time.monotonic()
+
     def _keep(self, answer: Answer) -> None:
         assert self.asking
-        self.calls.append(Called(self.name, self.mode, *self.asking, answer))
+        took_s = time.monotonic() - self._asked_s
+        self.calls.append(Called(self.name, self.mode, *self.asking, answer, took_s))
         self.asking, self.good = None, self.good + answer.ok
 
 
