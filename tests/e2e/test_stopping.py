@@ -8,8 +8,8 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.support.crowd import Crowd, Speaker, Turn
-from tests.support.metrics import registered, tool_calls
+from tests.support.metrics import in_flight, registered, tool_calls
 from tests.support.sdk import MODERN, Answer, asked, instance_of, sdk_client
 from tests.support.wait import eventually
 
@@ -27,6 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SPEAKERS = 6
 BROWSING = 2  # a machine of two cores has its hands full with starting and stopping browsers
 WITHIN_S = 60.0
+LONG_MS = 4000
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,20 @@ def last_end(environment: Any, name: str) -> dict[str, Any]:
     lines = (environment.state / "logs" / "supervisor.log").read_text().splitlines()
     ends = [event for line in lines if (event := json.loads(line))["event"] == "ended" and event["process"] == name]
     return ends[-1] if ends else {}
+
+
+async def busy(environment: Any, instance: Instance) -> None:
+    """Wait until an instance has been in the middle of the same calls for a while."""
+    (found,) = [one for one in await registered(environment, instance.service) if one.id == instance.id]
+
+    async def long_calls() -> bool:
+        for _ in range(5):
+            if not await in_flight(found):
+                return False
+            await asyncio.sleep(0.1)
+        return True
+
+    await eventually(long_calls, f"{instance.name} to be in the middle of a long call", WITHIN_S)
 
 
 async def gone_without_a_trace(environment: Any, stopped: Instance) -> None:
@@ -152,6 +167,18 @@ async def all_called(environment: Any, service: str, tool: str, crowd: Crowd) ->
     await eventually(called, f"both instances of {service} to be called", WITHIN_S)
 
 
+@contextmanager
+def some_calls_long(environment: Any, service: str) -> Iterator[None]:
+    """Inside the block a share of a service's calls takes longer than a server that only closes would wait."""
+    version = environment.process(service).version
+    drill = environment.state / "drills" / f"{service}-{version}.json"
+    drill.write_text(json.dumps([{"tool": "*", "rate": 0.3, "delay_ms": LONG_MS}]))
+    try:
+        yield
+    finally:
+        drill.unlink()
+
+
 @pytest.mark.feature("B6", "A12", "A13")
 @pytest.mark.parametrize(
     ("service", "tool", "turn"),
@@ -168,17 +195,20 @@ async def test_an_instance_that_gets_sigterm_under_load_fails_no_call_and_leaves
 ) -> None:
     speakers = BROWSING if service == "browser" else SPEAKERS
     crowd = Crowd(f"{environment.gateway_url}/mcp", [environment.key] * speakers, turn)
+    slow = "filesystem" if service == "hub" else service
     async with scaled(environment, service, 2):
-        async with crowd.speaking():
-            await all_called(environment, service, tool, crowd)
-            stopped = (await asyncio.to_thread(instances_of, environment, service))[0]
-            if service == "browser":
-                assert stopped.temporary
-                assert any("chrom" in one.name() for one in stopped.family)
-            os.kill(stopped.process.pid, signal.SIGTERM)
-            await crowd.more(3)
-            await gone_without_a_trace(environment, stopped)
-            await crowd.more(3)
+        with some_calls_long(environment, slow):
+            async with crowd.speaking():
+                await all_called(environment, service, tool, crowd)
+                stopped = (await asyncio.to_thread(instances_of, environment, service))[0]
+                if service == "browser":
+                    assert stopped.temporary
+                    assert any("chrom" in one.name() for one in stopped.family)
+                await busy(environment, stopped)
+                os.kill(stopped.process.pid, signal.SIGTERM)
+                await crowd.more(3)
+                await gone_without_a_trace(environment, stopped)
+                await crowd.more(3)
         await asyncio.to_thread(environment.until_all_ready, WITHIN_S)
     assert crowd.failed() == []
     workspace = environment.state / "workspace"
