@@ -8,10 +8,12 @@ from control_plane.model import Instance, Policy, version_target
 
 Json = dict[str, object]
 PARENTS = ["public@file", "internal@file"]
+READY = "/ready"
+HEALTH = "/health"
 MANY_INSTANCES = 100
 # On all of 2,600 children at 1 s the checks cost 1.3 cores, so many instances are checked more rarely.
-VERSION_CHECK_S = 1
-VERSION_CHECK_MANY_S = 5
+CHECK_S = 1
+CHECK_MANY_S = 5
 # On a starved machine every instance answers late at once, and a check that is quick to give up empties the whole gate
 # (seen: 1 s, load average 11, 39 calls lost). A dead instance refuses at once, so patience costs only with frozen ones.
 CHECK_TIMEOUT_S = 4
@@ -27,7 +29,7 @@ def routes(policy: Policy | None, instances: Iterable[Instance]) -> Json:
         instances: Those the agent believes in.
     """
     believed = sorted(instances)
-    interval_s = VERSION_CHECK_S if len(believed) <= MANY_INSTANCES else VERSION_CHECK_MANY_S
+    interval_s = CHECK_S if len(believed) <= MANY_INSTANCES else CHECK_MANY_S
     services: Json = {}
     targets: list[str] = []
     for name in sorted({one.service for one in believed}):
@@ -55,13 +57,11 @@ def _service(name: str, stable: str, instances: list[Instance], interval_s: int)
         target = version_target(name, version)
         fallback = stable_target if stable_target and target != stable_target else any_version
         parts[target] = _failover(f"{target}.lb", fallback)
-        check = {"interval": f"{interval_s}s", "unhealthyInterval": "1s"}
-        parts[f"{target}.lb"] = _balancer(members, healthCheck=_check(check), passiveHealthCheck=PASSIVE)
+        parts[f"{target}.lb"] = _balancer(members, healthCheck=_check(READY, interval_s), passiveHealthCheck=PASSIVE)
     for one in instances:
         parts[one.target] = _failover(f"{one.target}.lb", any_version)
-        # Leaving it loses its handles, so it is asked rarely, and a client's broken uploads count for nothing.
-        check = {"interval": "5s", "unhealthyInterval": "1s"}
-        parts[f"{one.target}.lb"] = _balancer([one], healthCheck=_check(check))
+        # Leaving it loses its handles: it holds them while it lives, draining as well, whatever calls end badly.
+        parts[f"{one.target}.lb"] = _balancer([one], healthCheck=_check(HEALTH, interval_s))
     return parts | _whatever_serves(name, by_version)
 
 
@@ -94,8 +94,8 @@ def _balancer(members: list[Instance], **checks: Json) -> Json:
     return {"loadBalancer": {"serversTransport": "instances", "servers": servers, **checks}}
 
 
-def _check(times: dict[str, str]) -> Json:
-    return {"path": "/ready", "timeout": f"{CHECK_TIMEOUT_S}s", **times}
+def _check(path: str, interval_s: int) -> Json:
+    return {"path": path, "interval": f"{interval_s}s", "unhealthyInterval": "1s", "timeout": f"{CHECK_TIMEOUT_S}s"}
 
 
 def routers_of(document: Mapping[str, object]) -> frozenset[str]:

@@ -8,6 +8,7 @@ from typing import Any, Self, cast
 import httpx
 
 from control_plane.errors import Unavailable
+from control_plane.routes import HEALTH, READY
 
 PAGE = 5000
 
@@ -18,6 +19,19 @@ class Loaded:
 
     serial: int
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What Traefik's active checks say no to, as URLs of servers.
+
+    Attributes:
+        unready: They should get no calls but those on their handles.
+        dead: They answer nothing at all.
+    """
+
+    unready: frozenset[str] = frozenset()
+    dead: frozenset[str] = frozenset()
 
 
 class Traefik:
@@ -46,17 +60,10 @@ class Traefik:
             if router["status"] == "enabled" and router["provider"] == "file"
         )
 
-    async def down(self) -> frozenset[str]:
-        """URLs of the servers that every active health check finds down."""
-        found = await self._get("/api/http/services", {"per_page": str(PAGE)})
-        up: set[str] = set()
-        down: set[str] = set()
-        for service in cast("list[dict[str, Any]]", found):
-            # Only balancers with an active check have an opinion of their own.
-            if "healthCheck" in service.get("loadBalancer", {}):
-                for server, status in service.get("serverStatus", {}).items():
-                    (up if status == "UP" else down).add(server)
-        return frozenset(down - up)
+    async def checks(self) -> Checks:
+        """What the active health checks find now."""
+        found = cast("list[dict[str, Any]]", await self._get("/api/http/services", {"per_page": str(PAGE)}))
+        return Checks(unready=_down(found, READY), dead=_down(found, HEALTH))
 
     async def loaded(self) -> tuple[Loaded, Loaded]:
         """What the plugin has loaded: services, clients."""
@@ -70,6 +77,16 @@ class Traefik:
             return answer.json()
         except (httpx.HTTPError, ValueError) as error:
             raise Unavailable(f"Traefik at {self._url}{path}: {type(error).__name__} {error}") from error
+
+
+def _down(services: list[dict[str, Any]], path: str) -> frozenset[str]:
+    """Servers that every check of this path finds down."""
+    by_status: dict[bool, set[str]] = {True: set(), False: set()}
+    for service in services:
+        if service.get("loadBalancer", {}).get("healthCheck", {}).get("path") == path:
+            for server, status in service.get("serverStatus", {}).items():
+                by_status[status == "UP"].add(server)
+    return frozenset(by_status[False] - by_status[True])
 
 
 def _loaded(state: dict[str, dict[str, Any]], table: str) -> Loaded:

@@ -16,7 +16,7 @@ from control_plane.consul import Consul
 from control_plane.errors import Refused, Unavailable
 from control_plane.model import Instance, Table
 from control_plane.registry import Registry
-from control_plane.traefik import Traefik
+from control_plane.traefik import Checks, Traefik
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +134,8 @@ class Agent:
 
     async def _believe(self) -> tuple[Instance, ...]:
         seen = self._registry.instances
-        down = await self._traefik.down() if suspected(self._remembered.instances, seen) else frozenset[str]()
-        return believed(self._remembered.instances, seen, down)
+        checks = await self._traefik.checks() if suspected(self._remembered.instances, seen) else Checks()
+        return believed(self._remembered.instances, seen, checks)
 
     def _keep(self, instances: tuple[Instance, ...]) -> None:
         remembered = Remembered(self._memory, instances)

@@ -1,13 +1,14 @@
 """What the agent believes: which instances are there, and which policy is whole. Pure functions.
 
 Consul is believed about arrivals at once. About departures only if the instance said so itself (draining), or Traefik's
-own check finds it down too: a restarted Consul agent shows every check critical at first, and an empty one nothing.
+own checks agree: a restarted Consul agent shows every check critical at first, and an empty one nothing. An instance
+that lives keeps its handles, however unready it is; a draining one until it has deregistered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from control_plane.book import DOCUMENTS
@@ -25,6 +26,7 @@ from control_plane.model import (
     Table,
 )
 from control_plane.signed import table_sum
+from control_plane.traefik import Checks
 
 D = TypeVar("D", bound=Document)
 Tables = Mapping[Table, Mapping[str, bytes]]
@@ -33,26 +35,28 @@ Tables = Mapping[Table, Mapping[str, bytes]]
 def suspected(held: Iterable[Instance], seen: Iterable[Instance]) -> tuple[Instance, ...]:
     """Instances we route to and Consul no longer vouches for: Traefik has to be asked about these."""
     vouched = {_who(instance) for instance in seen if instance.passing}
-    return tuple(one for one in held if _who(one) not in vouched and one.state is InstanceState.SERVING)
+    return tuple(one for one in held if _who(one) not in vouched)
 
 
-def believed(held: Iterable[Instance], seen: Iterable[Instance], down: frozenset[str]) -> tuple[Instance, ...]:
-    """Instances to route to.
+def believed(held: Iterable[Instance], seen: Iterable[Instance], checks: Checks) -> tuple[Instance, ...]:
+    """Instances to route to; those that are not live get only the calls on their handles.
 
     Args:
         held: Those we route to now.
         seen: What the catalog shows.
-        down: URLs that Traefik's own check finds down.
+        checks: What Traefik finds itself.
     """
     catalog = {_who(instance): instance for instance in seen}
     taken = {instance.url for instance in catalog.values() if instance.passing}
     result = {who: one for who, one in catalog.items() if one.passing}
     for one in held:
-        if _who(one) in result or one.url in taken or one.url in down:
+        if _who(one) in result or one.url in taken or one.url in checks.dead:
             continue
-        shown = catalog.get(_who(one), one)
-        if InstanceState.DRAINING not in (one.state, shown.state):
-            result[_who(one)] = one
+        shown = catalog.get(_who(one))
+        if shown is None and one.state is InstanceState.DRAINING:
+            continue  # it said that it would leave, and has left
+        passing = one.passing and one.url not in checks.unready
+        result[_who(one)] = replace(one, state=shown.state if shown else one.state, passing=passing)
     return tuple(sorted(result.values()))
 
 

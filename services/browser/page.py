@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+import anyio
 from playwright.async_api import (
     Browser,
     BrowserContext,
@@ -115,15 +116,22 @@ class OpenPage:
 
         Raises:
             playwright.async_api.Error: The browser does not make one.
+            TimeoutError: It does not answer.
         """
-        async with AsyncExitStack() as life:
-            egress = await life.enter_async_context(Egress.open(policy, resolver))
-            context = await life.enter_async_context(_context(browser, egress, limits))
-            page = await context.new_page()
-            opened = cls(page, await context.new_cdp_session(page), egress, limits)
+        # To its end, whoever gives up meanwhile: what the browser had half made would belong to nobody.
+        with anyio.fail_after(limits.navigation_s, shield=True):
+            life = AsyncExitStack()
+            try:
+                egress = await life.enter_async_context(Egress.open(policy, resolver))
+                context = await life.enter_async_context(_context(browser, egress, limits))
+                page = await context.new_page()
+                opened = cls(page, await context.new_cdp_session(page), egress, limits)
+            except BaseException:
+                await _ended(life)
+                raise
             opened._watch(context)
-            opened._life = life.pop_all()
-        return opened
+            opened._life = life
+            return opened
 
     @property
     def url(self) -> str:
@@ -138,7 +146,7 @@ class OpenPage:
     async def close(self) -> None:
         """Close the page, its context and its way out; whatever state they are in."""
         self._gone = self._gone or "it was closed"
-        await self._life.aclose()
+        await _ended(self._life)
 
     async def run(self, work: Callable[[Page], Awaitable[T]], *, limit_s: float | None = None) -> T:
         """`work` on the page, alone and within the call's limit or a shorter one.
@@ -192,6 +200,9 @@ class OpenPage:
                     answer = await page.goto(
                         url, wait_until="domcontentloaded", timeout=1000 * self.limits.navigation_s
                     )
+            except asyncio.CancelledError:
+                await self._stop_loading()
+                raise
             except Error as error:
                 if isinstance(error, PlaywrightTimeoutError):
                     await self._check_responsive()
@@ -250,6 +261,9 @@ class OpenPage:
         except TimeoutError as error:
             await self._check_responsive()
             raise PageError(f"that did not end within {limit_s:.0f} s; the page is still there") from error
+        except PlaywrightTimeoutError as error:
+            await self._check_responsive()
+            raise PageError("that was not there or not done in time; the page is, so see what there is") from error
         except Error as error:
             self._check_there()
             raise PageError(_said(error)) from error
@@ -280,9 +294,14 @@ class OpenPage:
             pass  # closed or crashed meanwhile
         self._check_there()
 
+    async def _stop_loading(self) -> None:
+        """For a call that was cancelled: nobody waits for the page any more."""
+        with anyio.move_on_after(_ANSWER_S, shield=True), suppress(Error):
+            await self._session.send("Page.stopLoading")
+
     async def _give_up(self, why: str) -> None:
         self._gone = why
-        await self._life.aclose()
+        await _ended(self._life)
 
     async def _settle(self, page: Page) -> None:
         with suppress(PlaywrightTimeoutError):
@@ -339,6 +358,12 @@ class OpenPage:
 def located(page: Page, target: str) -> Locator:
     """The element that a ref of the last snapshot or a selector names."""
     return page.get_by_ref(target) if _REF.fullmatch(target) else page.locator(target)
+
+
+async def _ended(life: AsyncExitStack) -> None:
+    """Close everything, also for a call that was cancelled, of which every further await is cancelled as well."""
+    with anyio.CancelScope(shield=True):
+        await life.aclose()
 
 
 def _cut(text: str, at_most: int) -> str:

@@ -118,7 +118,10 @@ class _Pages:
         self.handles.check_room()
         if len(self.handles) >= self._most:
             raise PageError(f"this instance holds {self._most} open pages, the most it may; try again later")
-        page = await OpenPage.opened(await self.chromium.ready(), self._policy(), self._limits)
+        try:
+            page = await OpenPage.opened(await self.chromium.ready(), self._policy(), self._limits)
+        except TimeoutError as error:
+            raise PageError("the browser did not open a page in time; try again later") from error
         try:
             state = await page.state() if url == "about:blank" else await page.navigate(url)
             handle = self.handles.open(page)

@@ -1,4 +1,7 @@
-"""The small HTTP applications around `/mcp`: health, readiness, metrics."""
+"""The small HTTP applications around `/mcp`: health, readiness, metrics.
+
+Health is whether the process answers, and with that whether its handles live; readiness is whether it should get calls.
+"""
 
 import logging
 
@@ -28,9 +31,16 @@ def _ready_route(readiness: Readiness, about: dict[str, str]) -> Route:
     return Route("/ready", ready, methods=["GET"])
 
 
+def _health_route(readiness: Readiness, about: dict[str, str]) -> Route:
+    async def health(_: Request) -> Response:
+        return JSONResponse({"alive": True, "phase": readiness.phase.value, **about})
+
+    return Route("/health", health, methods=["GET"])
+
+
 async def _as_jsonrpc(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    message = "only POST /mcp and GET /ready are served here" if status < 500 else "internal error"
+    message = "only POST /mcp, GET /ready and GET /health are served here" if status < 500 else "internal error"
     return JSONResponse({"jsonrpc": "2.0", "id": None, "error": {"code": status, "message": message}}, status)
 
 
@@ -43,9 +53,6 @@ def admin_app(readiness: Readiness, kit: Kit, about: dict[str, str]) -> Starlett
         about: Service, version and instance, in every answer.
     """
 
-    async def health(_: Request) -> Response:
-        return JSONResponse({"alive": True, "phase": readiness.phase.value, **about})
-
     async def show(_: Request) -> Response:
         return Response(generate_latest(kit.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -54,7 +61,7 @@ def admin_app(readiness: Readiness, kit: Kit, about: dict[str, str]) -> Starlett
 
     return Starlette(
         routes=[
-            Route("/health", health, methods=["GET"]),
+            _health_route(readiness, about),
             _ready_route(readiness, about),
             Route("/state", state, methods=["GET"]),
             Route("/metrics", show, methods=["GET"]),
@@ -63,14 +70,14 @@ def admin_app(readiness: Readiness, kit: Kit, about: dict[str, str]) -> Starlett
 
 
 def service_app(mcp: ASGIApp, readiness: Readiness, about: dict[str, str]) -> Starlette:
-    """`/mcp` and `/ready`, for the service port; whatever else is asked for is refused in JSON-RPC.
+    """`/mcp`, `/ready` and `/health`, for the service port; whatever else is asked for is refused in JSON-RPC.
 
     Args:
         mcp: The application behind `/mcp`.
-        readiness: Answers `/ready`, which the gate asks as well.
+        readiness: Answers what the gate asks as well.
         about: Service, version and instance.
     """
     return Starlette(
-        routes=[Route("/mcp", mcp), _ready_route(readiness, about)],
+        routes=[Route("/mcp", mcp), _ready_route(readiness, about), _health_route(readiness, about)],
         exception_handlers={404: _as_jsonrpc, 405: _as_jsonrpc, 500: _as_jsonrpc},
     )

@@ -33,8 +33,9 @@ _PLAIN: Final = {
     413: f"the request body is larger than {MAX_BODY_BYTES} bytes; send less, or in parts",
     421: "this Host is not served; a stand-alone service answers localhost only",
 }
+# Not 503, which says that a call was not sent: this one had begun.
 _STOPPING: Final = Refusal(
-    503, 503, "the instance stopped before the call was done; call again", headers=((b"retry-after", b"1"),)
+    502, 502, "the instance stopped before the call was done; it may have run, so look before you call again"
 )
 
 

@@ -9,8 +9,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 
+import anyio
 from pydantic import Field
 
 from services.common.call import current_call
@@ -21,6 +22,7 @@ __all__ = ["HandleInfo", "HandleParam", "Handles", "call_uses"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+CLOSE_WITHIN_S: Final = 15.0
 
 HandleParam = Annotated[
     str,
@@ -195,7 +197,11 @@ class Handles(Generic[T]):
         entry = self._entries.pop(handle, None)  # first, so that nobody gets a value that is being closed
         if entry is None:
             return
-        try:
-            await self._close(entry.value)
-        except Exception:  # a service's own clean-up; the next handle must be closed all the same
-            logger.exception("handle.close_failed", extra={"kind": self.kind})
+        # The call that closes it may be cancelled, and then every await of it is: what is half closed would stay so.
+        with anyio.move_on_after(CLOSE_WITHIN_S, shield=True) as closing:
+            try:
+                await self._close(entry.value)
+            except Exception:  # a service's own clean-up; the next handle must be closed all the same
+                logger.exception("handle.close_failed", extra={"kind": self.kind})
+        if closing.cancelled_caught:
+            logger.error("handle.close_hung", extra={"kind": self.kind, "after_s": CLOSE_WITHIN_S})

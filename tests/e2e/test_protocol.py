@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-import httpx2
 import mcp
 import pytest
-from mcp.client.streamable_http import streamable_http_client
 
 from tests.support.load import body, headers
+from tests.support.sdk import ERAS, sdk_client
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(300)]
 TOOL = {
@@ -21,16 +18,6 @@ TOOL = {
     "filesystem": ("filesystem_list_directory", {"path": "."}),
     "search": ("search_status", {}),
 }
-ERAS = {"2026-07-28": "2026-07-28", "legacy": "2025-11-25"}
-
-
-@asynccontextmanager
-async def sdk_client(url: str, key: str, mode: str) -> AsyncIterator[mcp.Client]:
-    async with (
-        httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=30) as http,
-        mcp.Client(streamable_http_client(url, http_client=http), mode=mode) as client,
-    ):
-        yield client
 
 
 @pytest.mark.feature("A2", "A13", "B1", "B2", "B3")

@@ -26,7 +26,10 @@ def furnish(gate: Gate) -> None:
     """The usual world: alpha in two versions (three instances), beta and hub in one; four clients."""
     gate.services(
         {"alpha": {"alpha_1-0-0": 90, "alpha_1-1-0": 10}, "beta": {"beta_1-0-0": 100}, "hub": {"hub_1-0-0": 100}},
-        {"alpha": {"aaaaa1": "alpha_1-0-0_aaaaa1", "aaaaa2": "alpha_1-0-0_aaaaa2", "aaaaa3": "alpha_1-1-0_aaaaa3"}},
+        {
+            "alpha": {"aaaaa1": "alpha_1-0-0_aaaaa1", "aaaaa2": "alpha_1-0-0_aaaaa2", "aaaaa3": "alpha_1-1-0_aaaaa3"},
+            "beta": {"bbbbb1": "beta_1-0-0_bbbbb1"},
+        },
     )
     gate.clients(
         {"dev": ["*"], "narrow": ["alpha_read*", "alpha://*"], "gone": ["*"], "late": ["*"]},

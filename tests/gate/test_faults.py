@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from tests.support.gate import wait_until
+
 if TYPE_CHECKING:
     from tests.support.gate import Gate, Load, Maker
 
@@ -51,6 +53,7 @@ def test_a_call_whose_instance_dies_under_it_is_told_that_it_may_have_run(
         answer = calling.result(10)
     assert (answer.status, answer.code) == (502, 502)
     assert "may have run" in str(answer.error["message"])
+    assert ("open anew" in str(answer.error["message"])) == held
 
 
 @pytest.mark.feature("A2", "A13")
@@ -129,6 +132,19 @@ def hang_up(gate: Gate, path: str, headers: dict[str, str], body: bytes) -> None
         connection.endheaders(body)
         with suppress(OSError):
             connection.getresponse()
+
+
+@pytest.mark.feature("A12")
+def test_a_balancer_found_empty_is_said_as_json_too(gate: Gate) -> None:
+    """A call meets one between a check's "no" and the failover that hears of it."""
+    routes = json.loads((gate.folder / "dynamic/routes.yml").read_text())
+    routes["http"]["services"]["beta_1-0-0"] = {"loadBalancer": {"servers": []}}
+    gate.write("dynamic/routes.yml", json.dumps(routes))
+    wait_until(lambda: gate.call("/beta/mcp").status == 503, "the balancer to be empty")
+    answer = gate.call("/beta/mcp")
+    assert (answer.status, answer.code) == (503, 503)
+    assert answer.reply.headers["retry-after"] == "1"
+    assert "may have run" not in str(answer.error["message"])
 
 
 @pytest.mark.feature("C1")

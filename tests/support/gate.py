@@ -227,24 +227,24 @@ class Gate:
                 parts[target] = {
                     "failover": {"service": f"{target}.lb", "fallback": f"{name}.any" if target == stable else stable}
                 }
-                parts[f"{target}.lb"] = self.balancer(names, "1s", 2)
+                parts[f"{target}.lb"] = self.balancer(names, "/ready", 2)
                 for each in names:
                     one = f"{target}_{each}"
                     routers[one] = router(one)
                     parts[one] = {
                         "failover": {"service": f"{one}.lb", "fallback": f"{name}.any"},
                     }
-                    parts[f"{one}.lb"] = self.balancer([each], "5s")
+                    parts[f"{one}.lb"] = self.balancer([each], "/health")
         said = {"routers": routers, "services": parts} if parts else {"routers": routers}
         self.write("dynamic/routes.yml", json.dumps({"http": said}))
         wait_until(lambda: self.routed(set(routers), self.serial), f"routers {sorted(routers)} enabled")
 
-    def balancer(self, names: list[str], interval: str = "", attempts: int = 0) -> dict[str, object]:
+    def balancer(self, names: list[str], check: str = "", attempts: int = 0) -> dict[str, object]:
         """One balancer over backends, with checks if told."""
         servers = [{"url": f"http://127.0.0.1:{self.backends[name][0]}"} for name in names]
         parts: dict[str, object] = {"serversTransport": "instances", "servers": servers}
-        if interval:
-            parts["healthCheck"] = {"path": "/ready", "timeout": "1s", "interval": interval, "unhealthyInterval": "1s"}
+        if check:
+            parts["healthCheck"] = {"path": check, "timeout": "1s", "interval": "1s", "unhealthyInterval": "1s"}
         if attempts:
             parts["passiveHealthCheck"] = {"maxFailedAttempts": attempts, "failureWindow": "2s"}
         return {"loadBalancer": parts}

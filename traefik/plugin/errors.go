@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 // JSON-RPC codes of MCP 2026-07-28, basic/transports/streamable-http: header mismatch, unsupported version.
@@ -153,11 +154,19 @@ func refuseNoTarget(service string) *refusal {
 func refuseLast(path, target string) *refusal {
 	switch path {
 	case "/502":
+		if ofHandle(target) {
+			return refuse(http.StatusBadGateway, "lost", "the instance that holds this handle could not be reached, or ended during the call; it may have run, so look before you call again, and if the handle is gone, open anew")
+		}
 		return refuse(http.StatusBadGateway, "lost", "no instance of target %q could be reached, or the one that took the call ended during it; it may have run, so look before you call again", clip(target))
 	case "/504":
 		return refuse(http.StatusGatewayTimeout, "lost", "the instance of target %q that took the call did not answer in time; it may have run, so look before you call again", clip(target))
 	}
 	return refuse(http.StatusServiceUnavailable, "unrouted", "no live instance answers for target %q; try again in a second", clip(target))
+}
+
+// ofHandle tells an instance's target, <service>_<version>_<instance>, from a version's; no part holds "_".
+func ofHandle(target string) bool {
+	return strings.Count(target, "_") == 2
 }
 
 // clip bounds what a caller sent before it is said back.

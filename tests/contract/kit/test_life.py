@@ -256,7 +256,8 @@ async def test_the_drain_deadline_cuts_off_and_cleans_up(services: Services, tmp
             assert not running.done()
         demo.stop()
         answer = await running
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, 503)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, 502)
+    assert "may have run" in answer.json()["error"]["message"]
     assert await demo.ended() == 0
     assert closed.read_text().splitlines() == ["handle p1", "build"]
     (cut,) = demo.events("drain.cut_off")

@@ -5,6 +5,7 @@ import pytest
 from control_plane.agent.believe import Accepted, Kept, Memory, believed, judge, suspected
 from control_plane.model import ClientPolicy, Instance, InstanceState, Key, Policy, Revision, Table
 from control_plane.signed import table_sum
+from control_plane.traefik import Checks
 
 HERE = Instance("search", "1.0.0", "aaaaaa", "127.0.0.1", 4001)
 OTHER = Instance("search", "1.0.0", "bbbbbb", "127.0.0.1", 4002)
@@ -16,44 +17,62 @@ def with_(instance: Instance, **changes: object) -> Instance:
 
 @pytest.mark.feature("C1")
 def test_an_arrival_is_believed_at_once() -> None:
-    assert believed([], [HERE], frozenset()) == (HERE,)
+    assert believed([], [HERE], Checks()) == (HERE,)
 
 
 def test_an_arrival_that_fails_its_check_is_not_believed() -> None:
-    assert believed([], [with_(HERE, passing=False)], frozenset()) == ()
+    assert believed([], [with_(HERE, passing=False)], Checks()) == ()
 
 
 def test_an_instance_consul_calls_critical_stays_while_traefik_finds_it_up() -> None:
     sick = with_(HERE, passing=False)
-    assert believed([HERE], [sick], frozenset()) == (HERE,)
+    assert believed([HERE], [sick], Checks()) == (HERE,)
     assert suspected([HERE], [sick]) == (HERE,)
 
 
+@pytest.mark.feature("C1", "A4")
+def test_an_instance_both_find_unready_gets_only_calls_on_its_handles_until_consul_finds_it_well() -> None:
+    sick = with_(HERE, passing=False)
+    assert believed([HERE], [sick], Checks(unready=frozenset({HERE.url}))) == (sick,)
+    # No balancer checks it for readiness any more, and that says nothing.
+    assert believed([sick], [sick], Checks()) == (sick,)
+    assert believed([sick], [HERE], Checks()) == (HERE,)
+
+
 @pytest.mark.feature("C1")
-def test_an_instance_both_find_down_is_gone() -> None:
-    assert believed([HERE], [with_(HERE, passing=False)], frozenset({HERE.url})) == ()
+def test_an_instance_both_find_dead_is_gone() -> None:
+    dead = Checks(unready=frozenset({HERE.url}), dead=frozenset({HERE.url}))
+    assert believed([HERE], [with_(HERE, passing=False)], dead) == ()
+    assert believed([HERE], [HERE], dead) == (HERE,)
 
 
 def test_an_empty_consul_takes_nothing_away() -> None:
-    assert believed([HERE, OTHER], [], frozenset()) == (HERE, OTHER)
+    assert believed([HERE, OTHER], [], Checks()) == (HERE, OTHER)
 
 
-def test_an_instance_that_was_draining_may_vanish() -> None:
-    draining = with_(HERE, state=InstanceState.DRAINING)
-    assert believed([HERE], [draining], frozenset()) == (draining,)
-    assert believed([draining], [], frozenset()) == ()
-    assert believed([HERE], [with_(draining, passing=False)], frozenset()) == ()
+@pytest.mark.feature("A4", "B6")
+def test_an_instance_that_drains_keeps_its_handles_until_it_has_deregistered_or_died() -> None:
+    said = with_(HERE, state=InstanceState.DRAINING)
+    unready = with_(said, passing=False)
+    assert believed([HERE], [said], Checks()) == (said,)
+    for held in (HERE, said):
+        (kept,) = believed([held], [unready], Checks(unready=frozenset({HERE.url})))
+        assert kept.state is InstanceState.DRAINING
+        assert not kept.live
+        assert suspected([held], [unready]) == (held,)
+        assert believed([held], [unready], Checks(dead=frozenset({HERE.url}))) == ()
+    assert believed([said], [], Checks()) == ()
 
 
 def test_a_newcomer_on_the_same_address_replaces_the_old_one() -> None:
     heir = with_(HERE, id="cccccc")
-    assert believed([HERE], [heir], frozenset()) == (heir,)
-    assert believed([HERE], [with_(HERE, passing=False), heir], frozenset()) == (heir,)
+    assert believed([HERE], [heir], Checks()) == (heir,)
+    assert believed([HERE], [with_(HERE, passing=False), heir], Checks()) == (heir,)
 
 
 def test_an_id_held_in_another_service_takes_nobodys_place() -> None:
     double = with_(HERE, service="zevil", port=4009)
-    assert set(believed([HERE], [HERE, double], frozenset())) == {HERE, double}
+    assert set(believed([HERE], [HERE, double], Checks())) == {HERE, double}
     assert suspected([HERE], [double]) == (HERE,)
 
 

@@ -96,6 +96,21 @@ def test_an_instance_target_is_not_taken_out_by_failed_calls() -> None:
     assert "passiveHealthCheck" in built["search_1-0-0.lb"]["loadBalancer"]
 
 
+@pytest.mark.feature("A4")
+def test_an_instance_target_asks_whether_it_lives_and_a_version_whether_it_is_ready() -> None:
+    built = cast("dict[str, Any]", routes.routes(policy(), [OLD, GONE])["http"])["services"]
+    paths = {name: part["loadBalancer"]["healthCheck"]["path"] for name, part in built.items() if ".lb" in name}
+    assert paths == {"search_1-0-0.lb": "/ready", f"{OLD.target}.lb": "/health", f"{GONE.target}.lb": "/health"}
+
+
+@pytest.mark.parametrize(("count", "interval"), [(100, "1s"), (101, "5s")])
+def test_many_instances_are_checked_more_rarely(count: int, interval: str) -> None:
+    many = [Instance("search", "1.0.0", f"{number:06x}", "127.0.0.1", 4000 + number) for number in range(count)]
+    built = cast("dict[str, Any]", routes.routes(policy(), many)["http"])["services"]
+    checks = [part["loadBalancer"].get("healthCheck") for name, part in built.items() if ".lb" in name]
+    assert {check["interval"] for check in checks} == {interval}
+
+
 def test_without_instances_a_placeholder_stands() -> None:
     assert routes.routers_of(routes.routes(policy(), [])) == {"placeholder"}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from services.common import ToolError
@@ -22,6 +24,8 @@ class Pages:
 
     def __init__(self, keyring: Keyring, clock: Clock) -> None:
         self.closed: list[str] = []
+        self.may_close = asyncio.Event()
+        self.may_close.set()
         self.handles: Handles[str] = Handles(
             "page",
             self.close,
@@ -34,6 +38,7 @@ class Pages:
         )
 
     async def close(self, page: str) -> None:
+        await self.may_close.wait()
         self.closed.append(page)
         if page == "stubborn":
             raise OSError("it would not close")
@@ -124,6 +129,17 @@ async def test_a_value_that_does_not_close_does_not_keep_the_others_open(pages: 
     await pages.handles.close_all()
     assert pages.closed == ["stubborn", "p2"]
     assert len(pages.handles) == 0
+
+
+async def test_a_value_is_closed_to_its_end_although_the_call_that_closes_it_is_cancelled(pages: Pages) -> None:
+    pages.may_close = asyncio.Event()
+    handle = pages.handles.open("slow")
+    async with anyio.create_task_group() as call:
+        call.start_soon(pages.handles.close, handle)
+        await asyncio.sleep(0)
+        call.cancel_scope.cancel()  # cancels every await of the call, again and again
+        asyncio.get_running_loop().call_later(0.1, pages.may_close.set)
+    assert pages.closed == ["slow"]
 
 
 async def test_closing_twice_says_the_handle_is_gone(pages: Pages) -> None:
