@@ -205,6 +205,18 @@ class ControlPlane:
 
         return await self._carry_out("traffic.set", wish, shift, rights=False)
 
+    async def forget_service(self, service: str, wish: Wish) -> Outcome:
+        """Take a service that is gone for good out of the policy; if it ever comes again, it is first seen again."""
+
+        def forget(page: Page) -> Documents:
+            _found(page.find(Table.SERVICES, service, ServicePolicy), f"service {service}")
+            there = [one.id for one in self.instances() if one.service == service]
+            if there:
+                raise Refused(f"service {service} has instances ({', '.join(there)}); stop them first")
+            return {(Table.SERVICES, service): None}
+
+        return await self._carry_out("service.forget", wish, forget, rights=False)
+
     async def add_client(self, client: ClientPolicy, wish: Wish) -> Outcome:
         """Add a client; see :func:`control_plane.decide.add_client`."""
 

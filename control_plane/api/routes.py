@@ -139,6 +139,11 @@ async def set_traffic(ask: Asked) -> bodies.Done:
     return bodies.Done.of(await ask.plane.set_traffic(ask.path["service"], body.weights_pct, wish))
 
 
+async def forget_service(ask: Asked) -> bodies.Done:
+    """Take a service that is gone for good out of the policy."""
+    return bodies.Done.of(await ask.plane.forget_service(ask.path["service"], ask.wish()))
+
+
 async def clients(ask: Asked) -> bodies.Clients:
     """Every client."""
     page = await ask.plane.page()
@@ -194,6 +199,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/services", "All services", services, bodies.Services),
     ApiRoute("GET", "/v1/services/{service}", "One service", service, bodies.ServiceShown),
     ApiRoute("PUT", "/v1/services/{service}/traffic", "Shift traffic", set_traffic, bodies.Done, bodies.TrafficWish),
+    ApiRoute("DELETE", "/v1/services/{service}", "Forget a service that is gone", forget_service, bodies.Done),
     ApiRoute("GET", "/v1/clients", "All clients", clients, bodies.Clients),
     ApiRoute("POST", "/v1/clients", "Add a client", add_client, bodies.Done, bodies.ClientWish),
     ApiRoute("DELETE", "/v1/clients/{client}", "Remove a client, revoke its keys", remove_client, bodies.Done),

@@ -124,6 +124,18 @@ def traffic_set(
     show.done(answer, f"traffic of {service}", json_wanted=json)
 
 
+@traffic.command("forget")
+def traffic_forget(
+    service: Annotated[str, typer.Argument(help="The service.")], reason: Reason = NO_REASON, json: JsonFlag = False
+) -> None:
+    """Take a service that is gone for good, with all its instances, out of the policy.
+
+    Example: tekup traffic forget notes --reason "moved into search"
+    """
+    answer = Api.here().ask("DELETE", f"/v1/services/{_part(service)}", params={"reason": reason})
+    show.done(answer, f"service {service} forgotten", json_wanted=json)
+
+
 def _weights(texts: list[str]) -> dict[str, float]:
     weights: dict[str, float] = {}
     for version, share in map(_weight, texts):

@@ -124,12 +124,13 @@ def listed_by_the_hub(environment: Any, method: str) -> bool:
     return '"test_' in answer.text or '"test://' in answer.text
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def runs(environment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    """The service `test` in the environment; it stays to the end, since a service once seen is never forgotten."""
+    """The service `test` in the environment, which knows nothing of it afterwards."""
     folder = tmp_path_factory.mktemp("conformance")
     with ExitStack() as life:
         guest.introduce(environment.state, SERVICE)
+        life.callback(guest.forget, environment.control_plane_url, environment.operator_token, SERVICE)
         server = partial(everything_server, source(), folder / "everything.log")
         ports = [life.enter_context(server()) for _ in INSTANCES]
         for instance, port in zip(INSTANCES, ports, strict=True):

@@ -11,9 +11,14 @@ import os
 import secrets
 import signal
 import subprocess
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
+
+import pytest
 
 from control_plane.files import write_whole
 
@@ -57,6 +62,31 @@ def register(consul_url: str, service: str, instance: str, version: str, port: i
 def deregister(consul_url: str, service: str, instance: str) -> None:
     """Take an instance that `register` has shown out of the catalog."""
     _put(f"{consul_url}/v1/agent/service/deregister/mcp-{service}-{instance}")
+
+
+def forget(api_url: str, token: str, service: str) -> None:
+    """Have a service whose instances are all gone taken out of the policy, so that nobody misses it.
+
+    Args:
+        api_url: The environment's operators' API.
+        token: The operator's token.
+        service: The service; one that never came to the policy is no fault.
+
+    Fails the test if that is not done in time, and says why.
+    """
+    url = f"{api_url}/v1/services/{service}?reason=the+test+ends"
+    asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"}, method="DELETE")
+    deadline_s = time.monotonic() + STOP_S
+    while True:
+        try:
+            urllib.request.urlopen(asked, timeout=STOP_S).close()
+        except urllib.error.HTTPError as refused:
+            if refused.code != HTTPStatus.NOT_FOUND:
+                if time.monotonic() > deadline_s:
+                    pytest.fail(f"{service} is not forgotten: {refused.read().decode()}")
+                time.sleep(0.1)
+                continue
+        return
 
 
 @contextlib.contextmanager

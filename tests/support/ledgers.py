@@ -36,6 +36,14 @@ class Place(Protocol):
     def consul_url(self) -> str:
         """Its Consul."""
 
+    @property
+    def control_plane_url(self) -> str:
+        """Its operators' API."""
+
+    @property
+    def operator_token(self) -> str:
+        """The operator's token."""
+
 
 @dataclass
 class Ledgers:
@@ -128,7 +136,7 @@ class Ledgers:
 
 @contextlib.contextmanager
 def ledgers(place: Place, folder: Path) -> Iterator[Ledgers]:
-    """No instance yet; at the end all are ended and nobody is registered.
+    """No instance yet; at the end all are ended and the environment knows nothing of them.
 
     Args:
         place: The environment.
@@ -136,6 +144,7 @@ def ledgers(place: Place, folder: Path) -> Iterator[Ledgers]:
     """
     secrets_file = guest.introduce(place.state, SERVICE)
     with contextlib.ExitStack() as life:
+        life.callback(guest.forget, place.control_plane_url, place.operator_token, SERVICE)
         made = Ledgers(place.consul_url, secrets_file, folder, life)
         try:
             yield made

@@ -87,7 +87,9 @@ def test_a_key_for_no_number_of_days_is_refused_unasked(tekup: Tekup, listener: 
     assert listener.asked == []
 
 
-@pytest.mark.parametrize("verb", [("clients", "remove"), ("keys", "list"), ("keys", "revoke"), ("gates", "forget")])
+@pytest.mark.parametrize(
+    "verb", [("traffic", "forget"), ("clients", "remove"), ("keys", "list"), ("keys", "revoke"), ("gates", "forget")]
+)
 def test_an_empty_name_is_refused_unasked(tekup: Tekup, listener: Listener, verb: tuple[str, str]) -> None:
     result = tekup(*verb, "")
     assert isinstance(result.exception, BadInput)
@@ -100,6 +102,7 @@ def test_an_empty_name_is_refused_unasked(tekup: Tekup, listener: Listener, verb
     [
         (("traffic", "show", "{}"), "GET", "/v1/services/{}"),
         (("traffic", "set", "{}", "0.1.0=10"), "PUT", "/v1/services/{}/traffic"),
+        (("traffic", "forget", "{}"), "DELETE", "/v1/services/{}"),
         (("clients", "remove", "{}"), "DELETE", "/v1/clients/{}"),
         (("keys", "create", "{}"), "POST", "/v1/clients/{}/keys"),
         (("keys", "list", "{}"), "GET", "/v1/clients/{}/keys"),

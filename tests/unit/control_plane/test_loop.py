@@ -22,6 +22,7 @@ from tests.support.wait import eventually
 WHY = Wish("tester", "to see")
 OLD = Instance("search", "1.0.0", "aaaaaa", "127.0.0.1", 4001)
 NEW = Instance("search", "1.1.0", "bbbbbb", "127.0.0.1", 4002)
+NOTES = Instance("notes", "1.0.0", "cccccc", "127.0.0.1", 4003)
 
 
 @pytest.fixture
@@ -80,6 +81,29 @@ async def test_a_shift_is_written_recorded_and_in_force(plane: ControlPlane, sto
     assert record.number == outcome.revision.number
     assert record.changes[0].before is not None
     assert '"weight_pct":10' in str(record.changes[0].after)
+
+
+@pytest.mark.feature("C1")
+async def test_a_service_is_forgotten_once_its_instances_are_gone_and_is_first_seen_again(
+    plane: ControlPlane, store: Memory
+) -> None:
+    await store.register(OLD, NOTES)
+    await seen(plane, "1.0.0")
+    with pytest.raises(Refused, match=rf"service search has instances \({OLD.id}\); stop them first"):
+        await plane.forget_service("search", WHY)
+    await store.register(NOTES)
+
+    async def gone() -> bool:
+        return OLD not in plane.instances()
+
+    await eventually(gone, "the instances to be gone")
+    outcome = await plane.forget_service("search", WHY)
+    assert outcome.changed
+    assert "search" not in (await plane.policy()).services
+    with pytest.raises(NotFound, match="service search does not exist"):
+        await plane.forget_service("search", WHY)
+    await store.register(NOTES, NEW)
+    assert (await seen(plane, "1.1.0")).stable == "1.1.0"
 
 
 async def test_the_same_wish_twice_makes_one_revision(plane: ControlPlane, store: Memory) -> None:
