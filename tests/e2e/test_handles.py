@@ -222,6 +222,7 @@ async def test_an_unused_handle_expires_and_one_in_use_does_not(environment: Any
             return idle not in await listed(client)
 
         await eventually(idle_gone, "the unused one to expire", 30)
+        assert busy in await listed(client) or working.done()
         assert (await asked(client, "ledger_add", {"handle": idle, "entry": f"late {mode}"})).gone
         assert (await working).ok
 

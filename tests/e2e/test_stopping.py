@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from tests.support.wait import eventually
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(600)]
 REPOSITORY = Path(__file__).resolve().parents[2]
-SPEAKERS = 6
-BROWSING = 2  # a machine of two cores has its hands full with starting and stopping browsers
+# A machine of two cores has its hands full with starting and stopping browsers.
+SPEAKERS = {"browser": 2, "filesystem": 4, "search": 2, "hub": 4}
 WITHIN_S = 60.0
-LONG_MS = 4000
+LONG_MS = 3500
 
 
 @dataclass(frozen=True)
@@ -144,73 +144,86 @@ async def list_and_call(speaker: Speaker) -> None:
     names = await speaker.lists()
     assert {name.partition("_")[0] for name in names} >= {"browser", "filesystem", "search"}, names
     await speaker.call("filesystem_list_roots")
+    await asyncio.sleep(0.1)
 
 
 @asynccontextmanager
-async def scaled(environment: Any, service: str, count: int) -> AsyncIterator[None]:
-    """So many instances inside the block, one after it."""
-    await asyncio.to_thread(environment.tekup_json, "scale", f"{service}={count}")
+async def scaled(environment: Any, services: Iterable[str]) -> AsyncIterator[None]:
+    """Two instances of each inside the block, one after it."""
+
+    async def scale(count: int) -> None:
+        wishes = (f"{service}={count}" for service in services)
+        await asyncio.gather(*(asyncio.to_thread(environment.tekup_json, "scale", wish) for wish in wishes))
+
+    await scale(2)
     try:
         yield
     finally:
-        await asyncio.to_thread(environment.tekup_json, "scale", f"{service}=1")
+        await scale(1)
 
 
-async def all_called(environment: Any, service: str, tool: str, crowd: Crowd) -> None:
+@contextmanager
+def some_calls_long(environment: Any) -> Iterator[None]:
+    """Inside the block a share of all tools' calls takes longer than a server that only closes would wait."""
+    drills = [environment.state / "drills" / f"{name}-{environment.process(name).version}.json" for name in TOOLS]
+    for drill in drills:
+        drill.write_text(json.dumps([{"tool": "*", "rate": 0.5, "delay_ms": LONG_MS}]))
+    try:
+        yield
+    finally:
+        for drill in drills:
+            drill.unlink()
+
+
+async def all_called(environment: Any, service: str, crowd: Crowd) -> None:
     """Wait until each of two instances has answered the crowd."""
 
     async def called() -> bool:
-        counts = await tool_calls(environment, service, tool, "ok")
+        counts = await tool_calls(environment, service, TURNS[service][0], "ok")
         return len(counts) == 2 and all(counts.values())
 
     await crowd.more(1)
     await eventually(called, f"both instances of {service} to be called", WITHIN_S)
 
 
-@contextmanager
-def some_calls_long(environment: Any, service: str) -> Iterator[None]:
-    """Inside the block a share of a service's calls takes longer than a server that only closes would wait."""
-    version = environment.process(service).version
-    drill = environment.state / "drills" / f"{service}-{version}.json"
-    drill.write_text(json.dumps([{"tool": "*", "rate": 0.3, "delay_ms": LONG_MS}]))
-    try:
-        yield
-    finally:
-        drill.unlink()
+TOOLS = ("browser", "filesystem", "search")
+TURNS: dict[str, tuple[str, Turn]] = {
+    "browser": ("browser_text", browse),
+    "filesystem": ("filesystem_read_file", read_and_write),
+    "search": ("search_grep", search),
+    "hub": ("filesystem_list_roots", list_and_call),
+}
 
 
 @pytest.mark.feature("B6", "A12", "A13")
 @pytest.mark.parametrize(
-    ("service", "tool", "turn"),
-    [
-        ("filesystem", "filesystem_read_file", read_and_write),
-        ("search", "search_grep", search),
-        ("hub", "filesystem_list_roots", list_and_call),
-        pytest.param("browser", "browser_text", browse, marks=pytest.mark.long),
-    ],
-    ids=["filesystem", "search", "hub", "browser"],
+    "services",
+    [("filesystem", "search", "hub"), pytest.param(("browser",), marks=pytest.mark.long)],
+    ids="-".join,
 )
-async def test_an_instance_that_gets_sigterm_under_load_fails_no_call_and_leaves_nothing(
-    environment: Any, service: str, tool: str, turn: Turn
+async def test_instances_that_get_sigterm_under_load_fail_no_call_and_leave_nothing(
+    environment: Any, services: tuple[str, ...]
 ) -> None:
-    speakers = BROWSING if service == "browser" else SPEAKERS
-    crowd = Crowd(f"{environment.gateway_url}/mcp", [environment.key] * speakers, turn)
-    slow = "filesystem" if service == "hub" else service
-    async with scaled(environment, service, 2):
-        with some_calls_long(environment, slow):
-            async with crowd.speaking():
-                await all_called(environment, service, tool, crowd)
-                stopped = (await asyncio.to_thread(instances_of, environment, service))[0]
-                if service == "browser":
-                    assert stopped.temporary
-                    assert any("chrom" in one.name() for one in stopped.family)
-                await busy(environment, stopped)
-                os.kill(stopped.process.pid, signal.SIGTERM)
-                await crowd.more(3)
-                await gone_without_a_trace(environment, stopped)
-                await crowd.more(3)
+    url = f"{environment.gateway_url}/mcp"
+    crowds = {name: Crowd(url, [environment.key] * SPEAKERS[name], TURNS[name][1]) for name in services}
+    async with scaled(environment, services):
+        async with AsyncExitStack() as speaking:
+            for name, crowd in crowds.items():
+                await speaking.enter_async_context(crowd.speaking())
+                await all_called(environment, name, crowd)
+            stopped = [(await asyncio.to_thread(instances_of, environment, name))[0] for name in services]
+            for instance in stopped:
+                if instance.service == "browser":
+                    assert instance.temporary
+                    assert any("chrom" in one.name() for one in instance.family)
+            with some_calls_long(environment):
+                for instance in stopped:
+                    await busy(environment, instance)
+                    os.kill(instance.process.pid, signal.SIGTERM)
+                await asyncio.gather(*(gone_without_a_trace(environment, instance) for instance in stopped))
+            await asyncio.gather(*(crowd.more(1) for crowd in crowds.values()))
         await asyncio.to_thread(environment.until_all_ready, WITHIN_S)
-    assert crowd.failed() == []
+    assert {name: crowd.failed() for name, crowd in crowds.items() if crowd.failed()} == {}
     workspace = environment.state / "workspace"
     assert not list(workspace.rglob("*.tmp"))
     for file in workspace.glob("stopping-*"):
@@ -222,7 +235,7 @@ async def test_scaling_down_keeps_pages_to_the_deadline_fails_nothing_else_and_l
     environment: Any,
 ) -> None:
     url = f"{environment.gateway_url}/mcp"
-    crowd = Crowd(url, [environment.key] * BROWSING, browse)
+    crowd = Crowd(url, [environment.key] * SPEAKERS["browser"], browse)
     answers: list[Answer] = []
 
     async def hold(handle: str) -> float:
@@ -234,7 +247,7 @@ async def test_scaling_down_keeps_pages_to_the_deadline_fails_nothing_else_and_l
                 return time.monotonic()
             await asyncio.sleep(0.2)
 
-    async with scaled(environment, "browser", 2), sdk_client(url, environment.key, MODERN) as holder:
+    async with scaled(environment, ["browser"]), sdk_client(url, environment.key, MODERN) as holder:
         stopped = (await asyncio.to_thread(instances_of, environment, "browser"))[1]
         handle = ""
         while instance_of(handle) != stopped.id:
@@ -242,7 +255,7 @@ async def test_scaling_down_keeps_pages_to_the_deadline_fails_nothing_else_and_l
             assert opened.result, opened
             handle = opened.result["handle"]
         async with crowd.speaking():
-            await all_called(environment, "browser", "browser_text", crowd)
+            await all_called(environment, "browser", crowd)
             holding = asyncio.create_task(hold(handle))
             asked_s = time.monotonic()
             scaling = asyncio.create_task(asyncio.to_thread(environment.tekup_json, "scale", "browser=1"))
