@@ -218,7 +218,7 @@ async def test_hanging_up_cancels_the_tool_and_is_counted(
     demo: Instance, wait_until: Callable[..., Awaitable[Any]]
 ) -> None:
     headers, body = call_headers(demo, "demo_sleep"), call_body("demo_sleep", {"seconds": 30})
-    async with httpx.AsyncClient(timeout=0.3) as http:
+    async with httpx.AsyncClient(timeout=httpx.Timeout(20, read=1)) as http:
         with pytest.raises(httpx.ReadTimeout):
             await http.post(demo.url, headers=headers, json=body)
 
