@@ -38,7 +38,7 @@ class Source(Protocol):
     """Where lists come from; both methods may raise `MCPError`."""
 
     async def services(self) -> dict[str, str]:
-        """Service → its stable target."""
+        """Service → its stable target, "" while nobody serves it."""
 
     async def request(self, service: str, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A request of the hub's own."""
@@ -85,7 +85,7 @@ class Catalogue:
         self._services_lock = asyncio.Lock()
 
     async def services(self) -> Mapping[str, str]:
-        """The services there are, each with its stable target; the last known ones while the gate cannot be asked.
+        """All services, each with its stable target, "" while nobody serves it; the last known while the gate is away.
 
         Raises:
             MCPError: The gate cannot be asked and never could.
@@ -113,7 +113,7 @@ class Catalogue:
             MCPError: It is not known which services there are.
         """
         services = await self.services()
-        wanted = [name for name in services if scope in ("", name)]
+        wanted = [name for name, stable in services.items() if stable and scope in ("", name)]
         lists = await asyncio.gather(*(self._items(name, services[name], method) for name in wanted))
         key = LISTS[method][1]
         return sorted((item for items in lists for item in items), key=lambda item: str(item[key]))
@@ -121,7 +121,7 @@ class Catalogue:
     async def instructions(self, scope: str = "") -> dict[str, str]:
         """What each service says a model should know first; services that say nothing are left out."""
         services = await self.services()
-        wanted = [name for name in sorted(services) if scope in ("", name)]
+        wanted = [name for name, stable in sorted(services.items()) if stable and scope in ("", name)]
         found = await asyncio.gather(*(self._items(name, services[name], DISCOVER) for name in wanted))
         said = {name: items[0].get("instructions") for name, items in zip(wanted, found, strict=True) if items}
         return {name: text for name, text in said.items() if isinstance(text, str) and text}
@@ -130,7 +130,7 @@ class Catalogue:
         """The input schema of a tool, empty when it is not known."""
         service = service_of(tool)
         stable = (await self.services()).get(service)
-        items = await self._items(service, stable, "tools/list") if stable is not None else ()
+        items = await self._items(service, stable, "tools/list") if stable else ()
         return next((item["inputSchema"] for item in items if item["name"] == tool), {})
 
     async def warm(self) -> None:
@@ -142,7 +142,7 @@ class Catalogue:
         """All that services list and nobody is shown, the lists that cannot be read at all among them."""
         found = []
         for (service, method), entry in self._entries.items():
-            if service in self._services:
+            if self._services.get(service):
                 if entry.failure:
                     found.append(Quarantined(service, method, "", entry.failure))
                 found += entry.listing.bad if entry.listing is not None else ()

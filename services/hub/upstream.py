@@ -4,9 +4,11 @@ Every failure comes out as an `MCPError`: the gate's and the services' own error
 for everything below them one that names the service: 503 for what was never sent, 502 for what may have run.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import httpx
@@ -30,11 +32,14 @@ UNAVAILABLE: Final = 503
 LOST: Final = 502
 MAX_ANSWER_BYTES: Final = 64 << 20
 MAX_OWN_ANSWER_BYTES: Final = 8 << 20  # lists and instructions
-_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout)
 _PROGRESS_TOKEN: Final = "p"  # noqa: S105  # one request per response stream, so any constant tells them apart
 # A service answers or sends a keep-alive comment every 15 s; three missed ones mean nobody is there.
 _TIMEOUT: Final = httpx.Timeout(connect=2.0, write=10.0, read=45.0, pool=5.0)
-_LIMITS: Final = httpx.Limits(max_connections=512, max_keepalive_connections=128, keepalive_expiry=60.0)
+# Each service has its places; a bound over all would let one service take them from the others.
+_LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=128, keepalive_expiry=60.0)
+MOST_PER_SERVICE: Final = 128
+PLACE_WITHIN_S: Final = 2.0
 
 Progress = Callable[[float, float | None, str | None], Awaitable[None]]
 JsonObject = dict[str, Any]
@@ -68,6 +73,7 @@ class Upstream:
     def __init__(self, url: str, proof: str, client: httpx.AsyncClient, *, version: str) -> None:
         self._url = url
         self._client = client
+        self._carried: dict[str, asyncio.Semaphore] = {}
         self._proof = {"x-tekup-caller": "hub", "x-tekup-proof": proof}
         self._meta = {
             PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION,
@@ -76,7 +82,7 @@ class Upstream:
         }
 
     async def services(self) -> dict[str, str]:
-        """The services with live instances: name → stable target.
+        """All services: name → stable target, "" while nobody serves it.
 
         Raises:
             MCPError: The gate cannot be asked.
@@ -126,14 +132,32 @@ class Upstream:
         if progress is not None:
             meta["progressToken"] = _PROGRESS_TOKEN
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
+        at_most = MAX_OWN_ANSWER_BYTES if grant is None else MAX_ANSWER_BYTES
         try:
-            async with self._client.stream(
-                "POST", f"{self._url}/{service}/mcp", headers=sent, content=json.dumps(body)
-            ) as answer:
-                at_most = MAX_OWN_ANSWER_BYTES if grant is None else MAX_ANSWER_BYTES
+            async with (
+                self._place(service),
+                self._client.stream(
+                    "POST", f"{self._url}/{service}/mcp", headers=sent, content=json.dumps(body)
+                ) as answer,
+            ):
                 return await _result(answer, service, progress, at_most)
         except httpx.HTTPError as error:
             raise _unavailable(service, error) from error
+
+    @asynccontextmanager
+    async def _place(self, service: str) -> AsyncIterator[None]:
+        """One of the service's own places: a service that answers nothing holds up its callers and nobody else's."""
+        places = self._carried.setdefault(service, asyncio.Semaphore(MOST_PER_SERVICE))
+        try:
+            async with asyncio.timeout(PLACE_WITHIN_S):
+                await places.acquire()
+        except TimeoutError:
+            text = f"{service} already has {MOST_PER_SERVICE} calls of older clients waiting here; call again later"
+            raise MCPError(UNAVAILABLE, text) from None
+        try:
+            yield
+        finally:
+            places.release()
 
     @staticmethod
     def _mcp_headers(method: str, name: str | None) -> dict[str, str]:

@@ -48,13 +48,14 @@ func listOf(items []string) []string {
 	return items
 }
 
-// listServices is GET /tekup/services: what a proven caller can reach now. The hub is the one who asks.
+// listServices is GET /tekup/services: all services, those that nobody serves now with stable "". The hub is the one
+// who asks.
 func listServices(t *tables) map[string]interface{} {
-	live := map[string]interface{}{}
+	known := map[string]interface{}{}
 	for name, s := range t.services.services {
-		if s.Stable != "" && name != hubService {
-			live[name] = map[string]string{"stable": s.Stable}
+		if name != hubService {
+			known[name] = map[string]string{"stable": s.Stable}
 		}
 	}
-	return map[string]interface{}{"services": live}
+	return map[string]interface{}{"services": known}
 }

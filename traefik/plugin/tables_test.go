@@ -284,13 +284,13 @@ func TestTheMetricIsBounded(t *testing.T) {
 	}
 }
 
-func TestServicesAreListedWhileTheyLive(t *testing.T) {
+func TestServicesAreListedAndThoseThatNobodyServesHaveNoStable(t *testing.T) {
 	_, world := readDecisions(t)
 	said, err := json.Marshal(listServices(world))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"services":{"alpha":{"stable":"alpha_1-0-0"},"beta":{"stable":"beta_2-0"},"unproven":{"stable":"unproven_1"}}}`
+	want := `{"services":{"alpha":{"stable":"alpha_1-0-0"},"beta":{"stable":"beta_2-0"},"down":{"stable":""},"unproven":{"stable":"unproven_1"}}}`
 	if string(said) != want {
 		t.Errorf("got %s", said)
 	}

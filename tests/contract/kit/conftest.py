@@ -262,6 +262,7 @@ class StandInGate:
     instances: dict[str, Instance] = field(default_factory=dict)
     calls: list[tuple[str, str, str | None]] = field(default_factory=list)
     hung: set[str] = field(default_factory=set)
+    down: set[str] = field(default_factory=set)
     answers: dict[str, tuple[int, bytes, str]] = field(default_factory=dict)
     cancelled: int = 0
 
@@ -273,9 +274,8 @@ class StandInGate:
             await _answer(send, 403, b'{"jsonrpc":"2.0","id":null,"error":{"code":403,"message":"no proof"}}')
             return
         if scope["path"] == "/tekup/services":
-            found = {
-                "services": {name: {"stable": f"{name}_1-0-0"} for name in [*self.instances, *self.answers, "hub"]}
-            }
+            stable = {name: f"{name}_1-0-0" for name in [*self.instances, *self.answers]} | dict.fromkeys(self.down, "")
+            found = {"services": {name: {"stable": target} for name, target in stable.items()}}
             await _answer(send, 200, json.dumps(found).encode())
             return
         await self._carry(scope, headers, receive, send)

@@ -14,6 +14,8 @@ import pytest
 from mcp import MCPError
 from mcp_types import CallToolResult, TextContent
 
+from services.hub.upstream import MOST_PER_SERVICE
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -494,3 +496,43 @@ async def test_what_older_clients_do_not_get_is_said_with_what_to_do_instead(
             answer = (await http.post(hub.url, json=body)).text
             assert '"code":-32601' in answer
             assert f"{method} is not served to clients of protocol versions before 2026-07-28; " in answer
+
+
+@pytest.mark.feature("A14")
+async def test_a_service_that_nobody_serves_now_is_not_listed_and_the_gate_tells_its_callers(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    gate.down.add("plum")
+    said = {"jsonrpc": "2.0", "id": 1, "error": {"code": 503, "message": "no live instance"}}
+    gate.answers["plum"] = (503, json.dumps(said).encode(), "application/json")
+    hub = await services.start_hub(gate)
+    async with hub.client(mode="legacy") as client:
+        await client.list_tools()
+        assert ("plum", "tools/list", None) not in gate.calls
+        with pytest.raises(MCPError, match="no live instance") as refused:
+            await client.call_tool("plum_pick", {})
+        assert refused.value.error.code == 503
+        with pytest.raises(MCPError, match="these are: apple, pear, plum"):
+            await client.call_tool("fig_pick", {})
+
+
+@pytest.mark.feature("A14")
+async def test_a_service_that_answers_nothing_holds_up_its_own_callers_only(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance]
+) -> None:
+    hub = await services.start_hub(gate)
+    sent = {**hub.headers(), "accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25"}
+    params = {"name": "pear_echo", "arguments": {"text": "x"}}
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    limits = httpx.Limits(max_connections=None)
+    async with hub.client(mode="legacy") as client, httpx.AsyncClient(headers=sent, limits=limits, timeout=60) as http:
+        await client.list_tools()
+        gate.hung.add("pear")
+        held = [asyncio.create_task(http.post(hub.url, json=asked)) for _ in range(MOST_PER_SERVICE + 5)]
+        refused, waiting = await asyncio.wait(held, return_when=asyncio.FIRST_COMPLETED)
+        async with asyncio.timeout(20):
+            assert text_of(await client.call_tool("apple_echo", {"text": "x"})) == "x"
+        assert "128 calls of older clients waiting" in next(iter(refused)).result().text
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
