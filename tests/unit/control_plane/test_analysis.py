@@ -163,6 +163,7 @@ def test_a_slow_canary_fails_by_the_share_of_its_calls_above_stables_p95() -> No
     said = last(plan, [look(n) for n in range(2, 40)], look(1))
     assert said.verdict is Verdict.FAIL
     assert said.sentence.startswith("slow calls (over 0.25 s) ")
+    assert last(plan, [*(look(n) for n in range(2, 40)), look(1)], look(1)).sentence == said.sentence
 
 
 def test_dry_run_is_reported_and_counts_for_nothing() -> None:
