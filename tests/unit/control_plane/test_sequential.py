@@ -150,12 +150,18 @@ def test_a_fault_after_a_long_good_past_is_found_and_its_own_calls_are_the_proof
 
 def test_a_pass_is_taken_back_when_calls_go_wrong_later() -> None:
     record = Record()
-    for _ in range(500):
-        record = record.add(block((0, 80), (0, 80)), TERMS)
-    assert record.bound(TERMS) == 0.01
-    for _ in range(3):
-        record = record.add(block((0, 80), (4, 80)), TERMS)
+    for _ in range(800):
+        record = record.add(block((1, 80), (1, 80)), TERMS)
+    assert record.bound(TERMS) <= 0.02
+    for _ in range(4):
+        record = record.add(block((1, 80), (5, 80)), TERMS)
     assert record.bound(TERMS) > 0.02
+
+
+def test_a_bet_knows_nothing_of_the_block_it_is_about() -> None:
+    before = Record().add(block((3, 80), (0, 20)), TERMS)
+    within = before.add(block((9, 9), (9, 9)), TERMS)
+    assert (within._rate, within.burst(TERMS)) == (before._rate, before.burst(TERMS))
 
 
 def test_where_all_calls_go_wrong_on_stable_nothing_can_be_worse() -> None:
