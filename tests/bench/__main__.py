@@ -13,6 +13,7 @@ import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench.analysis import analysis
 from tests.bench.environment import Environment, environment
 from tests.bench.faults import others_p95
 from tests.bench.first_call import first_calls
@@ -150,6 +151,11 @@ def gate(folder: Path, given: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def judging(_: Path, given: argparse.Namespace) -> list[Row]:
+    """How often the analysis rolls back a good canary, and how soon a broken one."""
+    return analysis(given.rollouts)
+
+
 def _until(true: Callable[[], bool], what: str) -> None:
     deadline_s = time.monotonic() + WAIT_S
     while True:
@@ -170,6 +176,7 @@ GROUPS: dict[str, Callable[[Path, argparse.Namespace], list[Row]]] = {
     "gate": gate,
     "starting": starting,
     "faults": faults,
+    "analysis": judging,
 }
 
 
@@ -180,6 +187,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="runs of each side (default 5)")
     parser.add_argument("--changes", type=int, default=50, help="shifts and revocations (default 50)")
     parser.add_argument("--starts", type=int, default=20, help="starts of each service (default 20)")
+    parser.add_argument("--rollouts", type=int, default=10_000, help="simulated good rollouts (default 10000)")
     parser.add_argument("--only", choices=GROUPS, action="append", help="one group; may be given again (default: all)")
     given = parser.parse_args()
     rows: list[Row] = []
