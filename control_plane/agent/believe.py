@@ -114,20 +114,23 @@ def judge(revision_raw: bytes | None, tables: Tables, memory: Memory) -> Accepte
         revision = Revision.parse(revision_raw, "tekup/policy/revision")
     except Refused as error:
         return Kept(str(error))
+    unfit = [table.value for table in Table if table_sum(tables[table]) != revision.tables.get(table)]
+    # Tables are read apart: what is said of an older state is said when all of it has been read, revocations as well.
     if held and revision.place < held.revision.place:
         return Kept(
             f"Consul holds epoch {revision.epoch} revision {revision.number}, older than the"
             f" {held.revision.epoch}/{held.revision.number} in force; restore a newer backup, or accept this one with"
-            " `tekup state repair`, which begins a new epoch"
+            " `tekup state repair`, which begins a new epoch",
+            passing=bool(unfit),
         )
     if held and revision != held.revision and revision.place == held.revision.place:
         return Kept(
             f"Consul holds another epoch {revision.epoch} revision {revision.number} than the one in force: an older"
-            " state was restored and changed; accept it with `tekup state repair`"
+            " state was restored and changed; accept it with `tekup state repair`",
+            passing=bool(unfit),
         )
-    for table in Table:
-        if table_sum(tables[table]) != revision.tables.get(table):
-            return Kept(f"table {table.value} does not fit revision {revision.number}", passing=True)
+    if unfit:
+        return Kept(f"table {unfit[0]} does not fit revision {revision.number}", passing=True)
     return _parse(revision, tables, memory)
 
 

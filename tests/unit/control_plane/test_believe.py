@@ -122,6 +122,15 @@ def test_what_makes_no_sense_or_goes_back_is_kept_out(raw: bytes | None, memory:
     assert said in judged.problem
 
 
+@pytest.mark.parametrize("number", [3, 4])
+def test_an_older_state_is_a_problem_only_once_all_of_it_is_read(number: int) -> None:
+    older = revision(number, GOOD).to_bytes()
+    for read, passing in ((tables(), True), (GOOD, False)):
+        judged = judge(older, read, held(4))
+        assert isinstance(judged, Kept)
+        assert judged.passing is passing
+
+
 def test_a_new_epoch_may_begin_again_at_a_low_number() -> None:
     assert isinstance(judge(revision(1, GOOD, epoch=2).to_bytes(), GOOD, held(40)), Accepted)
 
