@@ -128,7 +128,7 @@ def traffic_set(
 def traffic_forget(
     service: Annotated[str, typer.Argument(help="The service.")], reason: Reason = NO_REASON, json: JsonFlag = False
 ) -> None:
-    """Take a service that is gone for good, with all its instances, out of the policy.
+    """Forget a service that is gone for good, once its instances are gone.
 
     Example: tekup traffic forget notes --reason "moved into search"
     """
