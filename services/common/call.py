@@ -7,6 +7,8 @@ instance's own probes). Tools read it, they never make one.
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 
+from services.common.rights import allows
+
 __all__ = ["PROBE_CLIENT", "STANDALONE_CLIENT", "Call", "current_call", "restore_call", "set_call"]
 
 PROBE_CLIENT = "~probe"
@@ -36,6 +38,10 @@ class Call:
     hosts: tuple[str, ...] = ()
     tool: str = ""
     internal: bool = False
+
+    def may_use(self, name: str) -> bool:
+        """Whether its caller has a right to a tool, prompt or resource."""
+        return self.internal or allows(self.allow, name)
 
 
 _current: ContextVar[Call] = ContextVar("tekup_call")

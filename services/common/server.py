@@ -127,17 +127,12 @@ class KitServer(MCPServer[dict[str, Any]]):
         declared = self._kit.tools.get(name)
         if declared is None:
             self._kit.metrics.count(UNKNOWN_TOOL, Outcome.TOOL_ERROR, 0.0)
-            known = ", ".join(sorted(tool for tool in self._kit.tools if _may(tool))) or "none"
+            known = ", ".join(sorted(tool for tool in self._kit.tools if current_call().may_use(tool))) or "none"
             raise MCPError(INVALID_PARAMS, f"Unknown tool {name[:80]!r}; {self._kit.name} has: {known}")
         given = context or Context(mcp_server=self)
         return await self._calls.run(
             declared, arguments, lambda: declared.tool.run(arguments, given, convert_result=True)
         )
-
-
-def _may(tool: str) -> bool:
-    call = current_call()
-    return call.internal or allows(call.allow, tool)
 
 
 @asynccontextmanager

@@ -37,7 +37,7 @@ from services.common.background import beside
 from services.common.calls import failed
 from services.common.jsonrpc import HEADER_MISMATCH
 from services.common.metrics import UNKNOWN_TOOL, Outcome
-from services.common.rights import LISTS, allows, may_cover, used_name
+from services.common.rights import LISTS, may_cover, used_name
 from services.common.server import LIST_HINTS
 from services.hub.catalogue import Catalogue
 from services.hub.changes import Changes
@@ -149,14 +149,13 @@ class Hub:
         del params  # one page: what a gate carries fits
         scope = _scope(ctx)
         items: Sequence[Item] = await self._catalogue.listing(ctx.method, scope)
-        if ctx.method == "tools/list" and not scope and self._is_too_long(await self._my_tools()):
+        if ctx.method == "tools/list" and not scope and self._is_too_long(_usable(items)):
             items = DOORS
         return {LISTS[ctx.method][0]: [dict(item) for item in items], "resultType": "complete"}
 
     async def _my_tools(self, scope: str = "") -> list[Item]:
         """What the caller may use of all services' tools."""
-        tools = await self._catalogue.listing("tools/list", scope)
-        return [tool for tool in tools if _may_use(str(tool["name"]))]
+        return _usable(await self._catalogue.listing("tools/list", scope))
 
     def _is_too_long(self, tools: Sequence[Item]) -> bool:
         return 0 < self._list_budget_bytes < size_of(tools)
@@ -188,7 +187,11 @@ class Hub:
     async def _call(self, ctx: Context, name: str, arguments: Mapping[str, Any]) -> HandlerResult:
         schema = await self._catalogue.input_schema(name)
         with self._kit.calls.record(name if schema else UNKNOWN_TOOL) as record:
-            if not schema and _may_use(name) and (reason := self._catalogue.why_left_out(name)) is not None:
+            if (
+                not schema
+                and current_call().may_use(name)
+                and (reason := self._catalogue.why_left_out(name)) is not None
+            ):
                 record.outcome = Outcome.TOOL_ERROR
                 raise MCPError(INVALID_PARAMS, f"{name[:80]!r} is out of use until its service is mended: {reason}")
             try:
@@ -277,9 +280,9 @@ def _why_not_asked(ctx: Context) -> str:
     return "needs a client of protocol 2026-07-28"
 
 
-def _may_use(name: str) -> bool:
+def _usable(tools: Sequence[Item]) -> list[Item]:
     call = current_call()
-    return call.internal or allows(call.allow, name)
+    return [tool for tool in tools if call.may_use(str(tool["name"]))]
 
 
 def _sees_some_of(service: str) -> bool:

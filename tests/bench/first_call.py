@@ -11,7 +11,6 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,7 +87,6 @@ def _ratio(folder: Path, subject: Subject) -> float:
         "MCP_PORT": str(port),
         "MCP_ADMIN_PORT": str(admin),
         "MCP_CONSUL_URL": "",
-        "TMPDIR": tempfile.gettempdir(),
         **subject.variables,
     }
     command = [sys.executable, "-m", f"services.{subject.service}"]
