@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, NotInitialised, Refused
 from control_plane.model import (
     Change,
@@ -30,6 +31,7 @@ DOCUMENTS: Mapping[Table, type[Stored]] = {
     Table.SERVICES: ServicePolicy,
     Table.CLIENTS: ClientPolicy,
     Table.KEYS: Key,
+    Table.DELIVERY: Delivery,
 }
 
 
@@ -53,7 +55,8 @@ class Page:
 
     def changed_by_another_hand(self) -> tuple[Table, ...]:
         """Tables that do not fit the revision."""
-        return tuple(table for table in Table if table_sum(self.tables[table]) != self.revision.tables.get(table))
+        none = table_sum({})  # as a table counts that is younger than the revision
+        return tuple(table for table in Table if table_sum(self.tables[table]) != self.revision.tables.get(table, none))
 
     def policy(self) -> Policy:
         """Everything, parsed."""

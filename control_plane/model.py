@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from control_plane.errors import Refused
 
@@ -110,23 +110,70 @@ class Lane(Document):
     weight_pct: Annotated[float, Field(ge=0, le=100)]
 
 
+def whole_lanes(lanes: tuple[Lane, ...]) -> tuple[Lane, ...]:
+    """Check that lanes share out everything, once per version.
+
+    Raises:
+        ValueError: Saying what is wrong; pydantic makes it part of its own message.
+    """
+    total = sum(lane.weight_pct for lane in lanes)
+    if abs(total - 100) > WEIGHT_TOLERANCE_PCT:
+        raise ValueError(f"weights sum to {total:g}, not 100")
+    versions = [lane.version for lane in lanes]
+    if len(set(versions)) != len(versions):
+        raise ValueError("a version has more than one lane")
+    return lanes
+
+
+Lanes = Annotated[tuple[Lane, ...], AfterValidator(whole_lanes)]
+Cohort = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{0,63}$")]
+Split = Literal["request", "client"]
+
+
+class Rule(Document):
+    """Calls of a service that go elsewhere than its others.
+
+    Attributes:
+        name: Unique within the service; the gate counts its share by it.
+        tools: Globs on tool, prompt and resource names; none = every call.
+        cohort: Clients of this cohort only; "" = every client.
+        lanes: Where these calls go.
+        mirror: Version that gets a copy of each of these calls and whose answers are dropped; "" = none.
+    """
+
+    name: Name
+    tools: tuple[Glob, ...] = ()
+    cohort: Cohort = ""
+    lanes: Lanes
+    mirror: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.]{0,32}$")] = ""
+
+
 class ServicePolicy(Stored):
-    """Where the calls of a service go."""
+    """Where the calls of a service go.
+
+    Attributes:
+        name: The service.
+        stable: Lists and discovery come from it.
+        lanes: Where calls go that no rule matches.
+        split: Whether a lane is drawn for each request or for each client.
+        closed: Versions that get nothing, not even calls on their handles.
+        rules: The first that matches a call decides.
+        salt: Makes `split: client` draw other clients first in each rollout.
+    """
 
     name: ServiceName
     stable: Version
-    lanes: tuple[Lane, ...]
-    split: Literal["request", "client"] = "request"
+    lanes: Lanes
+    split: Split = "request"
     closed: tuple[Version, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    salt: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]{0,64}$")] = ""
 
     @model_validator(mode="after")
-    def _weights_sum_to_100(self) -> Self:
-        total = sum(lane.weight_pct for lane in self.lanes)
-        if abs(total - 100) > WEIGHT_TOLERANCE_PCT:
-            raise ValueError(f"weights sum to {total:g}, not 100")
-        versions = [lane.version for lane in self.lanes]
-        if len(set(versions)) != len(versions):
-            raise ValueError("a version has more than one lane")
+    def _rules_have_different_names(self) -> Self:
+        names = [rule.name for rule in self.rules]
+        if len(set(names)) != len(names):
+            raise ValueError("two rules have one name")
         return self
 
     @property
@@ -139,7 +186,7 @@ class ClientPolicy(Stored):
 
     id: Name
     allow: tuple[Glob, ...] = ("*",)
-    cohort: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{0,63}$")] = ""
+    cohort: Cohort = ""
     roots: tuple[Root, ...] = ()
     hosts: tuple[Host, ...] = ()
 
@@ -170,11 +217,16 @@ class Table(StrEnum):
     SERVICES = "services"
     CLIENTS = "clients"
     KEYS = "keys"
+    DELIVERY = "delivery"
 
     @property
     def prefix(self) -> str:
         """Where the table's documents lie in Consul, with a trailing slash."""
         return "tekup/keys/" if self is Table.KEYS else f"tekup/policy/{self.value}/"
+
+
+GATE_TABLES = (Table.SERVICES, Table.CLIENTS, Table.KEYS)
+"""What gates read. The rest of a revision is for the control plane alone."""
 
 
 class TableSum(Document):

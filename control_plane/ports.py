@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from control_plane.checks import Plan
+from control_plane.contract import Offer
 from control_plane.model import Instance
+from control_plane.readings import Look
 
 
 @dataclass(frozen=True)
@@ -104,4 +107,64 @@ class Catalog(Protocol):
 
     async def instances(self, service: str, *, after: int = 0, wait_s: float = 0) -> tuple[int, tuple[Instance, ...]]:
         """Instances of a service, sorted, and the index. A registration that makes no sense is left out and logged."""
+        ...
+
+
+class Metrics(Protocol):
+    """What calls were like, by version."""
+
+    async def look(self, service: str, plan: Plan, custom: Mapping[str, str]) -> Look:
+        """One reading of every check of the plan; never raises, a source that is away is a reading, too.
+
+        Args:
+            service: The service.
+            plan: Stable and canary version and the checks. Names of built-in checks: those of
+                :func:`control_plane.checks.default_checks`.
+            custom: PromQL of the range checks, by name; `{{service}}`, `{{stable}}`, `{{canary}}` are filled in.
+        """
+        ...
+
+    async def problem_of(self, query: str) -> str:
+        """What is wrong with a PromQL expression, in the source's own words; "" if nothing is.
+
+        Raises:
+            Unavailable: The source did not answer.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What became of a tool call to one target.
+
+    Attributes:
+        instance: Who answered, "" if no instance did.
+        version: Its version.
+        problem: Why the call failed, "" if it worked.
+        seconds: How long it took.
+    """
+
+    instance: str
+    version: str
+    problem: str
+    seconds: float
+
+
+class Gateway(Protocol):
+    """Calls of the control plane's own through the gate, to one target."""
+
+    async def offer(self, service: str, target: str) -> Offer:
+        """Everything that a target offers: protocol versions, tools, prompts, resources, and its probe calls.
+
+        Raises:
+            Unavailable: The gate or the target did not answer, or another version answered in its place.
+        """
+        ...
+
+    async def call(self, service: str, target: str, tool: str, arguments: Mapping[str, object]) -> Answered:
+        """Call a tool on a target. A failed call is an answer; so is one that somebody else answered.
+
+        Raises:
+            Unavailable: The gate itself did not answer.
+        """
         ...

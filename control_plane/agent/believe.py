@@ -15,6 +15,7 @@ from control_plane.book import DOCUMENTS
 from control_plane.decide import keep_revocations
 from control_plane.errors import Refused
 from control_plane.model import (
+    GATE_TABLES,
     ClientPolicy,
     Document,
     Instance,
@@ -114,7 +115,7 @@ def judge(revision_raw: bytes | None, tables: Tables, memory: Memory) -> Accepte
         revision = Revision.parse(revision_raw, "tekup/policy/revision")
     except Refused as error:
         return Kept(str(error))
-    unfit = [table.value for table in Table if table_sum(tables[table]) != revision.tables.get(table)]
+    unfit = [table.value for table in GATE_TABLES if table_sum(tables[table]) != revision.tables.get(table)]
     # Tables are read apart: what is said of an older state is said when all of it has been read, revocations as well.
     if held and revision.place < held.revision.place:
         return Kept(
@@ -148,8 +149,8 @@ def forgotten(keys: Mapping[str, bytes], revoked: Mapping[str, int]) -> dict[str
 
 def _parse(revision: Revision, tables: Tables, memory: Memory) -> Accepted:
     held, problems = memory.policy, []
-    parsed: dict[Table, dict[str, Document]] = {table: {} for table in Table}
-    for table in Table:
+    parsed: dict[Table, dict[str, Document]] = {table: {} for table in GATE_TABLES}
+    for table in GATE_TABLES:
         for key, raw in tables[table].items():
             try:
                 parsed[table][key] = DOCUMENTS[table].stored(raw, table.prefix, key)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from control_plane.book import REVISION_KEY
-from control_plane.model import Table
+from control_plane.model import GATE_TABLES, Table
 from control_plane.ports import Store
 from control_plane.watch import WATCH_S, follow
 
@@ -32,13 +32,13 @@ class PolicyWatch:
     @property
     def complete(self) -> bool:
         """Whether every read has answered at least once."""
-        return len(self.answered_s) == len(Table) + 1
+        return len(self.answered_s) == len(GATE_TABLES) + 1
 
     async def run(self) -> None:
         """Follow for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(follow(self._read_revision, REVISION_KEY))
-            for table in Table:
+            for table in GATE_TABLES:
                 tasks.create_task(follow(self._table_reader(table), table.prefix))
 
     async def _read_revision(self, after: int) -> int:

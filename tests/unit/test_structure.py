@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PURE = {"model", "errors", "decide", "render", "routes", "signed",
+PURE = {"model", "errors", "contract", "decide", "delivery", "render", "routes", "signed",
         "analysis", "checks", "readings", "sequential"}  # fmt: skip
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports"}, {"consul", "traefik", "files", "logs", "settings", "watch"},
