@@ -85,7 +85,7 @@ def tables(**clients: str) -> dict[Table, dict[str, bytes]]:
 
 
 def revision(number: int, content: dict[Table, dict[str, bytes]], epoch: int = 1) -> Revision:
-    return Revision(epoch=epoch, number=number, tables={table: table_sum(content[table]) for table in Table})
+    return Revision(epoch=epoch, number=number, tables={table: table_sum(content[table]) for table in content})
 
 
 def held(number: int, epoch: int = 1, **keys: Key) -> Memory:
