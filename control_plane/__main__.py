@@ -14,6 +14,7 @@ from hypercorn.typing import ASGIFramework
 
 from control_plane.api import create_app
 from control_plane.consul import Consul
+from control_plane.engine import Engine
 from control_plane.errors import Refused
 from control_plane.leadership import Leadership
 from control_plane.logs import log_as_json
@@ -29,10 +30,13 @@ async def run(settings: ControlPlaneSettings, token: str) -> None:
     async with Consul(settings.consul_url) as consul:
         leadership = Leadership(consul, settings.replica, ttl_s=settings.session_ttl_s)
         plane = ControlPlane(consul, consul, leadership, accept_new=settings.accept_new)
+        engine = Engine(plane, consul)
+        app = cast("ASGIFramework", create_app(plane, engine, token))
         async with asyncio.TaskGroup() as tasks:
-            work = tasks.create_task(plane.run())
-            await serve(cast("ASGIFramework", create_app(plane, token)), _config(settings), shutdown_trigger=stop.wait)
-            work.cancel()
+            work = [tasks.create_task(plane.run()), tasks.create_task(engine.run())]
+            await serve(app, _config(settings), shutdown_trigger=stop.wait)
+            for task in work:
+                task.cancel()
 
 
 def _config(settings: ControlPlaneSettings) -> Config:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -78,6 +78,14 @@ class Edit:
     documents: Mapping[Place, Stored | None] = field(default_factory=dict)
 
 
+Beside = Callable[[Revision], Sequence[Write]]
+
+
+def nothing(_: Revision) -> Sequence[Write]:
+    """No other writes."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Held:
     """What the gates hold on to, whatever the store says.
@@ -149,7 +157,9 @@ class Book:
         await self._store.commit(writes, fence)
         return revision
 
-    async def write(self, page: Page, edit: Edit, fence: Fence, *, at_s: float) -> tuple[Revision, bool]:
+    async def write(
+        self, page: Page, edit: Edit, fence: Fence, *, at_s: float, beside: Beside = nothing
+    ) -> tuple[Revision, bool]:
         """Write a change, its revision and its record, all or nothing.
 
         Args:
@@ -157,9 +167,10 @@ class Book:
             edit: The change.
             fence: Proves that we lead.
             at_s: Seconds since the epoch, for the record.
+            beside: What else belongs into the transaction, given the revision that holds the wish.
 
         Returns:
-            The revision that holds the wish, and whether anything had to be written for it.
+            The revision that holds the wish, and whether the policy had to be changed for it.
 
         Raises:
             Conflict: Somebody else wrote in the meantime.
@@ -172,6 +183,8 @@ class Book:
             if page.tables[place[0]].get(place[1]) != (document.to_bytes() if document else None)
         }
         if not changed:
+            if others := beside(page.revision):
+                await self._store.commit(others, fence)
             return page.revision, False
         following = _turn(page, changed)
         record = _record(edit, following, _changes(page, changed), at_s)
@@ -179,7 +192,7 @@ class Book:
             Write(table.prefix + key, document.to_bytes() if document else None)
             for (table, key), document in changed.items()
         ]
-        await self._store.commit([*documents, *_closing(page, following, record)], fence)
+        await self._store.commit([*documents, *beside(following), *_closing(page, following, record)], fence)
         return following, True
 
     async def repair(self, edit: Edit, fence: Fence, *, at_s: float, gates: Held) -> tuple[Revision, bool]:

@@ -64,31 +64,31 @@ class Gates:
         """
         self._newest = revision.place
 
-    def lagging(self, revision: Revision, *, also_gone: bool) -> tuple[str, ...]:
-        """Gates that do not have the revision in force.
+    def lagging(self, place: tuple[int, int], *, also_gone: bool) -> tuple[str, ...]:
+        """Gates that do not have a revision in force.
 
         Args:
-            revision: What they should have.
+            place: Epoch and number of what they should have.
             also_gone: Count gates whose agent is gone as well: for keys and rights, which such a gate still serves.
         """
         if not self._gates:
             return (NO_GATE,)
         also_gone = also_gone or not any(gate.live for gate in self._gates.values())
         counted = [gate.report for gate in self._gates.values() if gate.live or also_gone]
-        newest = max(self._newest, revision.place)
-        return tuple(report.id for report in counted if not revision.place <= report.place <= newest)
+        newest = max(self._newest, place)
+        return tuple(report.id for report in counted if not place <= report.place <= newest)
 
-    async def in_force(self, revision: Revision, *, also_gone: bool, timeout_s: float) -> tuple[str, ...]:
-        """Wait until every gate that counts reports the revision.
+    async def in_force(self, place: tuple[int, int], *, also_gone: bool, timeout_s: float) -> tuple[str, ...]:
+        """Wait until every gate that counts reports a revision; arguments as of `lagging`.
 
         Returns:
             The gates that did not within the time; empty when it is in force.
         """
         try:
             async with asyncio.timeout(timeout_s), self._changed:
-                await self._changed.wait_for(lambda: not self.lagging(revision, also_gone=also_gone))
+                await self._changed.wait_for(lambda: not self.lagging(place, also_gone=also_gone))
         except TimeoutError:
-            return self.lagging(revision, also_gone=also_gone)
+            return self.lagging(place, also_gone=also_gone)
         return ()
 
 

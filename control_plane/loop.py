@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from control_plane import decide
-from control_plane.book import Book, Edit, Held, Page, Place
+from control_plane.book import Beside, Book, Edit, Held, Page, Place, nothing
 from control_plane.errors import Conflict, NotFound, NotInitialised, NotLeader, Refused, Unavailable
 from control_plane.gates import GATES_PREFIX, Gates
 from control_plane.leadership import Leadership
@@ -30,6 +30,7 @@ from control_plane.model import (
 )
 from control_plane.ports import Catalog, Store, Write
 from control_plane.registry import Registry
+from control_plane.rollout import ROLLOUTS_PREFIX, Rollout
 from control_plane.signed import NewKey, new_key
 
 T = TypeVar("T")
@@ -64,6 +65,23 @@ class Wish:
     author: str
     reason: str
     expected_number: int | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """A change that is written, and not known to be in force.
+
+    Attributes:
+        edit: The change.
+        began_s: When it was begun, monotonic.
+        revision: What holds it.
+        changed: Whether the policy had to be changed for it.
+    """
+
+    edit: Edit
+    began_s: float
+    revision: Revision
+    changed: bool
 
 
 class ControlPlane:
@@ -193,7 +211,7 @@ class ControlPlane:
                 edit, self.leadership.fence(), at_s=self._now(), gates=Held(self.gates.running, self.gates.revoked)
             )
             self.gates.written(revision)
-        return await self._ended(edit, began_s, revision, changed=changed, rights=True)
+        return await self.ended(Written(edit, began_s, revision, changed), rights=True)
 
     async def set_traffic(self, service: str, weights_pct: Mapping[str, float], wish: Wish) -> Outcome:
         """Shift a service's traffic; see :func:`control_plane.decide.set_traffic`."""
@@ -203,6 +221,7 @@ class ControlPlane:
             known = versions_of(self.registry.instances, service)
             return {(Table.SERVICES, service): decide.set_traffic(current, weights_pct, known)}
 
+        await self._refuse_if_rolling_out(service)
         return await self._carry_out("traffic.set", wish, shift, rights=False)
 
     async def forget_service(self, service: str, wish: Wish) -> Outcome:
@@ -215,7 +234,19 @@ class ControlPlane:
                 raise Refused(f"service {service} has instances ({', '.join(there)}); stop them first")
             return {(Table.SERVICES, service): None}
 
+        await self._refuse_if_rolling_out(service)
         return await self._carry_out("service.forget", wish, forget, rights=False)
+
+    async def _refuse_if_rolling_out(self, *services: str) -> None:
+        listing = await self._store.read(ROLLOUTS_PREFIX)
+        for name in services:
+            entry = listing.entries.get(name)
+            held = Rollout.parse(entry.value, f"{ROLLOUTS_PREFIX}{name} in Consul") if entry else None
+            if held and not held.phase.ended:
+                raise Conflict(
+                    f"rollout {held.title} is under way and decides the traffic of {name}; steer it with"
+                    f" `tekup rollout`, or end it first: tekup rollout abort {name}"
+                )
 
     async def add_client(self, client: ClientPolicy, wish: Wish) -> Outcome:
         """Add a client; see :func:`control_plane.decide.add_client`."""
@@ -276,6 +307,20 @@ class ControlPlane:
         *,
         rights: bool,
     ) -> Outcome:
+        written = await self.write(verb, wish, change)
+        return await self.ended(written, rights=rights)
+
+    async def write(
+        self, verb: str, wish: Wish, change: Callable[[Page], Documents], beside: Beside = nothing
+    ) -> Written:
+        """Write a change of the policy, and do not wait for the gates.
+
+        Args:
+            verb: What it is, for the record.
+            wish: Who and why.
+            change: The documents to store, given the page they are decided on.
+            beside: See :meth:`control_plane.book.Book.write`.
+        """
         if not wish.reason.strip():
             raise Refused(f"{verb}: a reason is needed; say why in a few words")
         async with self._writing:
@@ -287,20 +332,22 @@ class ControlPlane:
                 )
             began_s = time.monotonic()
             edit = Edit(verb, wish.author, wish.reason, change(page))
-            revision, changed = await self._book.write(page, edit, fence, at_s=self._now())
+            revision, changed = await self._book.write(page, edit, fence, at_s=self._now(), beside=beside)
             self.gates.written(revision)
-        return await self._ended(edit, began_s, revision, changed=changed, rights=rights)
+        return Written(edit, began_s, revision, changed)
 
-    async def _ended(self, edit: Edit, began_s: float, revision: Revision, *, changed: bool, rights: bool) -> Outcome:
-        lagging = await self.gates.in_force(revision, also_gone=rights, timeout_s=self._in_force_timeout_s)
-        outcome = Outcome(revision, changed, lagging, time.monotonic() - began_s)
+    async def ended(self, written: Written, *, rights: bool) -> Outcome:
+        """Wait until a change is in force; `rights`: also on gates whose agent is gone."""
+        edit, revision = written.edit, written.revision
+        lagging = await self.gates.in_force(revision.place, also_gone=rights, timeout_s=self._in_force_timeout_s)
+        outcome = Outcome(revision, written.changed, lagging, time.monotonic() - written.began_s)
         log.info(
             edit.verb,
             extra={
                 "author": edit.author,
                 "reason": edit.reason,
                 "revision": revision.number,
-                "changed": changed,
+                "changed": written.changed,
                 "waiting_for": list(lagging),
                 "in_force_ms": round(outcome.in_force_s * 1000, 1),
             },

@@ -15,13 +15,16 @@ from starlette.routing import Route
 
 from control_plane.api.bodies import Done, Problem
 from control_plane.api.openapi import document
+from control_plane.api.rollouts import ROUTES as ROLLOUT_ROUTES
 from control_plane.api.routes import ROUTES, ApiRoute, asked
+from control_plane.engine import Engine
 from control_plane.errors import Conflict, NotFound, NotInitialised, NotLeader, Refused, TekupError, Unavailable
 from control_plane.loop import ControlPlane
 from control_plane.model import problems_of
 
 log = logging.getLogger(__name__)
 
+ALL_ROUTES = (*ROUTES, *ROLLOUT_ROUTES)
 BODY_LIMIT_BYTES = 1 << 20
 # First match counts, so the narrower error stands above the wider.
 STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
@@ -34,11 +37,12 @@ STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
 )
 
 
-def create_app(plane: ControlPlane, token: str) -> Starlette:
+def create_app(plane: ControlPlane, engine: Engine, token: str) -> Starlette:
     """The API over a control plane.
 
     Args:
         plane: What answers.
+        engine: What answers about rollouts.
         token: The operator token every call but health and the OpenAPI document must bring as a bearer.
     """
 
@@ -50,14 +54,18 @@ def create_app(plane: ControlPlane, token: str) -> Starlette:
         return JSONResponse({"status": "leading" if leading else "standing by"})
 
     async def openapi(_: Request) -> Response:
-        return JSONResponse(document(ROUTES))
+        return JSONResponse(document(ALL_ROUTES))
 
     routes = [Route("/health", health), Route("/ready", ready), Route("/v1/openapi.json", openapi)]
-    routes += [Route(route.path, _endpoint(route, plane, token), methods=[route.method]) for route in ROUTES]
+    routes += [
+        Route(route.path, _endpoint(route, plane, engine, token), methods=[route.method]) for route in ALL_ROUTES
+    ]
     return Starlette(routes=routes, exception_handlers={TekupError: _told, HTTPException: _http_told})
 
 
-def _endpoint(route: ApiRoute, plane: ControlPlane, token: str) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    route: ApiRoute, plane: ControlPlane, engine: Engine, token: str
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
@@ -68,7 +76,7 @@ def _endpoint(route: ApiRoute, plane: ControlPlane, token: str) -> Callable[[Req
                 {"WWW-Authenticate": "Bearer"},
             )
         body = await _parse(request, route.takes) if route.takes else None
-        answer = await route.answer(asked(request, plane, body))
+        answer = await route.answer(asked(request, plane, engine, body))
         pending = isinstance(answer, Done) and not answer.in_force
         return JSONResponse(answer.model_dump(mode="json"), status_code=202 if pending else 200)
 

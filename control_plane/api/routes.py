@@ -10,6 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
 
 from control_plane.api import bodies
+from control_plane.engine import Engine
 from control_plane.errors import NotFound, NotInitialised, Refused
 from control_plane.loop import ControlPlane, Wish
 from control_plane.model import ClientPolicy, Key, ServicePolicy, Table, problems_of
@@ -24,6 +25,7 @@ class Asked:
     """One request, parsed: the path's names, the reason of a DELETE, and the body."""
 
     plane: ControlPlane
+    engine: Engine
     path: dict[str, str]
     reason: str
     body: BaseModel | None
@@ -54,7 +56,7 @@ class ApiRoute:
     takes: type[BaseModel] | None = None
 
 
-def asked(request: Request, plane: ControlPlane, body: BaseModel | None) -> Asked:
+def asked(request: Request, plane: ControlPlane, engine: Engine, body: BaseModel | None) -> Asked:
     """What a request asks for.
 
     Raises:
@@ -66,7 +68,7 @@ def asked(request: Request, plane: ControlPlane, body: BaseModel | None) -> Aske
             REASON.validate_python(reason)
         except ValidationError as error:
             raise Refused(f"reason: {problems_of(error)}") from error
-    return Asked(plane, {str(k): str(v) for k, v in request.path_params.items()}, reason, body)
+    return Asked(plane, engine, {str(k): str(v) for k, v in request.path_params.items()}, reason, body)
 
 
 async def status(ask: Asked) -> bodies.Status:

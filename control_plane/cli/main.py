@@ -14,6 +14,7 @@ from compose.local.exits import HELP
 from compose.local.show import WIDTH
 from compose.local.typed import typed
 from control_plane.cli import policy
+from control_plane.cli.rollout import rollout
 
 app = typer.Typer(
     name="tekup",
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 commands.register(app)
 policy.register(app)
+app.add_typer(rollout, name="rollout")
 
 
 @app.command("version")

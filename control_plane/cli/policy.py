@@ -42,7 +42,7 @@ def _rows(answer: show.Json, field: str) -> Rows:
     return cast("Rows", answer[field])
 
 
-def _part(text: str) -> str:
+def part(text: str) -> str:
     """An id as one part of a path; the dots too, since the HTTP client would resolve a bare `..`."""
     if not text:
         raise BadInput("an empty name is nobody's; name a service, client, key or gate")
@@ -58,7 +58,7 @@ def traffic_show(
     Example: tekup traffic show filesystem
     """
     api = Api.here()
-    answer = api.ask("GET", f"/v1/services/{_part(service)}") if service is not None else api.ask("GET", "/v1/services")
+    answer = api.ask("GET", f"/v1/services/{part(service)}") if service is not None else api.ask("GET", "/v1/services")
     if json:
         show.as_json(answer)
         return
@@ -120,7 +120,7 @@ def traffic_set(
     Example: tekup traffic set filesystem 1.1.0=10 --reason "try the new version"
     """
     body: show.Json = {"weights_pct": _weights(weights), "reason": reason}
-    answer = Api.here().ask("PUT", f"/v1/services/{_part(service)}/traffic", body)
+    answer = Api.here().ask("PUT", f"/v1/services/{part(service)}/traffic", body)
     show.done(answer, f"traffic of {service}", json_wanted=json)
 
 
@@ -132,7 +132,7 @@ def traffic_forget(
 
     Example: tekup traffic forget notes --reason "moved into search"
     """
-    answer = Api.here().ask("DELETE", f"/v1/services/{_part(service)}", params={"reason": reason})
+    answer = Api.here().ask("DELETE", f"/v1/services/{part(service)}", params={"reason": reason})
     show.done(answer, f"service {service} forgotten", json_wanted=json)
 
 
@@ -197,7 +197,7 @@ def clients_remove(
 
     Example: tekup clients remove ci --reason "pipeline retired"
     """
-    answer = Api.here().ask("DELETE", f"/v1/clients/{_part(client)}", params={"reason": reason})
+    answer = Api.here().ask("DELETE", f"/v1/clients/{part(client)}", params={"reason": reason})
     show.done(answer, f"client {client} removed", json_wanted=json)
 
 
@@ -215,7 +215,7 @@ def keys_create(
     """
     expires = math.ceil(time.time() + days * 86_400) if days else 0
     body: show.Json = {"label": label, "expires": expires, "reason": reason}
-    answer = Api.here().ask("POST", f"/v1/clients/{_part(client)}/keys", body)
+    answer = Api.here().ask("POST", f"/v1/clients/{part(client)}/keys", body)
     if not json:
         typer.echo(f"{answer['key']}")  # alone on standard output, so that a script can take it
     show.done(answer, f"key {answer['id']} of {client}", json_wanted=json, aside=True)
@@ -227,7 +227,7 @@ def keys_list(client: Annotated[str, typer.Argument(help="Whose keys.")], json: 
 
     Example: tekup keys list ci
     """
-    answer = Api.here().ask("GET", f"/v1/clients/{_part(client)}/keys")
+    answer = Api.here().ask("GET", f"/v1/clients/{part(client)}/keys")
     if json:
         show.as_json(answer)
         return
@@ -253,7 +253,7 @@ def keys_revoke(
     Example: tekup keys revoke tk_4f2a81c09d_… --reason "laptop lost"
     """
     key_id = key.split("_")[1] if key.startswith("tk_") and key.count("_") > 1 else key
-    answer = Api.here().ask("DELETE", f"/v1/keys/{_part(key_id)}", params={"reason": reason})
+    answer = Api.here().ask("DELETE", f"/v1/keys/{part(key_id)}", params={"reason": reason})
     show.done(answer, f"key {key_id} revoked", json_wanted=json)
 
 
@@ -287,7 +287,7 @@ def gates_forget(
 
     Example: tekup gates forget eu-2 --reason "machine returned"
     """
-    answer = Api.here().ask("DELETE", f"/v1/gates/{_part(gate)}", params={"reason": reason})
+    answer = Api.here().ask("DELETE", f"/v1/gates/{part(gate)}", params={"reason": reason})
     if json:
         show.as_json(answer)
     else:

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from control_plane.api import create_app
-from control_plane.api.routes import ROUTES
+from control_plane.api.app import ALL_ROUTES as ROUTES
+from control_plane.engine import Engine
 from tests.support.memory import Memory
 from tests.support.plane import ObedientGate, control_plane, running
 
@@ -19,7 +20,7 @@ TOKEN = {"Authorization": "Bearer secret-token"}
 async def api() -> AsyncIterator[httpx.AsyncClient]:
     store = Memory()
     async with running(control_plane(store), ObedientGate(store, "gate-1")) as plane:
-        transport = httpx.ASGITransport(create_app(plane, "secret-token"))
+        transport = httpx.ASGITransport(create_app(plane, Engine(plane, store), "secret-token"))
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=TOKEN) as client:
             await client.post("/v1/init", json={})
             yield client

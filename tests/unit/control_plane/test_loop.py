@@ -175,12 +175,12 @@ async def test_a_gate_that_is_gone_still_counts_for_keys_until_it_is_forgotten(
 
     await eventually(both, "two gates")
     revision = (await plane.add_client(ClientPolicy(id="ci"), WHY)).revision
-    assert plane.gates.lagging(revision, also_gone=True) == ("gate-2",)
-    assert plane.gates.lagging(revision, also_gone=False) == ()
+    assert plane.gates.lagging(revision.place, also_gone=True) == ("gate-2",)
+    assert plane.gates.lagging(revision.place, also_gone=False) == ()
     await plane.forget_gate("gate-2", WHY)
 
     async def forgotten() -> bool:
-        return not plane.gates.lagging(revision, also_gone=True)
+        return not plane.gates.lagging(revision.place, also_gone=True)
 
     await eventually(forgotten, "gate-2 forgotten")
     with pytest.raises(Refused, match="gate gate-1 is alive"):

@@ -1,0 +1,146 @@
+"""What the rollout routes take and give, as models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from control_plane.api.bodies import Body, Done, Reason
+from control_plane.course import explain
+from control_plane.delivery import CustomCheck, Delivery, ProbeCall, Seconds, Step, Strategy
+from control_plane.loop import Outcome
+from control_plane.model import Split, Version
+from control_plane.rollout import Event, Rollout, share_said, step_said
+
+
+class RolloutWish(Body):
+    """A rollout to start; what is left out is as the service's delivery says."""
+
+    version: Annotated[Version, Field(description="The version that should become stable.")]
+    reason: Reason
+    strategy: Strategy | None = None
+    steps: tuple[Step, ...] | None = None
+    split: Split | None = None
+    approval: bool | None = None
+    keep_warm_s: Seconds | None = None
+    checks: tuple[CustomCheck, ...] | None = None
+    probes: tuple[ProbeCall, ...] | None = None
+    waive: Annotated[tuple[str, ...], Field(description="Globs on breaches of the contract that do not count.")] = ()
+    replace: Annotated[bool, Field(description="End a rollout of another version that is under way.")] = False
+
+    def changes(self) -> dict[str, object]:
+        """What is otherwise than the service's delivery says."""
+        own = {"version", "reason", "waive", "replace"}
+        return self.model_dump(mode="json", exclude=own, exclude_none=True)
+
+
+class VerbWish(Body):
+    """A verb on a rollout."""
+
+    reason: Reason
+    full: Annotated[bool, Field(description="promote: give the canary everything now.")] = False
+    drain: Annotated[bool, Field(description="abort, undo: let the canary keep its handles.")] = False
+
+
+class FindingShown(Body):
+    """What one check comes to."""
+
+    name: str
+    verdict: str
+    sentence: str
+    dry_run: bool
+
+
+class StepShown(Body):
+    """A step and where the rollout stands with it."""
+
+    step: Step
+    said: str
+    state: Literal["done", "now", "ahead"]
+
+
+class RolloutShown(Body):
+    """A rollout, and why it is where it is."""
+
+    service: str
+    number: int
+    stable: str
+    canary: str
+    strategy: Strategy
+    phase: str
+    health: Annotated[str, Field(description="Healthy, Progressing, Paused or Degraded.")]
+    said: Annotated[str, Field(description="Why it is where it is, in one sentence.")]
+    traffic: Annotated[str, Field(description="Who gets what, in a few words.")]
+    until_s: Annotated[float | None, Field(description="Seconds until the phase must be left.")]
+    ended: bool
+    asked: str
+    author: str
+    reason: str
+    began: float
+    since: float
+    step: int
+    steps: tuple[StepShown, ...]
+    findings: tuple[FindingShown, ...]
+    events: tuple[Event, ...]
+
+    @classmethod
+    def of(cls, rollout: Rollout, now_s: float) -> RolloutShown:
+        """From the document."""
+        explained = explain(rollout, now_s)
+        judged = explained.judgement
+        return cls(
+            **rollout.model_dump(include={"service", "number", "stable", "canary", "asked", "author", "reason",
+                                          "began", "since", "step", "said"}),
+            strategy=rollout.delivery.strategy,
+            phase=rollout.phase.value,
+            health=explained.health,
+            traffic=share_said(rollout),
+            until_s=explained.until_s,
+            ended=rollout.phase.ended,
+            steps=tuple(_step(rollout, number, step) for number, step in enumerate(rollout.steps)),
+            findings=tuple(
+                FindingShown(name=one.name, verdict=one.verdict.value, sentence=one.sentence, dry_run=one.dry_run)
+                for one in (judged.findings if judged else ())
+            ),
+            events=rollout.events,
+        )  # fmt: skip
+
+
+def _step(rollout: Rollout, number: int, step: Step) -> StepShown:
+    over = rollout.phase.ended or number != rollout.step
+    state: Literal["done", "now", "ahead"] = "now" if not over else "done" if number <= rollout.step else "ahead"
+    return StepShown(step=step, said=step_said(step), state=state)
+
+
+class Rollouts(Body):
+    """Several rollouts."""
+
+    rollouts: tuple[RolloutShown, ...]
+
+
+class RolloutDone(Done):
+    """What became of a verb, and the rollout after it."""
+
+    rollout: RolloutShown
+
+    @classmethod
+    def after(cls, rollout: Rollout, outcome: Outcome, now_s: float) -> RolloutDone:
+        """From what the engine says."""
+        return cls(**Done.of(outcome).model_dump(), rollout=RolloutShown.of(rollout, now_s))
+
+
+class LintWish(Body):
+    """A delivery to look over; what is left out is as the service's own says."""
+
+    strategy: Strategy | None = None
+    steps: tuple[Step, ...] | None = None
+    split: Split | None = None
+    approval: bool | None = None
+
+
+class Linted(Body):
+    """What would be done, and what is to be said against it."""
+
+    delivery: Delivery
+    warnings: tuple[str, ...]

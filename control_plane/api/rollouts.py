@@ -1,0 +1,109 @@
+"""The routes of rollouts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from control_plane import steer
+from control_plane.api import rollout_bodies as bodies
+from control_plane.api.routes import ApiRoute, Asked
+from control_plane.engine import Start
+from control_plane.lint import warnings
+from control_plane.loop import Outcome
+from control_plane.rollout import Rollout
+
+
+def _done(rollout: Rollout, outcome: Outcome) -> bodies.RolloutDone:
+    return bodies.RolloutDone.after(rollout, outcome, time.time())
+
+
+async def rollouts(ask: Asked) -> bodies.Rollouts:
+    """The last rollout of every service."""
+    held = (await ask.engine.all()).values()
+    return bodies.Rollouts(rollouts=tuple(bodies.RolloutShown.of(one.rollout, time.time()) for one in held))
+
+
+async def rollout(ask: Asked) -> bodies.RolloutShown:
+    """The last rollout of a service."""
+    return bodies.RolloutShown.of(await ask.engine.one(ask.path["service"]), time.time())
+
+
+async def past_rollouts(ask: Asked) -> bodies.Rollouts:
+    """All rollouts of a service that are kept, the newest first."""
+    found = await ask.engine.past(ask.path["service"])
+    return bodies.Rollouts(rollouts=tuple(bodies.RolloutShown.of(one, time.time()) for one in found))
+
+
+async def start_rollout(ask: Asked) -> bodies.RolloutDone:
+    """Begin a rollout."""
+    body = ask.read(bodies.RolloutWish)
+    wanted = Start(body.version, body.changes(), body.waive, body.replace)
+    return _done(*await ask.engine.start(ask.path["service"], ask.wish(body.reason), wanted))
+
+
+async def retry_rollout(ask: Asked) -> bodies.RolloutDone:
+    """Begin the last rollout once more, as it was."""
+    wish = ask.wish(ask.read(bodies.VerbWish).reason)
+    return _done(*await ask.engine.retry(ask.path["service"], wish))
+
+
+async def pause_rollout(ask: Asked) -> bodies.RolloutDone:
+    """Hold a rollout where it is."""
+    return await _steered(ask, "pause", steer.pause)
+
+
+async def resume_rollout(ask: Asked) -> bodies.RolloutDone:
+    """Go on after a pause."""
+    return await _steered(ask, "resume", steer.resume)
+
+
+async def promote_rollout(ask: Asked) -> bodies.RolloutDone:
+    """Agree, or end the present step; `full`: give the canary everything now."""
+    full = ask.read(bodies.VerbWish).full
+    return await _steered(ask, "promote", lambda held, by: steer.promote(held, by, full=full))
+
+
+async def abort_rollout(ask: Asked) -> bodies.RolloutDone:
+    """Give stable everything at once."""
+    drain = ask.read(bodies.VerbWish).drain
+    return await _steered(ask, "abort", lambda held, by: steer.abort(held, by, drain=drain))
+
+
+async def undo_rollout(ask: Asked) -> bodies.RolloutDone:
+    """Flip back to the version before the last rollout."""
+    drain = ask.read(bodies.VerbWish).drain
+    return await _steered(ask, "undo", lambda held, by: steer.undo(held, by, drain=drain))
+
+
+async def lint_rollout(ask: Asked) -> bodies.Linted:
+    """Look over how a rollout would go, without starting it."""
+    body = ask.read(bodies.LintWish)
+    delivery = await ask.engine.delivery(ask.path["service"], body.model_dump(mode="json", exclude_none=True))
+    return bodies.Linted(delivery=delivery, warnings=warnings(delivery))
+
+
+async def _steered(ask: Asked, verb: str, move: Callable[[Rollout, steer.By], Rollout]) -> bodies.RolloutDone:
+    wish = ask.wish(ask.read(bodies.VerbWish).reason)
+    return _done(*await ask.engine.steer(ask.path["service"], verb, wish, move))
+
+
+_AT = "/v1/services/{service}/rollout"
+ROUTES: tuple[ApiRoute, ...] = (
+    ApiRoute("GET", "/v1/rollouts", "Last rollout of every service", rollouts, bodies.Rollouts),
+    ApiRoute("GET", _AT, "Last rollout of a service", rollout, bodies.RolloutShown),
+    ApiRoute("GET", f"{_AT}s", "Rollouts of a service", past_rollouts, bodies.Rollouts),
+    ApiRoute("POST", _AT, "Start a rollout", start_rollout, bodies.RolloutDone, bodies.RolloutWish),
+    ApiRoute("POST", f"{_AT}/lint", "Look a rollout over", lint_rollout, bodies.Linted, bodies.LintWish),
+    *(
+        ApiRoute("POST", f"{_AT}/{verb}", summary, answer, bodies.RolloutDone, bodies.VerbWish)
+        for verb, summary, answer in (
+            ("pause", "Hold a rollout", pause_rollout),
+            ("resume", "Go on after a pause", resume_rollout),
+            ("promote", "Agree, or end the step", promote_rollout),
+            ("abort", "Back to stable at once", abort_rollout),
+            ("undo", "Flip back", undo_rollout),
+            ("retry", "Start the last one again", retry_rollout),
+        )
+    ),
+)

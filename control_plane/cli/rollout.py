@@ -1,0 +1,242 @@
+"""``tekup rollout …``: new versions on their way, over the HTTP API."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+import typer
+
+from compose.local.errors import BadInput
+from compose.local.exits import Exit
+from control_plane.cli import show
+from control_plane.cli.client import Api
+from control_plane.cli.policy import NO_REASON, JsonFlag, Reason, part
+from control_plane.cli.rollout_screen import screen
+
+POLL_S = 1.0
+CLEAR = "\x1b[H\x1b[2J"
+
+rollout = typer.Typer(no_args_is_help=True, help="Bring a new version of a service to its clients, judged on the way.")
+Service = Annotated[str, typer.Argument(help="The service.")]
+Shown = dict[str, Any]
+
+
+@rollout.command("start")
+def start(
+    service: Service,
+    version: Annotated[str, typer.Argument(help="The version that should become stable.")],
+    strategy: Annotated[str, typer.Option(help="canary, blue-green or immediate.")] = "",
+    step: Annotated[
+        list[str] | None,
+        typer.Option("--step", metavar="PCT[:SECONDS]|mirror", help="A step and its shortest stay; repeat."),
+    ] = None,
+    tool: Annotated[list[str] | None, typer.Option("--tool", help="Only tools of this glob; repeat.")] = None,
+    cohort: Annotated[str, typer.Option(help="Only clients of this cohort.")] = "",
+    split: Annotated[str, typer.Option(help="request, or client: a client stays on its side.")] = "",
+    analysis: Annotated[bool, typer.Option("--analysis/--no-analysis", help="Wait for a verdict in --step.")] = True,
+    approval: Annotated[bool, typer.Option("--approval", help="Ask before the version gets everything.")] = False,
+    waive: Annotated[list[str] | None, typer.Option(help="A breach of the contract that does not count.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="End a rollout of another version.")] = False,
+    reason: Reason = NO_REASON,
+    json: JsonFlag = False,
+) -> None:
+    """Start a rollout. What is not said here is as the service's delivery says.
+
+    Example: tekup rollout start search 1.3.0 --step 1:30 --step 10:120 -r "faster"
+    """
+    whom = {"tools": tool or [], "cohort": cohort}
+    if (tool or cohort) and not step:
+        raise BadInput("--tool and --cohort say whom a --step is for; give at least one, such as --step 5:60")
+    wanted = {
+        "strategy": strategy or None,
+        "steps": [_step(text) | whom | {"analysis": analysis} for text in step] if step else None,
+        "split": split or None,
+        "approval": approval or None,
+    }
+    body: show.Json = {"version": version, "reason": reason, "waive": waive or [], "replace": replace}
+    body |= {name: value for name, value in wanted.items() if value is not None}
+    answer = Api.here().ask("POST", f"{_path(service)}", body)
+    _done(answer, "started", json_wanted=json)
+
+
+def _step(text: str) -> dict[str, object]:
+    what, _, stay = text.partition(":")
+    try:
+        bake = {"bake_s": int(stay), "deadline_s": max(600, 2 * int(stay))} if stay else {}
+        weight: dict[str, object] = {"mirror": True} if what == "mirror" else {"weight_pct": float(what.rstrip("%"))}
+    except ValueError as error:
+        raise BadInput(f"{text!r} is no step; for example 5:60 (5 % for at least 60 s), or mirror:60") from error
+    return weight | bake
+
+
+def _verb(name: str, text: str, example: str) -> None:
+    def command(service: Service, reason: Reason = NO_REASON, json: JsonFlag = False) -> None:
+        _steer(service, name, {"reason": reason}, json_wanted=json)
+
+    command.__doc__ = f"{text}\n\n    Example: tekup rollout {example}"
+    rollout.command(name)(command)
+
+
+_verb("pause", "Hold a rollout where it is; it is still rolled back if it fails.", 'pause search -r "release freeze"')
+_verb("resume", "Go on after a pause.", 'resume search -r "freeze is over"')
+_verb("retry", "Start the last rollout again, as it was.", 'retry search -r "the database was down"')
+
+
+@rollout.command("promote")
+def promote(
+    service: Service,
+    full: Annotated[bool, typer.Option("--full", help="Give the new version everything now.")] = False,
+    reason: Reason = NO_REASON,
+    json: JsonFlag = False,
+) -> None:
+    """Agree to what a rollout asks, or end its present step.
+
+    Example: tekup rollout promote search --reason "looked at the traces"
+    """
+    _steer(service, "promote", {"reason": reason, "full": full}, json_wanted=json)
+
+
+@rollout.command("abort")
+def abort(
+    service: Service,
+    drain: Annotated[bool, typer.Option("--drain", help="Let the new version keep its handles.")] = False,
+    reason: Reason = NO_REASON,
+    json: JsonFlag = False,
+) -> None:
+    """Give the stable version everything at once.
+
+    Example: tekup rollout abort search --reason "wrong results"
+    """
+    _steer(service, "abort", {"reason": reason, "drain": drain}, json_wanted=json)
+
+
+@rollout.command("undo")
+def undo(
+    service: Service,
+    drain: Annotated[bool, typer.Option("--drain", help="Let the new version keep its handles.")] = False,
+    reason: Reason = NO_REASON,
+    json: JsonFlag = False,
+) -> None:
+    """Flip back to the version before the last rollout, in one step.
+
+    Example: tekup rollout undo search --reason "customers complain"
+    """
+    _steer(service, "undo", {"reason": reason, "drain": drain}, json_wanted=json)
+
+
+def _steer(service: str, verb: str, body: show.Json, *, json_wanted: bool) -> None:
+    answer = Api.here().ask("POST", f"{_path(service)}/{verb}", body)
+    _done(answer, verb, json_wanted=json_wanted)
+
+
+def _done(answer: show.Json, verb: str, *, json_wanted: bool) -> None:
+    shown = cast("Shown", answer["rollout"])
+    what = f"rollout {shown['service']} {shown['stable']} -> {shown['canary']} {verb}"
+    show.done(answer, what, json_wanted=json_wanted)
+
+
+@rollout.command("list")
+def list_all(json: JsonFlag = False) -> None:
+    """The last rollout of every service.
+
+    Example: tekup rollout list
+    """
+    answer = Api.here().ask("GET", "/v1/rollouts")
+    _listed(answer, json_wanted=json, empty="No rollout yet; start one: tekup rollout start SERVICE VERSION")
+
+
+@rollout.command("history")
+def history(service: Service, json: JsonFlag = False) -> None:
+    """All rollouts of a service, the newest first.
+
+    Example: tekup rollout history search
+    """
+    answer = Api.here().ask("GET", f"{_path(service)}s")
+    _listed(answer, json_wanted=json, empty=f"No rollout of {service} yet.")
+
+
+def _listed(answer: show.Json, *, json_wanted: bool, empty: str) -> None:
+    if json_wanted:
+        show.as_json(answer)
+        return
+    rows = [
+        (f"{one['service']} #{one['number']}", f"{one['stable']} -> {one['canary']}", one["phase"], one["said"])
+        for one in cast("list[Shown]", answer["rollouts"])
+    ]
+    show.table(("ROLLOUT", "VERSIONS", "PHASE", "WHY"), rows, empty)
+
+
+@rollout.command("explain")
+def explain(service: Service, json: JsonFlag = False) -> None:
+    """Say in one sentence why a rollout is where it is.
+
+    Example: tekup rollout explain search
+    """
+    answer = cast("Shown", Api.here().ask("GET", _path(service)))
+    if json:
+        show.as_json({name: answer[name] for name in ("service", "canary", "phase", "health", "said", "until_s")})
+    else:
+        typer.echo(answer["said"])
+
+
+@rollout.command("lint")
+def lint(service: Service, json: JsonFlag = False) -> None:
+    """Look over how a rollout of a service would go.
+
+    Example: tekup rollout lint search
+    """
+    answer = Api.here().ask("POST", f"{_path(service)}/lint", {})
+    if json:
+        show.as_json(answer)
+        return
+    found = cast("list[str]", answer["warnings"])
+    typer.echo("\n".join(f"- {text}" for text in found) or "Nothing to be said against it.")
+
+
+@rollout.command("status")
+def status(
+    service: Service,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it anew until it ends.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it ends; exit 1 if it was not promoted.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait at most.", min=1)] = 3600,
+    json: JsonFlag = False,
+) -> None:
+    """Show a rollout: where it is, why, its steps and checks.
+
+    Example: tekup rollout status search --wait --timeout 900
+    """
+    last = _followed(service, _Watching(api=Api.here(), draws=watch, waits=wait or watch, timeout_s=timeout))
+    if json:
+        show.as_json(last)
+    elif not watch:
+        typer.echo(screen(last))
+    if wait and not last["ended"]:
+        raise typer.Exit(Exit.TIMEOUT)
+    if wait and last["phase"] != "succeeded":
+        raise typer.Exit(Exit.FAILED)
+
+
+@dataclass(frozen=True)
+class _Watching:
+    api: Api
+    draws: bool
+    waits: bool
+    timeout_s: float
+
+
+def _followed(service: str, how: _Watching, clock: Callable[[], float] = time.monotonic) -> Shown:
+    until_s = clock() + how.timeout_s
+    while True:
+        shown = cast("Shown", how.api.ask("GET", _path(service)))
+        if how.draws:
+            typer.echo(CLEAR + screen(shown))
+        if not how.waits or shown["ended"] or clock() >= until_s:
+            return shown
+        time.sleep(POLL_S)
+
+
+def _path(service: str) -> str:
+    return f"/v1/services/{part(service)}/rollout"

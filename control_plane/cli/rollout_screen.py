@@ -1,0 +1,60 @@
+"""A rollout as people see it, in 80 columns. Pure: from the API's answer to text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from compose.local.show import WIDTH
+
+SIGNS = {"done": "✔", "now": "●", "ahead": "·"}
+VERDICTS = {"pass": "✔", "fail": "✖", "inconclusive": "…", "error": "?"}
+MOST_EVENTS = 6
+Shown = dict[str, Any]
+
+
+def screen(shown: Shown) -> str:
+    """The whole screen.
+
+    Args:
+        shown: A rollout as the API gives it.
+    """
+    return "\n".join(_lines(shown))
+
+
+def _lines(shown: Shown) -> Iterator[str]:
+    yield f"{shown['service']} {shown['stable']} -> {shown['canary']}  #{shown['number']}, {shown['strategy']}"
+    yield f"{shown['health']}: {shown['phase'].replace('_', ' ')}{_until(shown)}"
+    yield from _wrapped(shown["said"], "  ", "  ")
+    yield f"Traffic: {shown['traffic']}"
+    yield from _wrapped(f"Started by {shown['author']}: {shown['reason']}", "", "  ")
+    if shown["steps"]:
+        yield ""
+        yield "Steps"
+        for number, step in enumerate(shown["steps"], 1):
+            yield f"  {SIGNS[step['state']]} {number}. {step['said']}"
+    if shown["findings"]:
+        yield ""
+        yield "Checks"
+        for finding in shown["findings"]:
+            aside = " (dry run)" if finding["dry_run"] else ""
+            yield from _wrapped(f"{VERDICTS[finding['verdict']]} {finding['sentence']}{aside}", "  ", "    ")
+    yield ""
+    yield "Last events"
+    first = shown["began"]
+    for event in shown["events"][-MOST_EVENTS:]:
+        yield from _wrapped(f"{_clock(event['at'] - first):>6}  {event['said']}", "  ", " " * 10)
+
+
+def _until(shown: Shown) -> str:
+    return "" if shown["until_s"] is None else f", for {_clock(shown['until_s'])} at most"
+
+
+def _clock(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02d}"
+
+
+def _wrapped(text: str, first: str, rest: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)

@@ -1,0 +1,366 @@
+"""Carries rollouts: observes, lets `course` say where each goes, and writes that, fenced, in one transaction.
+
+A turn may be repeated and may fail anywhere: the next one begins with what the store holds. The document of a rollout,
+the policy that follows from it and their record are one transaction, guarded by the document's index: a verb of an
+operator that came in between wins, and the turn is taken again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from control_plane import course, steer
+from control_plane.book import Page
+from control_plane.contract import breaches
+from control_plane.delivery import Delivery
+from control_plane.errors import Conflict, Fenced, NotFound, NotInitialised, NotLeader, Refused, Unavailable
+from control_plane.loop import ControlPlane, Documents, Outcome, Wish, Written
+from control_plane.model import InstanceState, Revision, ServicePolicy, Table, compact_json, version_target, versions_of
+from control_plane.names import allows
+from control_plane.ports import Entry, Gateway, Metrics, Store, Write
+from control_plane.readings import Look, Missing
+from control_plane.rollout import ENDED_PREFIX, ROLLOUTS_PREFIX, Phase, Place, Rollout, policy_of
+
+log = logging.getLogger(__name__)
+
+TURN_S = 1.0
+PROBE_ROUNDS = 3
+KEPT_ENDED = 50
+NO_METRICS = "no metrics source is set (MCP_PROMETHEUS_URL)"
+NO_GATEWAY = "no gate is set to ask by (MCP_GATE_INTERNAL_URL)"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A rollout as the store holds it, and the index that guards the next write of it."""
+
+    rollout: Rollout
+    index: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """A wish for a rollout.
+
+    Attributes:
+        canary: The version that should become stable.
+        changes: Fields of the service's delivery document that are otherwise for this rollout.
+        waivers: Globs on breaches of the contract that do not count.
+        replace: End a rollout of another version that is under way.
+    """
+
+    canary: str
+    changes: Mapping[str, object] = field(default_factory=dict)
+    waivers: tuple[str, ...] = ()
+    replace: bool = False
+
+
+class Engine:
+    """The rollouts of all services.
+
+    Args:
+        plane: Writes policy, and knows gates and instances.
+        store: Where rollouts lie.
+        metrics: What calls were like; None where there is no such source.
+        gateway: Calls through the gate; None where no gate can be asked.
+        now: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        plane: ControlPlane,
+        store: Store,
+        *,
+        metrics: Metrics | None = None,
+        gateway: Gateway | None = None,
+        now: Callable[[], float] = time.time,
+        turn_s: float = TURN_S,
+    ) -> None:
+        self._plane = plane
+        self._store = store
+        self._metrics = metrics
+        self._gateway = gateway
+        self._now = now
+        self._turn_s = turn_s
+
+    async def run(self) -> None:
+        """Carry rollouts for ever, as long as this replica leads."""
+        while True:
+            await self._plane.leadership.held()
+            with contextlib.suppress(NotLeader):
+                await self._lead()
+
+    async def _lead(self) -> None:
+        carried: dict[str, asyncio.Task[None]] = {}
+        try:
+            while self._plane.leadership.leading:
+                try:
+                    running = [name for name, held in (await self.all()).items() if not held.rollout.phase.ended]
+                except (Unavailable, Refused) as error:
+                    log.warning("rollouts.not_read", extra={"why": str(error)})
+                    running = list(carried)
+                for name in running:
+                    if name not in carried or carried[name].done():
+                        carried[name] = asyncio.create_task(self._carry(name))
+                await asyncio.sleep(self._turn_s)
+        finally:
+            for task in carried.values():
+                task.cancel()
+            await asyncio.gather(*carried.values(), return_exceptions=True)
+
+    async def _carry(self, service: str) -> None:
+        """Turn after turn until the rollout has ended."""
+        while True:
+            try:
+                held = await self._held(service)
+                if held is None or held.rollout.phase.ended:
+                    return
+                waits = await self._turn(held)
+            except (Conflict, NotInitialised, NotLeader, Refused, Unavailable, Fenced) as error:
+                log.warning("rollout.turn_failed", extra={"service": service, "why": str(error)})
+                waits = None
+            await self._pause(waits)
+
+    async def _pause(self, waits: Place | None) -> None:
+        """Until the next turn: at once when the gates have what is waited for."""
+        if waits is None:
+            await asyncio.sleep(self._turn_s)
+            return
+        await self._plane.gates.in_force((waits.epoch, waits.number), also_gone=False, timeout_s=self._turn_s)
+
+    async def _turn(self, held: Held) -> Place | None:
+        before = held.rollout
+        seen = await self._observe(before)
+        after = course.turn(before, seen, self._now())
+        current = await self._policy(before.service)
+        if after == before and policy_of(after, current) == current:
+            return before.waits_for if before.phase in _WAITING else None
+        if policy_of(after, current) == current and after.phase is before.phase:
+            await self._store.commit([self._document(after, held.index)], self._plane.leadership.fence())
+            return None
+        await self._write(held, after, Wish("control-plane", after.said), f"rollout.{after.phase}")
+        return after.waits_for
+
+    async def _observe(self, rollout: Rollout) -> course.Seen:
+        wanted = course.needs(rollout, self._now())
+        look, judged = await asyncio.gather(
+            self._look(rollout, wanted=wanted.look), self._asked(rollout, wanted)
+        )  # side by side: each may take seconds
+        mine = [one for one in self._plane.instances() if one.service == rollout.service]
+        waits = rollout.waits_for
+        return replace(
+            judged,
+            stable_serves=any(one.live and one.version == rollout.stable for one in mine),
+            canary_ids=frozenset(one.id for one in mine if one.live and one.version == rollout.canary),
+            leaving=frozenset(one.id for one in mine if one.state is InstanceState.DRAINING),
+            waiting_for=self._plane.gates.lagging((waits.epoch, waits.number), also_gone=False) if waits else (),
+            look=look,
+        )
+
+    async def _look(self, rollout: Rollout, *, wanted: bool) -> Look | None:
+        if not wanted:
+            return None
+        if self._metrics is None:
+            return Missing(NO_METRICS)
+        return await self._metrics.look(rollout.service, rollout.plan, rollout.custom)
+
+    async def _asked(self, rollout: Rollout, wanted: course.Needs) -> course.Seen:
+        """Contract and probes, as far as they are wanted."""
+        seen = course.Seen(stable_serves=False, canary_ids=frozenset())
+        if not wanted.contract and not wanted.proof:
+            return seen
+        if self._gateway is None:
+            return replace(seen, problem=NO_GATEWAY)
+        try:
+            seen = await self._compared(self._gateway, rollout)
+            proof = await self._proof(self._gateway, rollout)
+        except Unavailable as error:
+            return replace(seen, problem=str(error))
+        return replace(seen, proof=proof)
+
+    async def _compared(self, gateway: Gateway, rollout: Rollout) -> course.Seen:
+        service = rollout.service
+        stable, canary = await asyncio.gather(
+            *(gateway.offer(service, version_target(service, version)) for version in (rollout.stable, rollout.canary))
+        )
+        found = tuple(text for text in breaches(stable, canary) if not allows(rollout.waivers, text))
+        tools = tuple(sorted(stable.tools.keys() & canary.tools.keys()))
+        harmless = tuple(name for name in tools if all(_read_only(side.tools[name]) for side in (stable, canary)))
+        return course.Seen(stable_serves=False, canary_ids=frozenset(), breaches=found, tools=tools, read_only=harmless)
+
+    async def _proof(self, gateway: Gateway, rollout: Rollout) -> str:
+        target = version_target(rollout.service, rollout.canary)
+        declared: Mapping[str, Mapping[str, object]] = {
+            probe.tool: probe.arguments for probe in rollout.delivery.probes
+        } or (await gateway.offer(rollout.service, target)).probes
+        for tool, arguments in [*declared.items()] * PROBE_ROUNDS:
+            answered = await gateway.call(rollout.service, target, tool, arguments)
+            if answered.problem:
+                return f"{tool}: {answered.problem}"
+        return ""
+
+    async def _policy(self, service: str) -> ServicePolicy:
+        entry = (await self._store.read(Table.SERVICES.prefix + service)).entries.get("")
+        if entry is None:
+            raise NotFound(f"service {service} is not in the policy any more")
+        return ServicePolicy.stored(entry.value, Table.SERVICES.prefix, service)
+
+    async def all(self) -> dict[str, Held]:
+        """The last rollout of every service, by service."""
+        listing = await self._store.read(ROLLOUTS_PREFIX)
+        return {name: _held(name, entry) for name, entry in sorted(listing.entries.items())}
+
+    async def _held(self, service: str) -> Held | None:
+        entry = (await self._store.read(ROLLOUTS_PREFIX + service)).entries.get("")
+        return None if entry is None else _held(service, entry)
+
+    async def one(self, service: str) -> Rollout:
+        """The service's last rollout.
+
+        Raises:
+            NotFound: It has had none.
+        """
+        held = await self._held(service)
+        if held is None:
+            raise NotFound(_NEVER.format(service=service))
+        return held.rollout
+
+    async def past(self, service: str) -> tuple[Rollout, ...]:
+        """All rollouts of a service that are kept, the newest first."""
+        listing = await self._store.read(f"{ENDED_PREFIX}{service}/")
+        kept = [
+            Rollout.parse(entry.value, f"{ENDED_PREFIX}{service}/{name}") for name, entry in listing.entries.items()
+        ]
+        held = await self._held(service)
+        kept += [held.rollout] if held else []
+        return tuple(sorted(kept, key=lambda rollout: -rollout.number))
+
+    async def start(self, service: str, wish: Wish, asked: Start) -> tuple[Rollout, Outcome]:
+        """Begin a rollout; see :func:`control_plane.steer.start`."""
+        delivery = await self.delivery(service, asked.changes)
+        versions = sorted(versions_of(self._plane.instances(), service))
+        held, current = await self._held(service), await self._policy(service)
+        last = held.rollout if held else None
+        wanted = steer.Start(asked.canary, delivery, wish.author, wish.reason, asked.waivers, asked.replace)
+        rollout, before = steer.start(last, current, wanted, versions, self._now())
+        ended = [] if before is None else await self._into_history(before)
+        written = await self._write(held, rollout, wish, "rollout.start", ended)
+        return rollout, await self._plane.ended(written, rights=False)
+
+    async def delivery(self, service: str, changes: Mapping[str, object]) -> Delivery:
+        """How a rollout of the service would go.
+
+        Args:
+            service: The service.
+            changes: Fields that are otherwise than its delivery document says.
+
+        Raises:
+            Refused: It makes no sense, or cannot be judged for want of metrics.
+        """
+        entry = (await self._store.read(Table.DELIVERY.prefix + service)).entries.get("")
+        held = Delivery.stored(entry.value, Table.DELIVERY.prefix, service) if entry else Delivery(service=service)
+        wanted = {**held.model_dump(mode="json"), **changes}
+        delivery = Delivery.parse(compact_json(wanted), f"rollout of {service}")
+        await self._refuse_unmeasured(delivery)
+        return delivery
+
+    async def _refuse_unmeasured(self, delivery: Delivery) -> None:
+        judged = delivery.strategy.value == "canary" and any(step.analysis for step in delivery.steps)
+        if self._metrics is None:
+            if judged or delivery.checks:
+                raise Refused(f"{delivery.service}: steps with analysis need metrics, and {NO_METRICS}")
+            return
+        for check in delivery.checks:
+            if problem := await self._metrics.problem_of(check.query):
+                raise Refused(f"{delivery.service}: check {check.name}: the query is no PromQL: {problem}")
+
+    async def _into_history(self, ended: Rollout) -> list[Write]:
+        prefix = f"{ENDED_PREFIX}{ended.service}/"
+        names = sorted((await self._store.read(prefix)).entries)
+        old = [Write(prefix + name, None) for name in names[: max(0, len(names) + 1 - KEPT_ENDED)]]
+        return [*old, Write(f"{prefix}{ended.number:06d}", ended.to_bytes())]
+
+    async def retry(self, service: str, wish: Wish) -> tuple[Rollout, Outcome]:
+        """Begin the last rollout once more, as it was.
+
+        Raises:
+            Refused: It has not ended, or has succeeded.
+        """
+        last = await self.one(service)
+        if last.phase not in (Phase.ROLLED_BACK, Phase.FAILED):
+            raise Refused(f"rollout {last.title} is {last.phase}; only one that was rolled back or failed is retried")
+        changes = last.delivery.model_dump(mode="json", exclude={"service"})
+        return await self.start(service, wish, Start(last.canary, changes, last.waivers))
+
+    async def steer(
+        self, service: str, verb: str, wish: Wish, move: Callable[[Rollout, steer.By], Rollout]
+    ) -> tuple[Rollout, Outcome]:
+        """Carry out a verb on the service's last rollout.
+
+        Args:
+            service: The service.
+            verb: Its name, for the record.
+            wish: Who and why.
+            move: One of `control_plane.steer`.
+        """
+        held = await self._held(service)
+        if held is None:
+            raise NotFound(_NEVER.format(service=service))
+        mine = (one for one in self._plane.instances() if one.live and one.service == service)
+        serves = any(one.version == held.rollout.stable for one in mine)
+        stable = (await self._policy(service)).stable
+        after = move(held.rollout, steer.By(wish.author, wish.reason, self._now(), serves, stable))
+        written = await self._write(held, after, wish, f"rollout.{verb}")
+        return after, await self._plane.ended(written, rights=False)
+
+    async def _write(
+        self, held: Held | None, after: Rollout, wish: Wish, verb: str, others: Sequence[Write] = ()
+    ) -> Written:
+        """Write a rollout and the policy that follows from it; a wish that was true already writes nothing."""
+        before, index = (held.rollout, held.index) if held else (None, 0)
+
+        def policy(page: Page) -> Documents:
+            current = page.find(Table.SERVICES, after.service, ServicePolicy)
+            if current is None:
+                raise NotFound(f"service {after.service} is not in the policy any more")
+            return {} if after.phase.ended and after == before else {_place(after): policy_of(after, current)}
+
+        def beside(revision: Revision) -> Sequence[Write]:
+            if after == before:
+                return ()
+            waits = Place(epoch=revision.epoch, number=revision.number) if after.phase in _WAITING else None
+            return [*others, self._document(after.model_copy(update={"waits_for": waits}), index)]
+
+        written = await self._plane.write(verb, wish, policy, beside)
+        if after == before:
+            return written
+        log.info(
+            f"rollout.{after.phase}",
+            extra={"service": after.service, "canary": after.canary, "step": after.step, "said": after.said},
+        )
+        return written
+
+    def _document(self, rollout: Rollout, index: int) -> Write:
+        return Write(ROLLOUTS_PREFIX + rollout.service, rollout.to_bytes(), index)
+
+
+_NEVER = "service {service} has had no rollout; start one: tekup rollout start {service} VERSION"
+_WAITING = frozenset({Phase.SHIFTING, Phase.PROMOTING, Phase.ROLLING_BACK})
+
+
+def _held(service: str, entry: Entry) -> Held:
+    return Held(Rollout.parse(entry.value, f"{ROLLOUTS_PREFIX}{service} in Consul"), entry.index)
+
+
+def _place(rollout: Rollout) -> tuple[Table, str]:
+    return Table.SERVICES, rollout.service
+
+
+def _read_only(tool: Mapping[str, object]) -> bool:
+    notes = tool.get("annotations")
+    return isinstance(notes, Mapping) and notes.get("readOnlyHint") is True
