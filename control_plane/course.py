@@ -296,7 +296,9 @@ def _undecided(rollout: Rollout, seen: Seen, now_s: float, verdict: Verdict, why
     if verdict is Verdict.ERROR:
         return ask(rollout, now_s, f"there are no metrics to judge by ({why}); go on without?")
     if seen.proof is None:
-        return rollout
+        late_s = now_s - rollout.step_since - (step.deadline_s if step else 0)
+        asked = f"no verdict in time ({why}), and its probes could not be asked {seen.problem}".rstrip()
+        return rollout if late_s < PROVE_EVERY_S else ask(rollout, now_s, f"{asked}; go on?")
     if step is not None and step.margin is None:
         return onward(rollout, now_s, f"too few calls for a verdict, but the probes of {rollout.canary} work")
     return ask(rollout, now_s, f"no verdict in time ({why}), though its probes work; go on?")

@@ -45,7 +45,7 @@ class Step(Document):
         cohort: Clients of this cohort only; "" = every client.
         mirror: The canary gets copies of read-only calls, and nothing else; its answers are dropped.
         bake_s: Shortest stay, in seconds.
-        deadline_s: Longest time for a verdict; after it the canary is probed, and then a person is asked.
+        verdict_s: How much longer than that a verdict may take; then the canary is probed, and then a person is asked.
         analysis: Whether the stay ends only with a verdict; a canary that fails is rolled back in any case.
         margin: A pass says: surely less than this share of calls worse. None: it is enough that nothing has failed.
         approval: A person has to agree before the next step.
@@ -56,10 +56,15 @@ class Step(Document):
     cohort: Cohort = ""
     mirror: bool = False
     bake_s: Seconds = 60
-    deadline_s: Seconds = 600
+    verdict_s: Seconds = 600
     analysis: bool = True
     margin: Margin | None = None
     approval: bool = False
+
+    @property
+    def deadline_s(self) -> int:
+        """Longest stay without a verdict, in seconds."""
+        return self.bake_s + self.verdict_s
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
@@ -67,8 +72,6 @@ class Step(Document):
             raise ValueError("a mirror step has no weight: its canary gets copies only")
         if not self.mirror and not self.weight_pct:
             raise ValueError("weight_pct: a step gives the canary a share above 0, or mirrors")
-        if self.deadline_s < self.bake_s:
-            raise ValueError(f"deadline_s {self.deadline_s} is shorter than bake_s {self.bake_s}")
         return self
 
 

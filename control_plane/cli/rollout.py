@@ -65,7 +65,7 @@ def start(
 def _step(text: str) -> dict[str, object]:
     what, _, stay = text.partition(":")
     try:
-        bake = {"bake_s": int(stay), "deadline_s": max(600, 2 * int(stay))} if stay else {}
+        bake = {"bake_s": int(stay)} if stay else {}
         weight: dict[str, object] = {"mirror": True} if what == "mirror" else {"weight_pct": float(what.rstrip("%"))}
     except ValueError as error:
         raise BadInput(f"{text!r} is no step; for example 5:60 (5 % for at least 60 s), or mirror:60") from error
