@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["LISTS", "allows", "may_cover", "narrow", "used_name"]
+__all__ = ["LISTS", "allows", "lists", "may_cover", "narrow", "used_name"]
 
 LISTS: Final[Mapping[str, tuple[str, str]]] = {
     "tools/list": ("tools", "name"),
@@ -37,6 +37,18 @@ def may_cover(allow: tuple[str, ...], template: str) -> bool:
     start = template.partition("{")[0]
     heads = (glob.partition("*")[0] for glob in allow)
     return any(start.startswith(head) or head.startswith(start) for head in heads)
+
+
+def lists(method: str, allow: tuple[str, ...], name: str) -> bool:
+    """Whether a caller sees an item of a list.
+
+    Args:
+        method: The list's.
+        allow: The caller's globs.
+        name: The item's name, URI or URI template.
+    """
+    covers = may_cover if LISTS[method][1] == "uriTemplate" else allows
+    return covers(allow, name)
 
 
 def used_name(method: str, params: Mapping[str, object] | None) -> str | None:
@@ -73,8 +85,7 @@ def narrow(method: str, result: Mapping[str, object], allow: tuple[str, ...]) ->
     items = result.get(member)
     if not isinstance(items, Sequence):
         return result
-    covers = may_cover if key == "uriTemplate" else allows
-    kept = [item for item in items if isinstance(item, Mapping) and covers(allow, str(item.get(key, "")))]
+    kept = [item for item in items if isinstance(item, Mapping) and lists(method, allow, str(item.get(key, "")))]
     return {**result, member: kept}
 
 

@@ -18,7 +18,7 @@ from mcp.shared.subscriptions import PromptsListChanged, ResourcesListChanged, S
 from mcp_types import SubscriptionsListenRequestParams, SubscriptionsListenResult
 
 from services.common import Call, current_call
-from services.common.rights import LISTS, allows, may_cover
+from services.common.rights import LISTS, lists
 from services.hub.catalogue import Catalogue
 from services.hub.soundness import Item, service_of
 
@@ -51,8 +51,7 @@ class _Stream:
         return {_EVENTS[method] for method, names in changed.items() if any(self._sees(method, n) for n in names)}
 
     def _sees(self, method: str, name: str) -> bool:
-        covers = may_cover if method == "resources/templates/list" else allows
-        return self.scope in ("", service_of(name)) and (self.call.internal or covers(self.call.allow, name))
+        return self.scope in ("", service_of(name)) and (self.call.internal or lists(method, self.call.allow, name))
 
 
 class Changes:

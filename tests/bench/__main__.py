@@ -9,7 +9,6 @@ import os
 import sys
 import tempfile
 import time
-import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tests.bench.analysis import analysis
 from tests.bench.environment import Environment, environment
 from tests.bench.faults import others_p95
 from tests.bench.first_call import first_calls
-from tests.bench.tools import ROOT, Row, Side, build_load, compare, percentile, process, ratio, spread
+from tests.bench.tools import ROOT, Row, Side, build_load, compare, percentile, process, ratio, spread, wait_until
 from tests.support.consul_process import free_ports
 from tests.support.load import body, headers
 
@@ -143,7 +142,7 @@ def gate(folder: Path, given: argparse.Namespace) -> list[Row]:
         env = stack.enter_context(environment(folder))
         env.introduce()
         env.register("aaaaaa", "1", first)
-        _until(env.served, "the service to be served")
+        wait_until(env.served, "the service to be served", WAIT_S)
         rows += gate_against_bare_router(load, env, first, given.seconds, given.rounds)
         env.register("bbbbbb", "2", second)
         _until_known(env)
@@ -156,19 +155,8 @@ def judging(_: Path, given: argparse.Namespace) -> list[Row]:
     return analysis(given.rollouts)
 
 
-def _until(true: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + WAIT_S
-    while True:
-        with contextlib.suppress(urllib.error.HTTPError):
-            if true():
-                return
-        if time.monotonic() > deadline_s:
-            raise RuntimeError(f"waited {WAIT_S:.0f} s in vain for {what}")
-        time.sleep(0.1)
-
-
 def _until_known(env: Environment) -> None:
-    _until(lambda: "bbbbbb" in json.dumps(env.ask("GET", "/v1/services/bench")), "the second version")
+    wait_until(lambda: "bbbbbb" in json.dumps(env.ask("GET", "/v1/services/bench")), "the second version", WAIT_S)
 
 
 GROUPS: dict[str, Callable[[Path, argparse.Namespace], list[Row]]] = {

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import httpx
 from compose.local.layout import Layout
 from compose.local.link import Link
 from tests.bench.environment import Environment
-from tests.bench.tools import Row, Side, load_once
+from tests.bench.tools import Row, Side, load_once, wait_until
 from tests.support import guest
 from tests.support.consul_process import free_ports
 from tests.support.load import body, headers
@@ -55,7 +56,7 @@ def others_p95(load: Path, env: Environment, seconds: int, rounds: int) -> list[
 
 @contextlib.contextmanager
 def _drill(env: Environment, **drill: object) -> Iterator[None]:
-    path = _layout(env).drills / f"{SICK}-{_version(env)}.json"
+    path = Layout(env.folder).drills / f"{SICK}-{_version(env)}.json"
     path.write_text(json.dumps([{"tool": "*", "probe": True, **drill}]))
     try:
         yield
@@ -122,7 +123,7 @@ def _garbage(env: Environment) -> Iterator[None]:
         serving = pool.submit(server.serve_forever)
         try:
             guest.register(env.consul, "garbage", "0bad0b", "1", port)
-            _until(lambda: "garbage" in json.dumps(_services(env)), "the garbage to be served")
+            wait_until(partial(_shown, env, "garbage"), "the garbage to be served", SETTLE_S)
             yield
         finally:
             guest.deregister(env.consul, "garbage", "0bad0b")
@@ -185,6 +186,10 @@ def _listed(env: Environment) -> list[str]:
     return [str(tool["name"]) for tool in answer.json()["result"]["tools"]]
 
 
+def _shown(env: Environment, service: str) -> bool:
+    return service in json.dumps(env.ask("GET", "/v1/services"))
+
+
 def _until_well(env: Environment) -> None:
     sent, asked = _search(env)
 
@@ -195,27 +200,11 @@ def _until_well(env: Environment) -> None:
         except (httpx.HTTPError, ValueError):
             return False
 
-    _until(well, f"{SICK} to be well again")
-
-
-def _until(true: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + SETTLE_S
-    while not true():
-        if time.monotonic() > deadline_s:
-            raise RuntimeError(f"waited {SETTLE_S:.0f} s in vain for {what}")
-        time.sleep(0.1)
-
-
-def _services(env: Environment) -> object:
-    return env.ask("GET", "/v1/services")
-
-
-def _layout(env: Environment) -> Layout:
-    return Layout(env.folder)
+    wait_until(well, f"{SICK} to be well again", SETTLE_S)
 
 
 def _pid(env: Environment) -> int:
-    found = next(one for one in Link(_layout(env)).status().processes if one.group == SICK and one.pid)
+    found = next(one for one in Link(Layout(env.folder)).status().processes if one.group == SICK and one.pid)
     assert found.pid is not None
     return found.pid
 

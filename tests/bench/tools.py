@@ -50,6 +50,22 @@ def process(
             running.wait()
 
 
+def wait_until(true: Callable[[], bool], what: str, within_s: float) -> None:
+    """Poll until something is so; an HTTP error counts as not yet.
+
+    Raises:
+        RuntimeError: It did not come in time.
+    """
+    deadline_s = time.monotonic() + within_s
+    while True:
+        with contextlib.suppress(urllib.error.HTTPError):
+            if true():
+                return
+        if time.monotonic() > deadline_s:
+            raise RuntimeError(f"waited {within_s:.0f} s in vain for {what}")
+        time.sleep(0.1)
+
+
 def _answers(url: str, *, well: bool) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=1):

@@ -6,7 +6,6 @@ Two everything-servers are two instances of the service `test`, so that whatever
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from tests.conformance.judging import (
 )
 from tests.conformance.suite import Report, run_suite
 from tests.support import guest
+from tests.support.gate import wait_until
 from tests.support.key_proxy import key_proxy
 from tests.support.load import body, headers
 
@@ -37,6 +37,7 @@ pytestmark = [pytest.mark.local, pytest.mark.timeout(600)]
 MODERN = ("--requirements", "2026-07-28")
 OLDER = ("--requirements", "2025-11-25", "--expected-failures", str(LEGACY))
 SERVICE = "test"
+WAIT_S = 60.0
 INSTANCES = ("0000a1", "0000a2")
 FOR_ANY_SERVER = (
     "server-stateless",
@@ -104,13 +105,6 @@ class Runs:
         return self.run(f"{self.gate_url}{path}", *OLDER)
 
 
-def until(look: Callable[[], bool], what: str, within_s: float = 60) -> None:
-    deadline_s = time.monotonic() + within_s
-    while not look():
-        assert time.monotonic() < deadline_s, f"waited {within_s:g} s in vain for {what}"
-        time.sleep(0.1)
-
-
 def answered_by(environment: Any, port: int) -> bool:
     """Whether the gate has an instance among those it balances over."""
     url = f"http://127.0.0.1:{environment.ports['MCP_PRIVATE_PORT']}/api/http/services/test_1-0-0.lb@file"
@@ -137,9 +131,9 @@ def runs(environment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             guest.register(environment.consul_url, SERVICE, instance, "1.0.0", port)
             life.callback(guest.deregister, environment.consul_url, SERVICE, instance)
         for port in ports:
-            until(partial(answered_by, environment, port), "the gate to take the everything-servers in")
+            wait_until(partial(answered_by, environment, port), "the gate to take the everything-servers in", WAIT_S)
         for method in LISTS:
-            until(partial(listed_by_the_hub, environment, method), f"the hub to have them in {method}")
+            wait_until(partial(listed_by_the_hub, environment, method), f"the hub to have them in {method}", WAIT_S)
         gate_url = life.enter_context(key_proxy(environment.gateway_url, environment.key))
         yield Runs(f"http://{HOST}:{ports[0]}", gate_url, folder)
 
