@@ -1,0 +1,61 @@
+"""What `tekup rollout status` prints, whole, in 80 columns."""
+
+from __future__ import annotations
+
+from control_plane import steer
+from control_plane.api.rollout_bodies import RolloutShown
+from control_plane.cli.rollout_screen import screen
+from control_plane.course import turn
+from control_plane.rollout import Rollout
+from tests.support.course import begun, by, look, until, well
+
+
+def printed(rollout: Rollout, now_s: float) -> str:
+    return screen(RolloutShown.of(rollout, now_s).model_dump(mode="json"))
+
+
+BAKING = """\
+search 1.0.0 -> 1.1.0  #1, canary
+Progressing: baking, for 0:55 at most
+  1.1.0 gets 10 %: nothing failed in 250 calls to 1.1.0
+Traffic: 1.1.0 gets 10 %
+Started by ada: try it
+
+Steps
+  ● 1. 10 %
+  · 2. 50 %
+
+Checks
+  … 5xx answers 0 of 250 on 1.1.0 against 0 of 250 on 1.0.0: about 378 more
+    calls to 1.1.0 are needed to tell whether it is 1 point worse"""
+
+
+def test_a_rollout_at_its_first_step() -> None:
+    rollout, now_s = until(begun(), "baking", 0)
+    while "250" not in rollout.said:
+        now_s += 1
+        rollout = turn(rollout, well(rollout, look=look(rollout, int(now_s * 50))), now_s)
+    shown = printed(rollout, now_s)
+    assert shown.startswith(BAKING)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "Last events\n    0:00  ada starts search 1.0.0 -> 1.1.0: try it\n" in shown
+
+
+BACK = """\
+search 1.0.0 -> 1.1.0  #1, canary
+Degraded: rolled back
+  back to 1.0.0: aborted by ada: her reasons; 1.0.0 gets everything on every
+  gate, 1.1.0 is closed
+Traffic: 1.0.0 gets everything
+Started by ada: try it
+
+Steps
+  ✔ 1. 10 %
+  · 2. 50 %
+"""
+
+
+def test_a_rollout_that_was_aborted() -> None:
+    baking, now_s = until(begun(), "baking", 0)
+    ended, now_s = until(steer.abort(baking, by(now_s), drain=False), "rolled_back", now_s)
+    assert printed(ended, now_s).startswith(BACK)
