@@ -26,7 +26,7 @@ Steps
   · 2. 50 %
 
 Checks
-  … 5xx answers 0 of 250 on 1.1.0 against 0 of 250 on 1.0.0: about 378 more
+  … 5xx answers 0 of 250 on 1.1.0 against 0 of 250 on 1.0.0: about 711 more
     calls to 1.1.0 are needed to tell whether it is 1 point worse"""
 
 
