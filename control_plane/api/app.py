@@ -9,14 +9,25 @@ from collections.abc import Awaitable, Callable
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from control_plane.api.bodies import Done, Problem
+from control_plane.api.forward import Forward, Named
 from control_plane.api.openapi import document
 from control_plane.api.routes import ROUTES, ApiRoute, asked
-from control_plane.errors import Conflict, NotFound, NotInitialised, NotLeader, Refused, TekupError, Unavailable
+from control_plane.errors import (
+    Conflict,
+    NotFound,
+    NotInitialised,
+    NotLeader,
+    Refused,
+    TekupError,
+    Unanswered,
+    Unavailable,
+)
 from control_plane.loop import ControlPlane
 from control_plane.model import problems_of
 
@@ -30,34 +41,43 @@ STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
     (Refused, 422, "Refused"),
     (NotInitialised, 409, "Not initialised"),
     (NotLeader, 503, "Not the leader"),
+    (Unanswered, 502, "Outcome unknown"),
     (Unavailable, 503, "Unavailable"),
 )
 
 
-def create_app(plane: ControlPlane, token: str) -> Starlette:
+def create_app(plane: ControlPlane, token: str, forward: Forward | None = None) -> Starlette:
     """The API over a control plane.
 
     Args:
         plane: What answers.
         token: The operator token every call but health and the OpenAPI document must bring as a bearer.
+        forward: Takes changes to the leader while this replica is not; without, they are refused.
     """
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "live"})
 
     async def ready(_: Request) -> Response:
-        leading = plane.leadership.leading
-        return JSONResponse({"status": "leading" if leading else "standing by"})
+        if plane.leadership.leading:
+            return JSONResponse({"status": "leading", "led": True})
+        return JSONResponse({"status": "standing by", "led": await plane.replicas.leader() is not None})
 
     async def openapi(_: Request) -> Response:
         return JSONResponse(document(ROUTES))
 
     routes = [Route("/health", health), Route("/ready", ready), Route("/v1/openapi.json", openapi)]
-    routes += [Route(route.path, _endpoint(route, plane, token), methods=[route.method]) for route in ROUTES]
-    return Starlette(routes=routes, exception_handlers={TekupError: _told, HTTPException: _http_told})
+    routes += [Route(route.path, _endpoint(route, plane, token, forward), methods=[route.method]) for route in ROUTES]
+    return Starlette(
+        routes=routes,
+        exception_handlers={TekupError: _told, HTTPException: _http_told},
+        middleware=[Middleware(Named, replica=plane.leadership.me.replica)],
+    )
 
 
-def _endpoint(route: ApiRoute, plane: ControlPlane, token: str) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    route: ApiRoute, plane: ControlPlane, token: str, forward: Forward | None
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
@@ -67,7 +87,10 @@ def _endpoint(route: ApiRoute, plane: ControlPlane, token: str) -> Callable[[Req
                 "an operator token is needed: Authorization: Bearer <token>",
                 {"WWW-Authenticate": "Bearer"},
             )
-        body = await _parse(request, route.takes) if route.takes else None
+        raw = await _read(request)
+        if route.method != "GET" and forward and (theirs := await forward.answer(request, raw)):
+            return theirs
+        body = _parse(request, raw, route.takes) if route.takes else None
         answer = await route.answer(asked(request, plane, body))
         pending = isinstance(answer, Done) and not answer.in_force
         return JSONResponse(answer.model_dump(mode="json"), status_code=202 if pending else 200)
@@ -75,12 +98,16 @@ def _endpoint(route: ApiRoute, plane: ControlPlane, token: str) -> Callable[[Req
     return endpoint
 
 
-async def _parse(request: Request, kind: type[BaseModel]) -> BaseModel:
+async def _read(request: Request) -> bytes:
     raw = b""
     async for chunk in request.stream():
         raw += chunk
         if len(raw) > BODY_LIMIT_BYTES:
             raise HTTPException(413, f"the body is larger than {BODY_LIMIT_BYTES} bytes")
+    return raw
+
+
+def _parse(request: Request, raw: bytes, kind: type[BaseModel]) -> BaseModel:
     try:
         return kind.model_validate_json(raw or b"{}")
     except ValidationError as error:
@@ -90,7 +117,7 @@ async def _parse(request: Request, kind: type[BaseModel]) -> BaseModel:
 async def _told(_: Request, error: Exception) -> Response:
     for kind, status, title in STATUS:
         if isinstance(error, kind):
-            return _problem(status, title, str(error))
+            return _problem(status, title, str(error), {"Retry-After": "1"} if kind is NotLeader else None)
     raise error
 
 
