@@ -61,7 +61,9 @@ def create_app(plane: ControlPlane, token: str, forward: Forward | None = None) 
     async def ready(_: Request) -> Response:
         if plane.leadership.leading:
             return JSONResponse({"status": "leading", "led": True})
-        return JSONResponse({"status": "standing by", "led": await plane.replicas.leader() is not None})
+        # our own name there is that of a predecessor, or of us a moment ago
+        led = await plane.replicas.leader() not in (None, plane.leadership.me)
+        return JSONResponse({"status": "standing by", "led": led})
 
     async def openapi(_: Request) -> Response:
         return JSONResponse(document(ROUTES))
