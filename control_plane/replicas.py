@@ -14,8 +14,8 @@ from control_plane.ports import Entry, Store
 
 log = logging.getLogger(__name__)
 
-LEADER_WAIT_S = 10.0
-"""As long as a session of the default TTL can outlive its replica."""
+LEADER_WAIT_S = 12.0
+"""A session of the default TTL outlives its replica by 10 s at most."""
 LOOK_S = 0.2
 
 

@@ -118,7 +118,8 @@ def load(layout: Layout, environ: Mapping[str, str] | None = None) -> Effective:
     """
     environ = os.environ if environ is None else environ
     known = {str(field.alias) for field in Settings.model_fields.values()}
-    from_file = _read_file(layout.settings)
+    names = {name: str(field.alias) for name, field in Settings.model_fields.items()}
+    from_file = {names.get(name, name): value for name, value in _read_file(layout.settings).items()}
     from_environment = {name: value for name, value in environ.items() if value and (name in known or _handed(name))}
     merged: dict[str, object] = {**from_file, **from_environment}
     origins = dict.fromkeys(known, Origin.DEFAULT)

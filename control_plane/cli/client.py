@@ -15,9 +15,11 @@ from compose.local.layout import Layout
 from compose.local.ports import chosen_ports
 from compose.local.settings import load, named_ports, replica_ports
 
-TIMEOUT_S = 32.0
-"""10 s for a leader to be elected, then 18 s for its answer; see `control_plane.api.forward`."""
+TIMEOUT_S = 34.0
+"""12 s for a leader to be elected, then 18 s for its answer; see `control_plane.api.forward`."""
 CONNECT_S = 3.0
+READ_S = 8.0
+"""For a reading, where there is another replica to ask."""
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
 Json = dict[str, object]
 
@@ -44,8 +46,7 @@ class Api:
 
     def __init__(self, urls: Sequence[str], token: str) -> None:
         self._urls = urls
-        timeout = httpx.Timeout(TIMEOUT_S, connect=CONNECT_S)
-        self._http = httpx.Client(timeout=timeout, headers={"Authorization": f"Bearer {token}"})
+        self._http = httpx.Client(headers={"Authorization": f"Bearer {token}"})
 
     @classmethod
     def here(cls) -> Api:
@@ -83,7 +84,7 @@ class Api:
         refusal, problem = None, None
         for url in self._urls:
             try:
-                answer = self._http.request(method, url + path, json=body, params=params)
+                answer = self._http.request(method, url + path, json=body, params=params, timeout=self._timeout(method))
             except httpx.TransportError as error:
                 if method != "GET" and not isinstance(error, NOT_SENT):
                     raise _unknown(url, error) from error
@@ -96,6 +97,10 @@ class Api:
             return _told(refusal)
         where = ", ".join(self._urls)
         raise NotRunning(f"the control plane at {where} does not answer; see `tekup status`") from problem
+
+    def _timeout(self, method: str) -> httpx.Timeout:
+        again_elsewhere = method == "GET" and len(self._urls) > 1
+        return httpx.Timeout(READ_S if again_elsewhere else TIMEOUT_S, connect=CONNECT_S)
 
 
 def _ask_the_next(method: str, answer: httpx.Response) -> bool:

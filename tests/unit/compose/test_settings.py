@@ -102,3 +102,10 @@ def test_further_replicas_of_the_control_plane_have_ports_of_their_own(layout: L
 def test_a_number_of_replicas_that_makes_no_sense_is_refused(layout: Layout, count: str) -> None:
     with pytest.raises(BadSettings, match="MCP_CONTROL_PLANE_REPLICAS"):
         load(layout, {"MCP_CONTROL_PLANE_REPLICAS": count})
+
+
+def test_the_file_may_call_a_setting_by_its_short_name(layout: Layout) -> None:
+    layout.settings.write_text("control_plane_replicas = 3\n")
+    effective = load(layout, {})
+    assert effective.settings.control_plane_replicas == 3
+    assert effective.origins["MCP_CONTROL_PLANE_REPLICAS"] is Origin.FILE

@@ -172,7 +172,10 @@ def test_an_error_is_one_message_of_at_most_80_columns(tmp_path: Path, command: 
 
 READ = ("clients", "list")
 CHANGE = ("clients", "add", "ci")
-FALLS_SILENT, NOTHING_DONE, UNSURE = (0, {}), (503, {"Retry-After": "1"}), (503, {})
+Answer = tuple[int, dict[str, str]]
+FALLS_SILENT: Answer = (0, {})
+NOTHING_DONE: Answer = (503, {"Retry-After": "1"})
+UNSURE: Answer = (503, {})
 
 
 @pytest.mark.feature("C12")
@@ -198,7 +201,7 @@ def test_a_replica_that_does_not_listen_is_passed_over(listener: Listener, tmp_p
     ],
 )
 def test_the_next_replica_is_asked_only_where_nothing_can_be_done_twice(
-    listener: Listener, tmp_path: Path, command: list[str], first: tuple[int, dict[str, str]], asks_the_next: bool
+    listener: Listener, tmp_path: Path, command: list[str], first: Answer, asks_the_next: bool
 ) -> None:
     with listening(Listener(*first)) as one:
         at(tmp_path, one.url, listener.url)(*command)
