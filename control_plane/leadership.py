@@ -139,7 +139,7 @@ class Leadership:
         while True:
             await asyncio.sleep(self._ttl_s / 3)
             try:
-                if not await self._renewed():
+                if not await self._renewed() or not await self._holds():
                     return
                 await self._show()
             except Unavailable as error:
@@ -152,6 +152,11 @@ class Leadership:
             elif self._held.is_set():
                 self._held.clear()
                 log.warning("leadership.uncertain", extra={"replica": self.me.replica})
+
+    async def _holds(self) -> bool:
+        """Whether the key is still ours: another hand may have deleted it, or restored an older state of Consul."""
+        entry = (await self._consul.read(LEADER_KEY)).entries.get("")
+        return entry is not None and entry.session == self._session
 
     async def _resign(self) -> None:
         if self._session:

@@ -10,6 +10,7 @@ import pytest
 
 from control_plane.errors import NotLeader
 from control_plane.leadership import LEADER_KEY, REPLICAS_PREFIX, Leadership
+from control_plane.ports import Write
 from tests.support.memory import Memory
 from tests.support.wait import eventually
 
@@ -92,3 +93,19 @@ async def test_without_consul_a_leader_is_one_for_its_time_only_and_again_once_c
         store.away = False
         await until(one, leading=True)
         assert (await store.read(LEADER_KEY)).entries[""].value == one.me.to_bytes()
+
+
+async def test_a_leader_whose_key_another_hand_deletes_gets_it_back_or_stands_by() -> None:
+    store = Memory()
+    one, two = (Leadership(store, name, ttl_s=TTL_S) for name in ("one", "two"))
+    async with campaigning(one):
+        await until(one, leading=True)
+        await store.commit([Write(LEADER_KEY, None)])
+        async with campaigning(two):
+
+            async def agreed() -> bool:
+                entry = (await store.read(LEADER_KEY)).entries.get("")
+                held = entry.session if entry else ""
+                return [held == leader.fence().session for leader in (one, two) if leader.leading] == [True]
+
+            await eventually(agreed, "one leader, whom the store knows", 20)
