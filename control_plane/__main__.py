@@ -13,6 +13,7 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
 from control_plane.api import create_app
+from control_plane.api.forward import Forward, leader_client
 from control_plane.consul import Consul
 from control_plane.engine import Engine
 from control_plane.errors import Refused
@@ -27,11 +28,11 @@ async def run(settings: ControlPlaneSettings, token: str) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Consul(settings.consul_url) as consul:
-        leadership = Leadership(consul, settings.replica, ttl_s=settings.session_ttl_s)
+    async with Consul(settings.consul_url) as consul, leader_client() as http:
+        leadership = Leadership(consul, settings.replica, url=settings.own_url, ttl_s=settings.session_ttl_s)
         plane = ControlPlane(consul, consul, leadership, accept_new=settings.accept_new)
         engine = Engine(plane, consul)
-        app = cast("ASGIFramework", create_app(plane, engine, token))
+        app = cast("ASGIFramework", create_app(plane, engine, token, Forward(plane, http)))
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(plane.run()), tasks.create_task(engine.run())]
             await serve(app, _config(settings), shutdown_trigger=stop.wait)

@@ -71,16 +71,20 @@ class Consul:
         if fence:
             operations.insert(0, {"KV": {"Verb": "check-session", "Key": fence.key, "Session": fence.session}})
         # py-consul's own txn.put sends no token, so the request is made from its parts.
-        answer = await self._call(
-            lambda: self._client.http.put(
-                _transaction_outcome, "/v1/txn", headers=self._client.prepare_headers(), data=json.dumps(operations)
+        try:
+            answer = await self._call(
+                lambda: self._client.http.put(
+                    _transaction_outcome, "/v1/txn", headers=self._client.prepare_headers(), data=json.dumps(operations)
+                )
             )
-        )
+        except Unavailable as error:
+            raise Unavailable(f"{error}; the change may or may not be written: read it again") from error
         _raise_for(answer, fence)
 
-    async def open_session(self, name: str, ttl_s: int) -> str:
+    async def open_session(self, name: str, ttl_s: int, *, keys_go_too: bool = False) -> str:
         # py-consul refuses a TTL below 10 s, which servers allow by session_ttl_min.
-        body = json.dumps({"Name": name, "TTL": f"{ttl_s}s", "LockDelay": "0s", "Behavior": "release"})
+        behavior = "delete" if keys_go_too else "release"
+        body = json.dumps({"Name": name, "TTL": f"{ttl_s}s", "LockDelay": "0s", "Behavior": behavior})
         session = await self._call(
             lambda: self._client.http.put(
                 CB.json(is_id=True), "/v1/session/create", headers=self._client.prepare_headers(), data=body

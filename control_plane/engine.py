@@ -321,17 +321,25 @@ class Engine:
     async def _write(
         self, held: Held | None, after: Rollout, wish: Wish, verb: str, others: Sequence[Write] = ()
     ) -> Written:
-        """Write a rollout and the policy that follows from it; a wish that was true already writes nothing."""
+        """Write a rollout and the policy that follows from it; a wish that was true already writes nothing.
+
+        Whatever is written is guarded by the rollout's index, a policy that is put right as well: what was read before
+        an abort must not undo it.
+        """
         before, index = (held.rollout, held.index) if held else (None, 0)
+        differs = False
 
         def policy(page: Page) -> Documents:
+            nonlocal differs
             current = page.find(Table.SERVICES, after.service, ServicePolicy)
             if current is None:
                 raise NotFound(f"service {after.service} is not in the policy any more")
-            return {} if after.phase.ended and after == before else {_place(after): policy_of(after, current)}
+            wanted = current if after.phase.ended and after == before else policy_of(after, current)
+            differs = wanted != current
+            return {(Table.SERVICES, after.service): wanted}
 
         def beside(revision: Revision) -> Sequence[Write]:
-            if after == before:
+            if after == before and not differs:
                 return ()
             waits = Place(epoch=revision.epoch, number=revision.number) if after.phase in _WAITING else None
             return [*others, self._document(after.model_copy(update={"waits_for": waits}), index)]
@@ -355,10 +363,6 @@ _WAITING = frozenset({Phase.SHIFTING, Phase.PROMOTING, Phase.ROLLING_BACK})
 
 def _held(service: str, entry: Entry) -> Held:
     return Held(Rollout.parse(entry.value, f"{ROLLOUTS_PREFIX}{service} in Consul"), entry.index)
-
-
-def _place(rollout: Rollout) -> tuple[Table, str]:
-    return Table.SERVICES, rollout.service
 
 
 def _read_only(tool: Mapping[str, object]) -> bool:

@@ -9,7 +9,8 @@
     ├── NotInitialised      Consul holds no TekUp state
     ├── NotLeader           this replica may not write now
     └── Unavailable         a part we need did not answer (Consul, Traefik)
-        └── Fenced          our leadership was gone when the write arrived; nothing was written
+        ├── Fenced          our leadership was gone when the write arrived; nothing was written
+        └── Unanswered      the leader was asked and did not answer; the change may or may not have been made
 
 Adapters translate the errors of their libraries into these; nothing above an adapter sees others.
 """
@@ -45,3 +46,7 @@ class Unavailable(TekupError):
 
 class Fenced(Unavailable):
     """The session that fenced the write was gone. Nothing was written."""
+
+
+class Unanswered(Unavailable):
+    """The leader was asked for a change and did not answer. It may or may not have been carried out."""

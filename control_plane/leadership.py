@@ -1,41 +1,59 @@
 """Who may write: one replica holds the leader's key by a Consul session, and every write is fenced by it.
 
-Losing the session never has to be noticed in time: a deposed leader's transaction fails as a whole at Consul.
+Losing the session never has to be noticed in time: a deposed leader's transaction fails as a whole at Consul. What is
+not a write must not outlive the session either, so a leader believes in itself only for as long as Consul has promised.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 
 from control_plane.errors import NotLeader, Unavailable
-from control_plane.ports import Fence, Sessions
+from control_plane.model import Replica
+from control_plane.ports import Desk, Fence
 
 log = logging.getLogger(__name__)
 
 LEADER_KEY = "tekup/leader"
+REPLICAS_PREFIX = "tekup/replicas/"
 
 
 class Leadership:
-    """Elects this replica when nobody else leads, and keeps it elected.
+    """Shows this replica to the others, elects it when nobody else leads, and keeps it elected.
 
     Args:
-        sessions: Where the lock lives.
+        consul: Where the lock lies.
         name: This replica, shown to the others.
+        url: Where its API is reached.
         ttl_s: Consul lets the lock go between one and two of these after our last sign of life.
+        clock: Seconds that go on while this process is frozen.
     """
 
-    def __init__(self, sessions: Sessions, name: str, *, ttl_s: int = 5) -> None:
-        self._sessions = sessions
-        self._name = name
+    def __init__(
+        self,
+        consul: Desk,
+        name: str,
+        *,
+        url: str = "http://127.0.0.1:3010",
+        ttl_s: int = 5,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.me = Replica(replica=name, url=url)
+        self._consul = consul
         self._ttl_s = ttl_s
+        self._clock = clock
         self._session = ""
+        self._sure_until_s = 0.0
         self._held = asyncio.Event()
 
     @property
     def leading(self) -> bool:
-        """Whether this replica believes it leads."""
-        return self._held.is_set()
+        """Whether this replica leads for certain: it was elected, and its session cannot have run out since."""
+        # A process that was frozen looks here before its own timers have run.
+        return self._held.is_set() and self._clock() < self._sure_until_s
 
     def fence(self) -> Fence:
         """What every write carries.
@@ -44,7 +62,7 @@ class Leadership:
             NotLeader: This replica does not lead.
         """
         if not self.leading:
-            raise NotLeader(f"{self._name} is not the leader now; ask again in some seconds, or ask the leader")
+            raise NotLeader(f"{self.me.replica} is not the leader now; ask again in some seconds, or ask the leader")
         return Fence(LEADER_KEY, self._session)
 
     async def held(self) -> None:
@@ -59,38 +77,91 @@ class Leadership:
                     await self._campaign()
                 except Unavailable as error:
                     log.warning("leadership.unavailable", extra={"why": str(error)})
-                self._held.clear()
                 await asyncio.sleep(self._ttl_s / 10)
         finally:
             self._held.clear()
             await self._resign()
 
     async def _campaign(self) -> None:
-        self._session = await self._sessions.open_session(f"control-plane {self._name}", self._ttl_s)
-        while not await self._sessions.lock(LEADER_KEY, self._name.encode(), self._session):
-            if not await self._sessions.renew_session(self._session):
-                return
-            await asyncio.sleep(self._ttl_s / 10)
-        self._held.set()
-        log.info("leadership.elected", extra={"replica": self._name})
-        await self._keep()
-        log.warning("leadership.lost", extra={"replica": self._name})
+        if not await self._renewed():
+            await self._open()
+        if await self._elected():
+            self._held.set()
+            log.info("leadership.elected", extra={"replica": self.me.replica})
+            try:
+                await self._keep()
+            finally:
+                self._held.clear()
+            log.warning("leadership.lost", extra={"replica": self.me.replica})
+
+    async def _open(self) -> None:
+        asked_s = self._clock()
+        name = f"control-plane {self.me.replica}"
+        self._session = await self._consul.open_session(name, self._ttl_s, keys_go_too=True)
+        self._sure_until_s = asked_s + self._ttl_s
+
+    async def _renewed(self) -> bool:
+        """Whether our session lives, and for a further TTL from when we asked."""
+        if not self._session:
+            return False
+        asked_s = self._clock()
+        if not await self._consul.renew_session(self._session):
+            self._session = ""
+            return False
+        self._sure_until_s = asked_s + self._ttl_s
+        return True
+
+    async def _elected(self) -> bool:
+        """Stand by until nobody leads and we were the first to ask; False if our session is gone."""
+        after = 0
+        while True:
+            await self._show()
+            listing = await self._consul.read(LEADER_KEY, after=after, wait_s=self._ttl_s / 3)
+            after = listing.index if listing.index >= after else 0
+            entry = listing.entries.get("")
+            # Ours already: the answer to an earlier lock was lost.
+            free = entry is None or entry.session in ("", self._session)
+            if free and await self._consul.lock(LEADER_KEY, self.me.to_bytes(), self._session):
+                return True
+            if not await self._renewed():
+                return False
+
+    async def _show(self) -> None:
+        """Stand among the replicas; while a predecessor of the same name has not run out there, it stands for us."""
+        key = REPLICAS_PREFIX + self.me.replica
+        entry = (await self._consul.read(key)).entries.get("")
+        if entry is None or not entry.session:
+            await self._consul.lock(key, self.me.to_bytes(), self._session)
 
     async def _keep(self) -> None:
-        # While Consul is away nobody else can be elected either, so we wait for it instead of stepping down:
-        # the fence decides whether we still led.
+        # While Consul is away nobody else can be elected either, and if only we are cut off, the fence decides: so we
+        # wait with our session, but do not act as leader beyond what it was promised.
         while True:
             await asyncio.sleep(self._ttl_s / 3)
             try:
-                if not await self._sessions.renew_session(self._session):
+                if not await self._renewed() or not await self._holds():
                     return
+                await self._show()
             except Unavailable as error:
                 log.warning("leadership.unavailable", extra={"why": str(error)})
+            if self.leading:
+                continue
+            if self._clock() < self._sure_until_s:
+                self._held.set()
+                log.info("leadership.certain_again", extra={"replica": self.me.replica})
+            elif self._held.is_set():
+                self._held.clear()
+                log.warning("leadership.uncertain", extra={"replica": self.me.replica})
+
+    async def _holds(self) -> bool:
+        """Whether the key is still ours: another hand may have deleted it, or restored an older state of Consul."""
+        entry = (await self._consul.read(LEADER_KEY)).entries.get("")
+        return entry is not None and entry.session == self._session
 
     async def _resign(self) -> None:
         if self._session:
             try:
                 async with asyncio.timeout(1):
-                    await self._sessions.close_session(self._session)
+                    await self._consul.close_session(self._session)
             except (Unavailable, TimeoutError):
-                log.warning("leadership.not_released", extra={"replica": self._name})
+                log.warning("leadership.not_released", extra={"replica": self.me.replica})

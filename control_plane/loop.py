@@ -30,6 +30,7 @@ from control_plane.model import (
 )
 from control_plane.ports import Catalog, Store, Write
 from control_plane.registry import Registry
+from control_plane.replicas import Replicas
 from control_plane.rollout import ROLLOUTS_PREFIX, Rollout
 from control_plane.signed import NewKey, new_key
 
@@ -108,6 +109,7 @@ class ControlPlane:
     ) -> None:
         self.gates = Gates(store)
         self.leadership = leadership
+        self.replicas = Replicas(store, leadership)
         self.registry = Registry(catalog)
         self._store = store
         self._book = Book(store)

@@ -289,6 +289,18 @@ class GateReport(Document):
         return self.epoch, self.number
 
 
+class Replica(Document):
+    """A replica of the control plane, as the others see it.
+
+    Attributes:
+        replica: Its name.
+        url: Where its API is reached; the others send changes there while it leads.
+    """
+
+    replica: Name
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$", max_length=256)]
+
+
 @dataclass(frozen=True)
 class Gate:
     """A gate as the leader sees it: its last report, and whether its agent's session lives."""

@@ -81,8 +81,14 @@ class Store(Protocol):
 class Sessions(Protocol):
     """Locks bound to a living process."""
 
-    async def open_session(self, name: str, ttl_s: int) -> str:
-        """Open a session that dies ``ttl_s`` (at up to twice) after its last renewal; its locks are then released."""
+    async def open_session(self, name: str, ttl_s: int, *, keys_go_too: bool = False) -> str:
+        """Open a session that dies ``ttl_s`` (at up to twice) after its last renewal; its locks are then released.
+
+        Args:
+            name: Shown to people.
+            ttl_s: See above; never less.
+            keys_go_too: Delete the keys it holds when it ends, instead of keeping their last value.
+        """
         ...
 
     async def renew_session(self, session: str) -> bool:
@@ -96,6 +102,10 @@ class Sessions(Protocol):
     async def lock(self, key: str, value: bytes, session: str) -> bool:
         """Write the value and hold the key by the session; False if another session holds it."""
         ...
+
+
+class Desk(Store, Sessions, Protocol):
+    """A store whose keys can be held by sessions."""
 
 
 class Catalog(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -10,6 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from control_plane.errors import Refused
+from control_plane.model import Name
 
 S = TypeVar("S", bound=BaseSettings)
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -29,8 +31,16 @@ class ControlPlaneSettings(BaseSettings):
     port: Port = 3010
     consul_url: str = "http://127.0.0.1:8500"
     operator_token_file: Path
-    replica: str = Field(default_factory=lambda: secrets.token_hex(3))
+    replica: Name = Field(default_factory=lambda: secrets.token_hex(3))
+    advertise_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")] = ""
     session_ttl_s: Annotated[int, Field(ge=2, le=3600)] = 5
+
+    @property
+    def own_url(self) -> str:
+        """Where the other replicas reach this one's API."""
+        everywhere = self.host in ("0.0.0.0", "::", "")
+        host = socket.gethostname() if everywhere else f"[{self.host}]" if ":" in self.host else self.host
+        return self.advertise_url or f"http://{host}:{self.port}"
 
     @property
     def accept_new(self) -> bool:

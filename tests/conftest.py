@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.consul_process import ConsulProcess
+from tests.support.replicas import Crew, replicas
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +23,15 @@ def own_consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulProce
     """A real Consul for a test that kills it or counts its contents."""
     with ConsulProcess(tmp_path_factory.mktemp("consul")) as consul:
         yield consul
+
+
+@pytest.fixture
+async def three_replicas(
+    own_consul: ConsulProcess, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Crew]:
+    """Three replicas of the control plane as processes, one leading, over a Consul of their own.
+
+    Sessions live 2 s, so that tests need not wait long; ``indirect`` parameters set another TTL.
+    """
+    async with replicas(own_consul, tmp_path, ttl_s=getattr(request, "param", 2)) as crew:
+        yield crew

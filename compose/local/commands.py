@@ -11,11 +11,12 @@ import typer
 
 from . import doctor as examination
 from . import show
-from .errors import NotRunning
+from .errors import LocalError, NotRunning
 from .exits import Exit
 from .layout import Layout
 from .link import Link
 from .logs import follow, log_file, tail
+from .operators_api import PlaneStatus, first_to_answer
 from .ports import remembered_ports
 from .progress import reporter
 from .ready import wait_until_ready, wait_until_scaled
@@ -28,6 +29,7 @@ from .up import Up, bring_up, take_down
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Version = Annotated[str, typer.Option("--version", help="Any label; by default the platform's own version.")]
 Timeout = Annotated[float, typer.Option(min=1, help="Seconds to wait at most.")]
+STATUS_CALL_S = 2.0
 
 config = typer.Typer(no_args_is_help=True, help="The settings in force.")
 
@@ -125,15 +127,28 @@ def status(json: JsonFlag = False) -> None:
     Example: tekup status --json
     """
     found = _status()
+    plane = _plane(found)
     if json:
-        show.as_json(found.model_dump(mode="json"))
+        led = plane.model_dump(mode="json", include={"leader", "replicas"}) if plane else None
+        show.as_json({**found.model_dump(mode="json"), "control_plane": led})
     else:
         rows = [_row(process) for process in found.processes]
         show.table(("PROCESS", "STATE", "PID", "AGE", "RESTARTS", "WHERE"), rows)
+        if plane:
+            typer.echo(f"leader: {plane.leader or 'none now'}, of {', '.join(one.id for one in plane.replicas)}")
         for process in found.not_ready():
             typer.echo(typed(f"{process.name}: {process.problem or process.state}"))
     if found.not_ready():
         raise typer.Exit(Exit.FAILED)
+
+
+def _plane(found: Status) -> PlaneStatus | None:
+    """What the control plane says of itself, if any replica answers; why none does is in the table."""
+    try:
+        answer = first_to_answer(_here(), found.processes, STATUS_CALL_S)
+    except (OSError, LocalError):
+        return None
+    return answer[1] if answer else None
 
 
 def _status() -> Status:

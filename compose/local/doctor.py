@@ -15,7 +15,7 @@ from .errors import BadSettings, LocalError, ProgramUnavailable
 from .layout import Layout
 from .leftovers import family, identity, read_record
 from .link import Link
-from .operators_api import OperatorsApi, PlaneStatus, ServiceShown
+from .operators_api import PlaneStatus, ServiceShown, first_to_answer
 from .ports import chosen_ports, holder, is_free
 from .programs import NEEDED, Found, Resolver
 from .progress import Silent
@@ -126,13 +126,11 @@ def supervisor(patient: Patient) -> Iterator[Finding]:
 def policy(patient: Patient) -> Iterator[Finding]:
     """What the control plane and the gates say of themselves, where there is a control plane."""
     processes = patient.status.processes if patient.status else ()
-    url = next((process.url for process in processes if process.name == "control-plane" and process.pid), "")
-    if not url:
-        return
     try:
-        token = patient.layout.operator_token.read_text(encoding="ascii").strip()
-        api = OperatorsApi(url, token, Silent(), patience_s=0, call_s=CALL_S)
-        status = api.status()
+        found = first_to_answer(patient.layout, processes, CALL_S)
+        if not found:
+            return
+        api, status = found
         yield from plane_findings(status)
         if status.initialised:
             yield from service_findings(api.services())
@@ -142,8 +140,8 @@ def policy(patient: Patient) -> Iterator[Finding]:
 
 def plane_findings(status: PlaneStatus) -> Iterator[Finding]:
     """Leadership, policy, and each gate."""
-    if not status.leading:
-        yield Finding("leadership", False, "the control plane does not lead, so nothing can be changed",
+    if not status.leading and not status.leader:
+        yield Finding("leadership", False, "no control plane leads, so nothing can be changed",
                       "wait some seconds; then tekup logs control-plane, tekup logs consul")  # fmt: skip
     said = f"{status.epoch}/{status.revision}" if status.initialised else status.message or "there is none"
     yield Finding("policy", status.initialised, said, f"`tekup state init` on a first start; else {LOST}")

@@ -1,15 +1,18 @@
 """The few calls `tekup up` and `tekup doctor` make to the control plane's API."""
 
 import time
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from .errors import StepFailed
+from .errors import LocalError, StepFailed
 from .files import PRIVATE, write_atomically
 from .layout import Layout
-from .progress import Reporter
+from .progress import Reporter, Silent
+from .settings import CONTROL_PLANE
+from .status import ProcessStatus
 
 CLIENT = "dev"
 REASON = "local environment, made by tekup up"
@@ -28,10 +31,21 @@ class GateShown(BaseModel):
     problems: tuple[str, ...]
 
 
+class ReplicaShown(BaseModel):
+    """A living replica of the control plane."""
+
+    id: str
+    url: str
+    leading: bool
+
+
 class PlaneStatus(BaseModel):
     """Answer of `GET /v1/status`."""
 
     leading: bool
+    leader: str = ""
+    """Who leads; empty during an election."""
+    replicas: tuple[ReplicaShown, ...] = ()
     initialised: bool
     epoch: int
     revision: int
@@ -138,6 +152,35 @@ class OperatorsApi:
                 raise StepFailed(f"the control plane refused or failed: {problem}; see `tekup logs control-plane`")
             self._report.update("control plane", f"waiting until it answers ({problem})")
             time.sleep(AGAIN_S)
+
+
+def first_to_answer(
+    layout: Layout, processes: Iterable[ProcessStatus], call_s: float
+) -> tuple[OperatorsApi, PlaneStatus] | None:
+    """Ask the replicas of a running environment's control plane in turn.
+
+    Args:
+        layout: the environment.
+        processes: what runs in it.
+        call_s: the most to wait for each.
+
+    Returns:
+        The first that answers, and what it says of itself; None if none runs.
+
+    Raises:
+        LocalError: none answers, with the reason of the last.
+        OSError: there is no operator token.
+    """
+    urls = [process.url for process in processes if process.group == CONTROL_PLANE and process.pid]
+    token = layout.operator_token.read_text(encoding="ascii").strip() if urls else ""
+    for url in urls:
+        api = OperatorsApi(url, token, Silent(), patience_s=0, call_s=call_s)
+        try:
+            return api, api.status()
+        except LocalError:
+            if url == urls[-1]:
+                raise
+    return None
 
 
 def _detail(response: httpx.Response) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
-from .credentials import CONTROL_PLANE, service_secrets
+from .credentials import service_secrets
 from .files import repository
 from .layout import Layout
 from .ports import HOST
 from .programs import Found
-from .settings import SERVICES, Effective, named_ports
+from .settings import CONTROL_PLANE, SERVICES, Effective, named_ports, replica_ports
 from .table import Process, Ready, Service, Table
 
 GATE_ID = "local"
@@ -40,7 +40,9 @@ class Parts:
 
 def wanted_ports(effective: Effective) -> dict[str, int]:
     """All ports of the environment, 0 where any will do."""
-    return {**named_ports(effective.settings), **dict.fromkeys(OWN_PORTS, 0)}
+    named = named_ports(effective.settings)
+    further = (port for port in replica_ports(effective.settings).values() if port not in named)
+    return {**named, **dict.fromkeys((*further, *OWN_PORTS), 0)}
 
 
 def gate_values(parts: Parts) -> dict[str, str]:
@@ -57,7 +59,8 @@ def gate_values(parts: Parts) -> dict[str, str]:
 
 def platform_table(parts: Parts) -> Table:
     """The table of a full local environment."""
-    processes = (_consul(parts), _control_plane(parts), _traefik(parts), _agent(parts), _pages(parts))
+    replicas = (_control_plane(parts, *replica) for replica in replica_ports(parts.effective.settings).items())
+    processes = (_consul(parts), *replicas, _traefik(parts), _agent(parts), _pages(parts))
     return Table(processes=processes, services=tuple(_service(parts, name) for name in SERVICES))
 
 
@@ -80,20 +83,23 @@ def _consul(parts: Parts) -> Process:
     )
 
 
-def _control_plane(parts: Parts) -> Process:
-    url = parts.url("MCP_CONTROL_PLANE_PORT")
+def _control_plane(parts: Parts, replica: str, port: str) -> Process:
+    url = parts.url(port)
     return _python(
         parts,
-        "control-plane",
+        replica,
         "control_plane",
         {
             "MCP_HOST": HOST,
-            "MCP_PORT": str(parts.ports["MCP_CONTROL_PLANE_PORT"]),
+            "MCP_PORT": str(parts.ports[port]),
+            "MCP_REPLICA": replica,
             "MCP_OPERATOR_TOKEN_FILE": str(parts.layout.operator_token),
             "MCP_SECRETS_FILE": str(service_secrets(parts.layout, CONTROL_PLANE)),
             "MCP_GATE_INTERNAL_URL": parts.url("MCP_INTERNAL_PORT"),
         },
-        ready=Ready(url=f"{url}/ready", contains="leading"),
+        group=CONTROL_PLANE,
+        # it leads, or knows who does
+        ready=Ready(url=f"{url}/ready", contains='"led":true'),
         after=("consul",),
         url=url,
     )

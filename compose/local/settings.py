@@ -19,6 +19,8 @@ from .errors import BadSettings
 from .layout import SETTINGS_FILE, Layout
 
 SERVICES = ("browser", "filesystem", "search", "hub")
+CONTROL_PLANE = "control-plane"
+"""Name of the control plane's first replica, and of the group of all."""
 _PREFIXES = tuple(f"MCP_{service.upper()}_" for service in SERVICES)
 _KIT = ("MCP_TOOL_DEADLINE_S", "MCP_RELOAD")
 _SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
@@ -47,6 +49,9 @@ class Settings(BaseModel):
     private_port: Port = Field(3006, alias="MCP_PRIVATE_PORT", description="gate, its state and metrics")
     control_plane_port: Port = Field(3010, alias="MCP_CONTROL_PLANE_PORT", description="operators' API")
     consul_port: Port = Field(8500, alias="MCP_CONSUL_PORT", description="Consul's HTTP API")
+    control_plane_replicas: Annotated[int, Field(ge=1, le=9)] = Field(
+        1, alias="MCP_CONTROL_PLANE_REPLICAS", description="how many control planes; one of them leads"
+    )
     drain_quiet_s: Seconds = Field(
         0.5, alias="MCP_DRAIN_QUIET_S", description="a stopping instance serves on until so long without a call"
     )
@@ -113,7 +118,8 @@ def load(layout: Layout, environ: Mapping[str, str] | None = None) -> Effective:
     """
     environ = os.environ if environ is None else environ
     known = {str(field.alias) for field in Settings.model_fields.values()}
-    from_file = _read_file(layout.settings)
+    names = {name: str(field.alias) for name, field in Settings.model_fields.items()}
+    from_file = {names.get(name, name): value for name, value in _read_file(layout.settings).items()}
     from_environment = {name: value for name, value in environ.items() if value and (name in known or _handed(name))}
     merged: dict[str, object] = {**from_file, **from_environment}
     origins = dict.fromkeys(known, Origin.DEFAULT)
@@ -166,6 +172,12 @@ def named_ports(settings: Settings) -> dict[str, int]:
     """All ports that are settings, by the variable that sets them."""
     values: dict[str, object] = settings.model_dump(by_alias=True)
     return {name: value for name, value in values.items() if name.endswith("_PORT") and isinstance(value, int)}
+
+
+def replica_ports(settings: Settings) -> dict[str, str]:
+    """The replicas of the control plane in order, each with the name of its port; the first has the setting's."""
+    further = (f"{CONTROL_PLANE}-{number}" for number in range(2, settings.control_plane_replicas + 1))
+    return {CONTROL_PLANE: "MCP_CONTROL_PLANE_PORT", **{name: name for name in further}}
 
 
 def _clashes(settings: Settings) -> list[str]:

@@ -15,13 +15,13 @@ from .gate_folder import lay_out_gate
 from .layout import Layout
 from .link import Link, end_earlier, start_supervisor, stop_supervisor
 from .operators_api import CLIENT, OperatorsApi, development_key
-from .platform_table import OWN_PORTS, Parts, gate_values, platform_table, wanted_ports
+from .platform_table import Parts, gate_values, platform_table, wanted_ports
 from .ports import chosen_ports, forget_ports, is_free, require_free
 from .programs import NEEDED, Found, Resolver
 from .progress import Reporter, wait_for
 from .ready import wait_until_ready
 from .served import FirstCall, Target, wait_until_served, write_welcome
-from .settings import SERVICES, Effective, load
+from .settings import CONTROL_PLANE, SERVICES, Effective, load, named_ports
 from .status import ProcessStatus, Status
 from .table import write_table
 from .typed import typed
@@ -131,7 +131,7 @@ def _prepare(layout: Layout, effective: Effective, programs: dict[str, Found], r
         forget_ports(lost, layout.ports)
         report.note(f"took new ports, since others hold the old ones: {', '.join(lost)}")
     ports = chosen_ports(wanted, layout.ports)
-    require_free({name: port for name, port in ports.items() if name not in OWN_PORTS})
+    require_free({name: ports[name] for name in named_ports(effective.settings)})
     parts = Parts(layout, effective, ports, programs)
     make_credentials(layout)
     write_welcome(layout)
@@ -148,7 +148,7 @@ def _key(parts: Parts, report: Reporter, timeout_s: float) -> str:
 
 
 def _is_control_plane(process: ProcessStatus) -> bool:
-    return process.name == "control-plane"
+    return process.group == CONTROL_PLANE
 
 
 def take_down(layout: Layout, timeout_s: float, report: Reporter) -> list[str]:

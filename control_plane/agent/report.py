@@ -7,12 +7,11 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
 
 from control_plane.errors import Unavailable
 from control_plane.gates import GATES_PREFIX
 from control_plane.model import GateReport
-from control_plane.ports import Sessions, Store
+from control_plane.ports import Desk
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +26,6 @@ class Report:
     number: int
     problems: tuple[str, ...] = ()
     revoked: Mapping[str, int] = field(default_factory=dict)
-
-
-class Desk(Store, Sessions, Protocol):
-    """A store whose keys can be held by sessions."""
 
 
 class Reporter:

@@ -5,20 +5,32 @@ from __future__ import annotations
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from control_plane.api.bodies import Done, Problem
+from control_plane.api.forward import Forward, Named
 from control_plane.api.openapi import document
 from control_plane.api.rollouts import ROUTES as ROLLOUT_ROUTES
 from control_plane.api.routes import ROUTES, ApiRoute, asked
 from control_plane.engine import Engine
-from control_plane.errors import Conflict, NotFound, NotInitialised, NotLeader, Refused, TekupError, Unavailable
+from control_plane.errors import (
+    Conflict,
+    NotFound,
+    NotInitialised,
+    NotLeader,
+    Refused,
+    TekupError,
+    Unanswered,
+    Unavailable,
+)
 from control_plane.loop import ControlPlane
 from control_plane.model import problems_of
 
@@ -33,62 +45,85 @@ STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
     (Refused, 422, "Refused"),
     (NotInitialised, 409, "Not initialised"),
     (NotLeader, 503, "Not the leader"),
+    (Unanswered, 502, "Outcome unknown"),
     (Unavailable, 503, "Unavailable"),
 )
 
 
-def create_app(plane: ControlPlane, engine: Engine, token: str) -> Starlette:
+def create_app(plane: ControlPlane, engine: Engine, token: str, forward: Forward | None = None) -> Starlette:
     """The API over a control plane.
 
     Args:
         plane: What answers.
         engine: What answers about rollouts.
         token: The operator token every call but health and the OpenAPI document must bring as a bearer.
+        forward: Takes changes to the leader while this replica is not; without, they are refused.
     """
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "live"})
 
     async def ready(_: Request) -> Response:
-        leading = plane.leadership.leading
-        return JSONResponse({"status": "leading" if leading else "standing by"})
+        if plane.leadership.leading:
+            return JSONResponse({"status": "leading", "led": True})
+        # our own name there is that of a predecessor, or of us a moment ago
+        led = await plane.replicas.leader() not in (None, plane.leadership.me)
+        return JSONResponse({"status": "standing by", "led": led})
 
     async def openapi(_: Request) -> Response:
         return JSONResponse(document(ALL_ROUTES))
 
     routes = [Route("/health", health), Route("/ready", ready), Route("/v1/openapi.json", openapi)]
-    routes += [
-        Route(route.path, _endpoint(route, plane, engine, token), methods=[route.method]) for route in ALL_ROUTES
-    ]
-    return Starlette(routes=routes, exception_handlers={TekupError: _told, HTTPException: _http_told})
+    api = Api(plane, engine, token, forward)
+    routes += [Route(route.path, _endpoint(route, api), methods=[route.method]) for route in ALL_ROUTES]
+    return Starlette(
+        routes=routes,
+        exception_handlers={TekupError: _told, HTTPException: _http_told},
+        middleware=[Middleware(Named, replica=plane.leadership.me.replica)],
+    )
 
 
-def _endpoint(
-    route: ApiRoute, plane: ControlPlane, engine: Engine, token: str
-) -> Callable[[Request], Awaitable[Response]]:
+@dataclass(frozen=True)
+class Api:
+    """What every route needs."""
+
+    plane: ControlPlane
+    engine: Engine
+    token: str
+    forward: Forward | None
+
+
+def _endpoint(route: ApiRoute, api: Api) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), api.token.encode()):
             return _problem(
                 401,
                 "Unauthorized",
                 "an operator token is needed: Authorization: Bearer <token>",
                 {"WWW-Authenticate": "Bearer"},
             )
-        body = await _parse(request, route.takes) if route.takes else None
-        answer = await route.answer(asked(request, plane, engine, body))
+        raw = await _read(request)
+        if route.method != "GET" and api.forward and (theirs := await api.forward.answer(request, raw)):
+            return theirs
+        body = _parse(request, raw, route.takes) if route.takes else None
+        answer = await route.answer(asked(request, api.plane, api.engine, body))
         pending = isinstance(answer, Done) and not answer.in_force
         return JSONResponse(answer.model_dump(mode="json"), status_code=202 if pending else 200)
 
     return endpoint
 
 
-async def _parse(request: Request, kind: type[BaseModel]) -> BaseModel:
+async def _read(request: Request) -> bytes:
     raw = b""
     async for chunk in request.stream():
         raw += chunk
         if len(raw) > BODY_LIMIT_BYTES:
             raise HTTPException(413, f"the body is larger than {BODY_LIMIT_BYTES} bytes")
+    return raw
+
+
+def _parse(request: Request, raw: bytes, kind: type[BaseModel]) -> BaseModel:
     try:
         return kind.model_validate_json(raw or b"{}")
     except ValidationError as error:
@@ -98,7 +133,7 @@ async def _parse(request: Request, kind: type[BaseModel]) -> BaseModel:
 async def _told(_: Request, error: Exception) -> Response:
     for kind, status, title in STATUS:
         if isinstance(error, kind):
-            return _problem(status, title, str(error))
+            return _problem(status, title, str(error), {"Retry-After": "1"} if kind is NotLeader else None)
     raise error
 
 

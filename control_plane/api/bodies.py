@@ -152,10 +152,21 @@ class GateShown(Body):
     problems: tuple[str, ...]
 
 
+class ReplicaShown(Body):
+    """A living replica of the control plane."""
+
+    id: str
+    url: str
+    leading: bool
+
+
 class Status(Body):
     """The control plane in one look."""
 
-    leading: bool
+    replica: Annotated[str, Field(description="Who answers this.")]
+    leading: Annotated[bool, Field(description="Whether that is the leader.")]
+    leader: Annotated[str, Field(description='The leader\'s id; "" during an election.')]
+    replicas: Annotated[tuple[ReplicaShown, ...], Field(description="All that live.")]
     initialised: bool
     epoch: int
     revision: int

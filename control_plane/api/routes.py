@@ -83,12 +83,26 @@ async def status(ask: Asked) -> bodies.Status:
         )
         for gate in ask.plane.gates.all.values()
     )
-    leading = ask.plane.leadership.leading
+    revision, message = None, ""
     try:
         revision = (await ask.plane.page()).revision
     except NotInitialised as error:
-        return bodies.Status(leading=leading, initialised=False, epoch=0, revision=0, gates=gates, message=str(error))
-    return bodies.Status(leading=leading, initialised=True, epoch=revision.epoch, revision=revision.number, gates=gates)
+        message = str(error)
+    cast = await ask.plane.replicas.cast()
+    leader = cast.leader.replica if cast.leader else ""
+    return bodies.Status(
+        replica=ask.plane.leadership.me.replica,
+        leading=ask.plane.leadership.leading,
+        leader=leader,
+        replicas=tuple(
+            bodies.ReplicaShown(id=one.replica, url=one.url, leading=one.replica == leader) for one in cast.replicas
+        ),
+        initialised=revision is not None,
+        epoch=revision.epoch if revision else 0,
+        revision=revision.number if revision else 0,
+        gates=gates,
+        message=message,
+    )
 
 
 async def init(ask: Asked) -> bodies.InitDone:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -12,9 +13,14 @@ from compose.local.errors import LocalError, NotRunning
 from compose.local.exits import Exit
 from compose.local.layout import Layout
 from compose.local.ports import chosen_ports
-from compose.local.settings import load, named_ports
+from compose.local.settings import load, named_ports, replica_ports
 
-TIMEOUT_S = 15.0
+TIMEOUT_S = 34.0
+"""12 s for a leader to be elected, then 18 s for its answer; see `control_plane.api.forward`."""
+CONNECT_S = 3.0
+READ_S = 8.0
+"""For a reading, where there is another replica to ask."""
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
 Json = dict[str, object]
 
 
@@ -31,26 +37,29 @@ class ApiFailed(LocalError):
 
 
 class Api:
-    """The control plane's API.
+    """The control plane's API, at the first of its replicas that answers.
 
     Args:
-        url: Where it listens.
+        urls: Where they listen.
         token: The operator token.
     """
 
-    def __init__(self, url: str, token: str) -> None:
-        self._url = url
-        self._http = httpx.Client(base_url=url, timeout=TIMEOUT_S, headers={"Authorization": f"Bearer {token}"})
+    def __init__(self, urls: Sequence[str], token: str) -> None:
+        self._urls = urls
+        self._http = httpx.Client(headers={"Authorization": f"Bearer {token}"})
 
     @classmethod
     def here(cls) -> Api:
         """The API named by ``MCP_CONTROL_PLANE_URL`` and ``MCP_OPERATOR_TOKEN_FILE``, else that of this directory.
 
+        ``MCP_CONTROL_PLANE_URL`` may be several, with commas between.
+
         Raises:
             NotRunning: Neither is there.
         """
         layout = Layout(Path.cwd())
-        url = os.environ.get("MCP_CONTROL_PLANE_URL", "")
+        given = os.environ.get("MCP_CONTROL_PLANE_URL", "")
+        urls = [url.strip().rstrip("/") for url in given.split(",") if url.strip()]
         token_file = Path(os.environ.get("MCP_OPERATOR_TOKEN_FILE", "") or layout.operator_token)
         try:
             token = token_file.read_text().strip()
@@ -59,7 +68,7 @@ class Api:
                 f"no operator token at {token_file}; run `tekup up` in this directory first, or name another"
                 " control plane by MCP_CONTROL_PLANE_URL and MCP_OPERATOR_TOKEN_FILE"
             ) from error
-        return cls(url or _local_url(layout), token)
+        return cls(urls or _local_urls(layout), token)
 
     def ask(self, method: str, path: str, body: Json | None = None, params: dict[str, str] | None = None) -> Json:
         """Send one request.
@@ -70,21 +79,56 @@ class Api:
         Raises:
             NotRunning: Nobody listens.
             ApiRefused: It was wrong (4xx), with the API's reason.
-            ApiFailed: It could not be done now (5xx).
+            ApiFailed: It could not be done now (5xx), or nobody knows whether it was.
         """
-        try:
-            answer = self._http.request(method, path, json=body, params=params)
-        except httpx.TransportError as error:
-            raise NotRunning(f"the control plane at {self._url} does not answer; see `tekup status`") from error
-        if answer.is_success:
-            return cast("Json", answer.json())
-        refused = answer.is_client_error
-        raise (ApiRefused if refused else ApiFailed)(_detail(answer))
+        refusal, problem = None, None
+        for url in self._urls:
+            try:
+                answer = self._http.request(method, url + path, json=body, params=params, timeout=self._timeout(method))
+            except httpx.TransportError as error:
+                if method != "GET" and not isinstance(error, NOT_SENT):
+                    raise _unknown(url, error) from error
+                problem = error
+                continue
+            if not _ask_the_next(method, answer):
+                return _told(answer)
+            refusal = answer
+        if refusal:
+            return _told(refusal)
+        where = ", ".join(self._urls)
+        raise NotRunning(f"the control plane at {where} does not answer; see `tekup status`") from problem
+
+    def _timeout(self, method: str) -> httpx.Timeout:
+        again_elsewhere = method == "GET" and len(self._urls) > 1
+        return httpx.Timeout(READ_S if again_elsewhere else TIMEOUT_S, connect=CONNECT_S)
 
 
-def _local_url(layout: Layout) -> str:
-    ports = chosen_ports(named_ports(load(layout).settings), layout.ports)
-    return f"http://127.0.0.1:{ports['MCP_CONTROL_PLANE_PORT']}"
+def _ask_the_next(method: str, answer: httpx.Response) -> bool:
+    """Whether a replica can do nothing for us and has done nothing: another may be better off, as with Consul away."""
+    unavailable = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    # with this header it says that nothing was changed (docs/contracts.md)
+    return unavailable and (method == "GET" or "Retry-After" in answer.headers)
+
+
+def _told(answer: httpx.Response) -> Json:
+    if answer.is_success:
+        return cast("Json", answer.json())
+    raise (ApiRefused if answer.is_client_error else ApiFailed)(_detail(answer))
+
+
+def _unknown(url: str, error: httpx.TransportError) -> ApiFailed:
+    return ApiFailed(
+        f"the control plane at {url} took the change and did not answer ({str(error) or type(error).__name__}): it may"
+        " or may not have been carried out. Read it again to see; to ask again is safe, but for a key, which would be"
+        " made twice"
+    )
+
+
+def _local_urls(layout: Layout) -> list[str]:
+    settings = load(layout).settings
+    names = replica_ports(settings).values()
+    ports = chosen_ports({**dict.fromkeys(names, 0), **named_ports(settings)}, layout.ports)
+    return [f"http://127.0.0.1:{ports[name]}" for name in names]
 
 
 def _detail(answer: httpx.Response) -> str:

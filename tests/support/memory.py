@@ -18,6 +18,7 @@ class Memory:
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._sessions: set[str] = set()
+        self._taking_keys: set[str] = set()
         self._ids = itertools.count(1)
         self._index = 1
         self._changed = asyncio.Condition()
@@ -58,10 +59,12 @@ class Memory:
     def _held_by(self, key: str) -> str:
         return self._entries[key].session if key in self._entries else ""
 
-    async def open_session(self, name: str, ttl_s: int) -> str:
+    async def open_session(self, name: str, ttl_s: int, *, keys_go_too: bool = False) -> str:
         self._answer()
         session = f"{name}-{next(self._ids)}"
         self._sessions.add(session)
+        if keys_go_too:
+            self._taking_keys.add(session)
         return session
 
     async def renew_session(self, session: str) -> bool:
@@ -73,8 +76,12 @@ class Memory:
         async with self._changed:
             self._sessions.discard(session)
             for key, entry in list(self._entries.items()):
-                if entry.session == session:
-                    self._index += 1
+                if entry.session != session:
+                    continue
+                self._index += 1
+                if session in self._taking_keys:
+                    del self._entries[key]
+                else:
                     self._entries[key] = Entry(entry.value, self._index)
             self._changed.notify_all()
 

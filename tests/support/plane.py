@@ -12,6 +12,7 @@ from control_plane.leadership import Leadership
 from control_plane.loop import ControlPlane
 from control_plane.model import GateReport, Revision
 from tests.support.memory import Memory
+from tests.support.wait import eventually
 
 
 class ObedientGate:
@@ -62,6 +63,24 @@ async def running(plane: ControlPlane, *gates: ObedientGate) -> AsyncIterator[Co
                 task.cancel()
 
 
+@contextlib.asynccontextmanager
+async def standing_by(plane: ControlPlane) -> AsyncIterator[ControlPlane]:
+    """Run a further replica for the length of a block, shown to the others."""
+    async with asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(plane.run())
+
+        async def shown() -> bool:
+            return plane.leadership.me in (await plane.replicas.cast()).replicas
+
+        await eventually(shown, f"{plane.leadership.me.replica} among the replicas", 20)
+        try:
+            yield plane
+        finally:
+            work.cancel()
+
+
 def control_plane(store: Memory, name: str = "one") -> ControlPlane:
     """A replica over a store in memory, on a clock that stands still."""
-    return ControlPlane(store, store, Leadership(store, name, ttl_s=1), in_force_timeout_s=1, now=lambda: 1000.0)
+    return ControlPlane(
+        store, store, Leadership(store, name, url=f"http://{name}"), in_force_timeout_s=1, now=lambda: 1000.0
+    )

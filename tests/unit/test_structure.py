@@ -13,8 +13,8 @@ PURE = {"model", "errors", "contract", "course", "decide", "delivery", "lint", "
         "routes", "signed", "analysis", "checks", "readings", "sequential"}  # fmt: skip
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports"}, {"consul", "traefik", "files", "logs", "settings", "watch"},
-          {"registry", "leadership", "gates", "book", "loop", "engine"}, {"agent"}, {"api"},
-          {"cli", "__main__"})  # fmt: skip
+          {"registry", "leadership", "replicas", "gates", "book", "loop", "engine"},
+          {"agent"}, {"api"}, {"cli", "__main__"})  # fmt: skip
 NO_IO = {"asyncio", "os", "time", "socket", "httpx", "aiohttp", "consul", "logging", "subprocess", "pathlib"}
 
 

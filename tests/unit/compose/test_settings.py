@@ -6,7 +6,7 @@ import pytest
 
 from compose.local.errors import BadSettings
 from compose.local.layout import Layout
-from compose.local.settings import Origin, load, named_ports
+from compose.local.settings import Origin, load, named_ports, replica_ports
 
 
 @pytest.fixture
@@ -85,3 +85,27 @@ def test_secrets_are_not_shown(layout: Layout) -> None:
     effective = load(layout, {"MCP_SEARCH_API_KEY": "hunter2"})
     assert "hunter2" not in str(effective.rows())
     assert effective.for_service("search") == {"MCP_SEARCH_API_KEY": "hunter2"}
+
+
+@pytest.mark.feature("C12")
+def test_further_replicas_of_the_control_plane_have_ports_of_their_own(layout: Layout) -> None:
+    effective = load(layout, {"MCP_CONTROL_PLANE_REPLICAS": "3"})
+    assert replica_ports(effective.settings) == {
+        "control-plane": "MCP_CONTROL_PLANE_PORT",
+        "control-plane-2": "control-plane-2",
+        "control-plane-3": "control-plane-3",
+    }
+    assert replica_ports(load(layout, {}).settings) == {"control-plane": "MCP_CONTROL_PLANE_PORT"}
+
+
+@pytest.mark.parametrize("count", ["0", "10", "some"])
+def test_a_number_of_replicas_that_makes_no_sense_is_refused(layout: Layout, count: str) -> None:
+    with pytest.raises(BadSettings, match="MCP_CONTROL_PLANE_REPLICAS"):
+        load(layout, {"MCP_CONTROL_PLANE_REPLICAS": count})
+
+
+def test_the_file_may_call_a_setting_by_its_short_name(layout: Layout) -> None:
+    layout.settings.write_text("control_plane_replicas = 3\n")
+    effective = load(layout, {})
+    assert effective.settings.control_plane_replicas == 3
+    assert effective.origins["MCP_CONTROL_PLANE_REPLICAS"] is Origin.FILE

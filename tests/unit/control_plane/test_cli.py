@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from threading import Thread
 import pytest
 from typer.testing import CliRunner, Result
 
-from compose.local.errors import BadInput
+from compose.local.errors import BadInput, LocalError, NotRunning
 from control_plane.cli.main import app
 
 ROOT = Path(__file__).parents[3]
@@ -20,11 +21,23 @@ Tekup = Callable[..., Result]
 
 
 class Listener(ThreadingHTTPServer):
-    """Answers every request with 404 and keeps its method and path as they came over the wire."""
+    """Answers every request with 404 and keeps its method and path as they came over the wire.
 
-    def __init__(self) -> None:
+    Args:
+        status: Answered instead; 0 hangs up without an answer.
+        headers: Of the answers.
+    """
+
+    def __init__(self, status: int = 404, headers: dict[str, str] | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Refusing)
+        self.status = status
+        self.headers = headers or {}
         self.asked: list[str] = []
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.server_port}"
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -35,7 +48,12 @@ class Refusing(BaseHTTPRequestHandler):
     def _refuse(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.asked.append(f"{self.command} {self.path.partition('?')[0]}")
-        self.send_response(404)
+        if not self.server.status:
+            self.close_connection = True
+            return
+        self.send_response(self.server.status)
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -45,9 +63,9 @@ class Refusing(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def listener() -> Iterator[Listener]:
-    with Listener() as server:
+@contextlib.contextmanager
+def listening(server: Listener) -> Iterator[Listener]:
+    with server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         yield server
@@ -56,14 +74,22 @@ def listener() -> Iterator[Listener]:
 
 
 @pytest.fixture
-def tekup(listener: Listener, tmp_path: Path) -> Tekup:
+def listener() -> Iterator[Listener]:
+    with listening(Listener()) as server:
+        yield server
+
+
+def at(tmp_path: Path, *urls: str) -> Tekup:
+    """`tekup` for a control plane whose replicas are there."""
     token = tmp_path / "operator.token"
     token.write_text("secret-token")
-    env = {
-        "MCP_CONTROL_PLANE_URL": f"http://127.0.0.1:{listener.server_port}",
-        "MCP_OPERATOR_TOKEN_FILE": str(token),
-    }
+    env = {"MCP_CONTROL_PLANE_URL": ", ".join(urls), "MCP_OPERATOR_TOKEN_FILE": str(token)}
     return lambda *arguments: CliRunner().invoke(app, arguments, env=env)
+
+
+@pytest.fixture
+def tekup(listener: Listener, tmp_path: Path) -> Tekup:
+    return at(tmp_path, listener.url)
 
 
 @pytest.mark.parametrize("share", ["nan", "inf", "-inf", "nan%", "1e999", "", "ten"])
@@ -142,3 +168,60 @@ def test_an_error_is_one_message_of_at_most_80_columns(tmp_path: Path, command: 
     assert all(line.startswith("  ") for line in lines[1:])
     # a path is one word and stays whole, however long the folder's name is
     assert all(len(line) <= 80 or len(line.split()) == 1 for line in lines)
+
+
+READ = ("clients", "list")
+CHANGE = ("clients", "add", "ci")
+Answer = tuple[int, dict[str, str]]
+FALLS_SILENT: Answer = (0, {})
+NOTHING_DONE: Answer = (503, {"Retry-After": "1"})
+UNSURE: Answer = (503, {})
+
+
+@pytest.mark.feature("C12")
+@pytest.mark.parametrize("command", [READ, CHANGE])
+def test_a_replica_that_does_not_listen_is_passed_over(listener: Listener, tmp_path: Path, command: list[str]) -> None:
+    with Listener() as gone:
+        nobody = gone.url
+    at(tmp_path, nobody, listener.url)(*command)
+    assert len(listener.asked) == 1
+
+
+@pytest.mark.feature("C12")
+@pytest.mark.parametrize(
+    ("command", "first", "asks_the_next"),
+    [
+        (READ, FALLS_SILENT, True),
+        (READ, UNSURE, True),
+        (CHANGE, NOTHING_DONE, True),
+        (CHANGE, UNSURE, False),
+        (CHANGE, FALLS_SILENT, False),
+        (READ, (404, {}), False),
+        (CHANGE, (502, {}), False),
+    ],
+)
+def test_the_next_replica_is_asked_only_where_nothing_can_be_done_twice(
+    listener: Listener, tmp_path: Path, command: list[str], first: Answer, asks_the_next: bool
+) -> None:
+    with listening(Listener(*first)) as one:
+        at(tmp_path, one.url, listener.url)(*command)
+    assert len(one.asked) == 1
+    assert bool(listener.asked) is asks_the_next
+
+
+@pytest.mark.feature("C12")
+def test_a_change_without_an_answer_is_told_as_open(tmp_path: Path) -> None:
+    with listening(Listener(0)) as one:
+        result = at(tmp_path, one.url)(*CHANGE)
+    assert isinstance(result.exception, LocalError)
+    assert result.exception.exit_code == 1
+    assert "may or may not have been carried out" in str(result.exception)
+
+
+@pytest.mark.feature("C12")
+def test_when_nobody_listens_all_are_named(tmp_path: Path) -> None:
+    with Listener() as one, Listener() as two:
+        urls = one.url, two.url
+    result = at(tmp_path, *urls)(*CHANGE)
+    assert isinstance(result.exception, NotRunning)
+    assert ", ".join(urls) in str(result.exception)
