@@ -6,6 +6,7 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -39,7 +40,7 @@ def create_app(plane: ControlPlane, token: str) -> Starlette:
 
     Args:
         plane: What answers.
-        token: The operator token every call but health and the OpenAPI document must bring as a bearer.
+        token: The operator token every call but health, metrics and the OpenAPI document must bring as a bearer.
     """
 
     async def health(_: Request) -> Response:
@@ -52,7 +53,11 @@ def create_app(plane: ControlPlane, token: str) -> Starlette:
     async def openapi(_: Request) -> Response:
         return JSONResponse(document(ROUTES))
 
+    async def metrics(_: Request) -> Response:
+        return Response(plane.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
     routes = [Route("/health", health), Route("/ready", ready), Route("/v1/openapi.json", openapi)]
+    routes.append(Route("/metrics", metrics))
     routes += [Route(route.path, _endpoint(route, plane, token), methods=[route.method]) for route in ROUTES]
     return Starlette(routes=routes, exception_handlers={TekupError: _told, HTTPException: _http_told})
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control_plane.contract import Breach, Kind, Offer, Waiver, breaches, waived
@@ -335,12 +335,14 @@ TOOLS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(TOOLS)
 def test_equal_offers_break_nothing_however_they_are_written(given_tool: Json) -> None:
     # A description, so that they are not equal as documents and every part is compared.
     assert not breaches(offer(given_tool), offer(copy.deepcopy(given_tool) | {"description": "other words"}))
 
 
+@settings(deadline=None)
 @given(TOOLS, SCHEMAS)
 def test_to_add_what_is_optional_breaks_nothing(given_tool: Json, schema: object) -> None:
     after = copy.deepcopy(given_tool)
@@ -365,6 +367,7 @@ MUTATIONS: Mapping[str, tuple[Kind, Any]] = {
 }
 
 
+@settings(deadline=None)
 @given(TOOLS, st.sampled_from(sorted(MUTATIONS)))
 def test_each_single_mutation_is_a_breach_that_names_its_subject(given_tool: Json, mutation: str) -> None:
     given_tool = given_tool | {"outputSchema": {"type": "object"}, "annotations": {"destructiveHint": False}}
@@ -411,6 +414,7 @@ JUNK = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JUNK, JUNK, JUNK)
 def test_nothing_that_a_stranger_lists_makes_it_raise(one: object, other: object, third: object) -> None:
     before = offer({"name": TOOL, "inputSchema": one, "outputSchema": other, "annotations": third})
