@@ -1,19 +1,20 @@
 """Health that means a tool call works: every live instance and version is called through the gate, all the time.
 
-The leader does it, round after round, its calls spread evenly over a round. What it finds it keeps in memory only: it
-is shown, counted and logged, and routing follows none of it; an instance that finds itself sick says so in `/ready`.
+The leader does it, its calls spread evenly over time. What it finds it keeps in memory only: it is shown, counted and
+logged, and routing follows none of it; an instance that finds itself sick says so in `/ready`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from control_plane.delivery import ProbeCall
-from control_plane.errors import TekupError, Unavailable
+from control_plane.errors import NotInitialised, TekupError, Unavailable
 from control_plane.leadership import Leadership
 from control_plane.metrics import PlaneMetrics
 from control_plane.model import Instance, version_target
@@ -22,7 +23,7 @@ from control_plane.ports import Gateway
 log = logging.getLogger(__name__)
 
 SICK_AFTER = 3
-EMPTY_S = 1.0
+SLOT_S = 1.0
 HUB = "hub"
 """The internal entrypoint leads to no hub, which would call back through it: its own readiness has to do."""
 
@@ -166,6 +167,9 @@ class Probing:
         self._own: dict[Target, tuple[ProbeCall, ...]] = {}
         self._places = asyncio.Semaphore(pace.at_most)
         self._busy: set[Target] = set()
+        self._begun_s: dict[Target, float] = {}
+        self._wished: Mapping[str, tuple[ProbeCall, ...]] = {}
+        self._looked_up_s = -math.inf
 
     def state(self, service: str, version: str, instance: str = "") -> ProbeState:
         """What is known of an instance, or of a version as a whole."""
@@ -179,33 +183,43 @@ class Probing:
                 if not self._leadership.leading:
                     self._forget_all_but(())
                     await self._leadership.held()
-                await self._round(tasks)
+                await self._slot(tasks)
 
-    async def _round(self, tasks: asyncio.TaskGroup) -> None:
+    async def _slot(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin the probes of a short while: of what is due, first what has waited longest, new ones before all."""
+        slot_s, now_s = min(SLOT_S, self._pace.every_s), asyncio.get_running_loop().time()
         targets = targets_of(self._instances())
         self._forget_all_but(targets)
-        wished = await self._wished()
-        for target in targets:
-            if target not in self._busy:  # one that hangs holds up no other
-                await self._places.acquire()  # a full house makes the round longer, and not the crowd larger
-                self._busy.add(target)
-                tasks.create_task(self._probe(target, wished.get(target.service, ())))
-            await asyncio.sleep(self._pace.every_s / len(targets))
-        if not targets:
-            await asyncio.sleep(min(self._pace.every_s, EMPTY_S))
+        await self._look_up_wishes(now_s)
+        waited = {target: self._begun_s.get(target, -math.inf) for target in targets if target not in self._busy}
+        due = sorted((one for one in waited if waited[one] + self._pace.every_s <= now_s), key=waited.__getitem__)
+        share = due[: math.ceil(len(targets) * slot_s / self._pace.every_s)]
+        for target in share:
+            await self._places.acquire()  # a full house makes everybody wait longer, and the crowd no larger
+            self._busy.add(target)
+            self._begun_s[target] = now_s
+            tasks.create_task(self._probe(target, self._wished.get(target.service, ())))
+            await asyncio.sleep(slot_s / len(share))
+        if not share:
+            await asyncio.sleep(slot_s)
 
     def _forget_all_but(self, targets: Iterable[Target]) -> None:
         kept = set(targets)
         self._states = {target: state for target, state in self._states.items() if target in kept}
         self._own = {target: calls for target, calls in self._own.items() if target in kept}
+        self._begun_s = {target: begun_s for target, begun_s in self._begun_s.items() if target in kept}
         self._metrics.keep_only({target.labels for target in kept})
 
-    async def _wished(self) -> Mapping[str, tuple[ProbeCall, ...]]:
+    async def _look_up_wishes(self, now_s: float) -> None:
+        if now_s < self._looked_up_s + self._pace.every_s:
+            return
+        self._looked_up_s = now_s
         try:
-            return await self._declared()
-        except TekupError as error:  # what the services declare is still there
+            self._wished = await self._declared()
+        except NotInitialised:
+            self._wished = {}
+        except TekupError as error:  # those of before go on
             log.warning("probe.declared_unknown", extra={"why": str(error)})
-            return {}
 
     async def _probe(self, target: Target, wished: tuple[ProbeCall, ...]) -> None:
         problem: str | None
