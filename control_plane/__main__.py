@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+from contextlib import AsyncExitStack
 from typing import cast
 
 from hypercorn.asyncio import serve
@@ -17,27 +18,38 @@ from control_plane.api.forward import Forward, leader_client
 from control_plane.consul import Consul
 from control_plane.engine import Engine
 from control_plane.errors import Refused
+from control_plane.gateway import InternalGate, read_proof
 from control_plane.leadership import Leadership
 from control_plane.logs import log_as_json
 from control_plane.loop import ControlPlane
+from control_plane.probing import Pace
 from control_plane.settings import EXIT_CONFIG, ControlPlaneSettings, load, read_token
 
 
-async def run(settings: ControlPlaneSettings, token: str) -> None:
+async def run(settings: ControlPlaneSettings, token: str, proof: str) -> None:
     """Serve until SIGTERM or SIGINT, then give the leadership back and stop."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Consul(settings.consul_url) as consul, leader_client() as http:
+    async with AsyncExitStack() as stack:
+        consul = await stack.enter_async_context(Consul(settings.consul_url))
+        http = await stack.enter_async_context(leader_client())
+        gateway = await stack.enter_async_context(_gateway(settings, proof)) if proof else None
         leadership = Leadership(consul, settings.replica, url=settings.own_url, ttl_s=settings.session_ttl_s)
-        plane = ControlPlane(consul, consul, leadership, accept_new=settings.accept_new)
-        engine = Engine(plane, consul)
+        pace = Pace(settings.probe_every_s, settings.probe_at_most)
+        plane = ControlPlane(consul, consul, leadership, accept_new=settings.accept_new, gateway=gateway, pace=pace)
+        engine = Engine(plane, consul, gateway=gateway)
         app = cast("ASGIFramework", create_app(plane, engine, token, Forward(plane, http)))
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(plane.run()), tasks.create_task(engine.run())]
             await serve(app, _config(settings), shutdown_trigger=stop.wait)
             for task in work:
                 task.cancel()
+
+
+def _gateway(settings: ControlPlaneSettings, proof: str) -> InternalGate:
+    urls = [str(url) for url in settings.gate_internal_url]
+    return InternalGate(urls, proof, timeout_s=settings.probe_timeout_s)
 
 
 def _config(settings: ControlPlaneSettings) -> Config:
@@ -54,11 +66,12 @@ def main() -> None:
     try:
         settings = load(ControlPlaneSettings)
         token = read_token(settings.operator_token_file)
+        proof = read_proof(settings.secrets_file) if settings.secrets_file else ""
     except Refused as error:
         sys.stderr.write(f"control plane: {error}\n")
         sys.exit(EXIT_CONFIG)
     log_as_json(settings.log_level, service="control-plane", instance=settings.replica)
-    asyncio.run(run(settings, token))
+    asyncio.run(run(settings, token, proof))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ class Seen:
         leaving: Instances that said that they leave.
         waiting_for: Gates that do not have the awaited revision yet.
         look: A reading of all checks.
-        breaches: What the canary breaks of the contract.
+        breaches: What the canary breaks of the contract, waivers taken into account.
+        excused: What it breaks and a waiver covers.
+        unused: Waivers that cover nothing.
         tools: Tools both sides have.
         read_only: Those that both call read-only.
         proof: "" if the canary's probe calls work, else what is wrong.
@@ -55,6 +57,8 @@ class Seen:
     waiting_for: tuple[str, ...] = ()
     look: Look | None = None
     breaches: tuple[str, ...] | None = None
+    excused: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     read_only: tuple[str, ...] = ()
     proof: str | None = None
@@ -225,7 +229,13 @@ def _prepare(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
     if seen.proof:
         return _late(rollout, now_s, seen.proof, late=late, waits=f"a probe of {rollout.canary} fails: {seen.proof}")
     ready = rollout.model_copy(update={"tools": seen.tools, "read_only": seen.read_only, "probed": now_s})
-    return onward(ready, now_s, f"{rollout.canary} keeps the contract and its probes work")
+    return onward(ready, now_s, f"{rollout.canary} {_kept(seen)} and its probes work")
+
+
+def _kept(seen: Seen) -> str:
+    notes = [f"waived: {'; '.join(seen.excused)}"] if seen.excused else []
+    notes += [f"waivers without a breach: {', '.join(seen.unused)}"] if seen.unused else []
+    return f"keeps the contract ({'; '.join(notes)})" if notes else "keeps the contract"
 
 
 def _late(rollout: Rollout, now_s: float, problem: str, *, late: bool, waits: str) -> Rollout:

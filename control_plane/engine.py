@@ -16,13 +16,13 @@ from dataclasses import dataclass, field, replace
 
 from control_plane import course, steer
 from control_plane.book import Page
-from control_plane.contract import breaches
-from control_plane.delivery import Delivery
+from control_plane.contract import Breach, Waiver, breaches, waived
+from control_plane.delivery import Delivery, ProbeCall
 from control_plane.errors import Conflict, Fenced, NotFound, NotInitialised, NotLeader, Refused, Unavailable
 from control_plane.loop import ControlPlane, Documents, Outcome, Wish, Written
 from control_plane.model import InstanceState, Revision, ServicePolicy, Table, compact_json, version_target, versions_of
-from control_plane.names import allows
 from control_plane.ports import Entry, Gateway, Metrics, Store, Write
+from control_plane.probing import prove
 from control_plane.readings import Look, Missing
 from control_plane.rollout import ENDED_PREFIX, ROLLOUTS_PREFIX, Phase, Place, Rollout, policy_of
 
@@ -50,13 +50,13 @@ class Start:
     Attributes:
         canary: The version that should become stable.
         changes: Fields of the service's delivery document that are otherwise for this rollout.
-        waivers: Globs on breaches of the contract that do not count.
+        waivers: Breaches of the contract that do not count.
         replace: End a rollout of another version that is under way.
     """
 
     canary: str
     changes: Mapping[str, object] = field(default_factory=dict)
-    waivers: tuple[str, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
     replace: bool = False
 
 
@@ -188,21 +188,26 @@ class Engine:
         stable, canary = await asyncio.gather(
             *(gateway.offer(service, version_target(service, version)) for version in (rollout.stable, rollout.canary))
         )
-        found = tuple(text for text in breaches(stable, canary) if not allows(rollout.waivers, text))
+        found = waived(breaches(stable, canary), rollout.waivers)
         tools = tuple(sorted(stable.tools.keys() & canary.tools.keys()))
         harmless = tuple(name for name in tools if all(_read_only(side.tools[name]) for side in (stable, canary)))
-        return course.Seen(stable_serves=False, canary_ids=frozenset(), breaches=found, tools=tools, read_only=harmless)
+        return course.Seen(
+            stable_serves=False,
+            canary_ids=frozenset(),
+            breaches=tuple(_told(breach) for breach in found.standing),
+            excused=tuple(_told(breach) for breach, _ in found.excused),
+            unused=tuple(waiver.what for waiver in found.unused),
+            tools=tools,
+            read_only=harmless,
+        )
 
     async def _proof(self, gateway: Gateway, rollout: Rollout) -> str:
         target = version_target(rollout.service, rollout.canary)
-        declared: Mapping[str, Mapping[str, object]] = {
-            probe.tool: probe.arguments for probe in rollout.delivery.probes
-        } or (await gateway.offer(rollout.service, target)).probes
-        for tool, arguments in [*declared.items()] * PROBE_ROUNDS:
-            answered = await gateway.call(rollout.service, target, tool, arguments)
-            if answered.problem:
-                return f"{tool}: {answered.problem}"
-        return ""
+        calls = rollout.delivery.probes
+        if not calls:
+            declared = (await gateway.offer(rollout.service, target)).probes
+            calls = tuple(ProbeCall(tool=tool, arguments=dict(given)) for tool, given in declared.items())
+        return await prove(gateway, rollout.service, target, calls, PROBE_ROUNDS)
 
     async def _policy(self, service: str) -> ServicePolicy:
         entry = (await self._store.read(Table.SERVICES.prefix + service)).entries.get("")
@@ -363,6 +368,10 @@ _WAITING = frozenset({Phase.SHIFTING, Phase.PROMOTING, Phase.ROLLING_BACK})
 
 def _held(service: str, entry: Entry) -> Held:
     return Held(Rollout.parse(entry.value, f"{ROLLOUTS_PREFIX}{service} in Consul"), entry.index)
+
+
+def _told(breach: Breach) -> str:
+    return f"{breach.sentence} [{breach.subject}:{breach.kind}]"
 
 
 def _read_only(tool: Mapping[str, object]) -> bool:

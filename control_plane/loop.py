@@ -14,9 +14,11 @@ from typing import TypeVar
 
 from control_plane import decide
 from control_plane.book import Beside, Book, Edit, Held, Page, Place, nothing
+from control_plane.delivery import Delivery, ProbeCall
 from control_plane.errors import Conflict, NotFound, NotInitialised, NotLeader, Refused, Unavailable
 from control_plane.gates import GATES_PREFIX, Gates
 from control_plane.leadership import Leadership
+from control_plane.metrics import PlaneMetrics, Standing
 from control_plane.model import (
     ClientPolicy,
     Instance,
@@ -28,7 +30,8 @@ from control_plane.model import (
     Table,
     versions_of,
 )
-from control_plane.ports import Catalog, Store, Write
+from control_plane.ports import Catalog, Gateway, Store, Write
+from control_plane.probing import Pace, Probing
 from control_plane.registry import Registry
 from control_plane.replicas import Replicas
 from control_plane.rollout import ROLLOUTS_PREFIX, Rollout
@@ -95,6 +98,8 @@ class ControlPlane:
         accept_new: Give a service first seen all its traffic without asking.
         in_force_timeout_s: How long a verb waits for the gates before it names those that lag.
         now: Seconds since the epoch.
+        gateway: Leads through a gate to single targets; without one nothing is probed.
+        pace: How much is probed.
     """
 
     def __init__(
@@ -103,6 +108,8 @@ class ControlPlane:
         catalog: Catalog,
         leadership: Leadership,
         *,
+        gateway: Gateway | None = None,
+        pace: Pace | None = None,
         accept_new: bool = True,
         in_force_timeout_s: float = IN_FORCE_TIMEOUT_S,
         now: Callable[[], float] = time.time,
@@ -117,6 +124,12 @@ class ControlPlane:
         self._in_force_timeout_s = in_force_timeout_s
         self._now = now
         self._writing = asyncio.Lock()
+        self.metrics = PlaneMetrics(self._standing)
+        self.probing: Probing | None = None
+        if gateway:
+            self.probing = Probing(
+                self.instances, gateway, self._declared_probes, leadership, self.metrics, pace or Pace(), now=now
+            )
 
     async def run(self) -> None:
         """Lead or stand by, for ever."""
@@ -125,6 +138,18 @@ class ControlPlane:
             tasks.create_task(self.gates.run())
             tasks.create_task(self.registry.run())
             tasks.create_task(self._take_in())
+            if self.probing:
+                tasks.create_task(self.probing.run())
+
+    def _standing(self) -> Standing:
+        epoch, number = self.gates.running
+        known = self.gates.all.values()
+        lagging = sum(not gate.live or gate.report.place < (epoch, number) for gate in known)
+        return Standing(self.leadership.leading, epoch, number, len(known), lagging)
+
+    async def _declared_probes(self) -> Mapping[str, tuple[ProbeCall, ...]]:
+        page = await self.page()
+        return {name: delivery.probes for name, delivery in page.all(Table.DELIVERY, Delivery).items()}
 
     async def policy(self) -> Policy:
         """The present policy, read afresh.

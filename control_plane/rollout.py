@@ -15,6 +15,7 @@ from pydantic import Field
 
 from control_plane.analysis import Judgement, State, judge
 from control_plane.checks import Check, Plan, RangeCheck, default_checks
+from control_plane.contract import Waiver
 from control_plane.delivery import Delivery, Step, Strategy
 from control_plane.model import Document, Glob, InstanceId, Lane, Rule, ServiceName, ServicePolicy, Version
 from control_plane.names import allows
@@ -138,7 +139,7 @@ class Rollout(Document):
     resumes: Phase | None = None
     asked: str = ""
     drain: bool = False
-    waivers: tuple[str, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
     tools: tuple[str, ...] = ()
     read_only: tuple[str, ...] = ()
     analysis: State | None = None

@@ -5,16 +5,24 @@ from __future__ import annotations
 import secrets
 import socket
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, HttpUrl, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from control_plane.errors import Refused
 from control_plane.model import Name
 
 S = TypeVar("S", bound=BaseSettings)
+
+
+def _split(text: object) -> object:
+    return [part.strip() for part in text.split(",") if part.strip()] if isinstance(text, str) else text
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
+Urls = Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(_split)]
+"""One address or several, separated by commas."""
 Level = Literal["debug", "info", "warning", "error"]
 # sysexits.h EX_CONFIG: supervisors tell "will never start like this" from a crash by it.
 EXIT_CONFIG = 78
@@ -34,6 +42,17 @@ class ControlPlaneSettings(BaseSettings):
     replica: Name = Field(default_factory=lambda: secrets.token_hex(3))
     advertise_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")] = ""
     session_ttl_s: Annotated[int, Field(ge=2, le=3600)] = 5
+    secrets_file: Path | None = None
+    gate_internal_url: Urls = ()
+    probe_every_s: Annotated[float, Field(gt=0, le=3600)] = 15.0
+    probe_at_most: Annotated[int, Field(ge=1, le=1000)] = 8
+    probe_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if bool(self.gate_internal_url) != bool(self.secrets_file):
+            raise ValueError("MCP_GATE_INTERNAL_URL and MCP_SECRETS_FILE are needed together, to call through a gate")
+        return self
 
     @property
     def own_url(self) -> str:
@@ -72,6 +91,8 @@ def load(kind: type[S]) -> S:
     except ValidationError as error:
         lines = [
             f"  MCP_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            if problem["loc"]
+            else f"  {problem['msg']}"
             for problem in error.errors(include_url=False)
         ]
         raise Refused("settings:\n" + "\n".join(lines)) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from control_plane.contract import Waiver
 from control_plane.course import moved, onward, promoted, rolled_back
 from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, Refused
@@ -56,7 +57,7 @@ class Start:
     delivery: Delivery
     author: str
     reason: str
-    waivers: tuple[str, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
     replace: bool = False
 
 

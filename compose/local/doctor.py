@@ -162,7 +162,7 @@ def plane_findings(status: PlaneStatus) -> Iterator[Finding]:
 
 
 def service_findings(services: Iterable[ServiceShown]) -> Iterator[Finding]:
-    """Whether the stable version of each service is served."""
+    """Whether the stable version of each service is served, and by instances on which a tool call works."""
     for service in services:
         if service.policy is None:
             continue
@@ -173,6 +173,10 @@ def service_findings(services: Iterable[ServiceShown]) -> Iterator[Finding]:
         said = f"{stable} serves" if stable in serving else f"no instance of the stable {stable} serves, {instead}"
         remedy = f"tekup status; tekup scale {name}=1 --version {stable}; or make another version stable"
         yield Finding(f"service {name}", stable in serving, said, remedy)
+        for one in service.instances:
+            if one.probe.startswith("failing"):
+                said = f"{one.version} {one.id} is there, but {one.probe.removeprefix('failing: ')}"
+                yield Finding(f"service {name}", False, said, f"tekup logs {name}; tekup restart {name}")
 
 
 def lists(patient: Patient) -> Iterator[Finding]:

@@ -65,6 +65,9 @@ class InstanceShown(BaseModel):
     version: str
     state: str
     passing: bool
+    id: str = ""
+    probe: str = "unknown"
+    """What a tool call through the gate came to."""
 
 
 class ServiceShown(BaseModel):

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -56,7 +57,7 @@ def create_app(plane: ControlPlane, engine: Engine, token: str, forward: Forward
     Args:
         plane: What answers.
         engine: What answers about rollouts.
-        token: The operator token every call but health and the OpenAPI document must bring as a bearer.
+        token: The operator token every call but health, metrics and the OpenAPI document must bring as a bearer.
         forward: Takes changes to the leader while this replica is not; without, they are refused.
     """
 
@@ -73,7 +74,11 @@ def create_app(plane: ControlPlane, engine: Engine, token: str, forward: Forward
     async def openapi(_: Request) -> Response:
         return JSONResponse(document(ALL_ROUTES))
 
+    async def metrics(_: Request) -> Response:
+        return Response(plane.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
     routes = [Route("/health", health), Route("/ready", ready), Route("/v1/openapi.json", openapi)]
+    routes.append(Route("/metrics", metrics))
     api = Api(plane, engine, token, forward)
     routes += [Route(route.path, _endpoint(route, api), methods=[route.method]) for route in ALL_ROUTES]
     return Starlette(

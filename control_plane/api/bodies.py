@@ -132,6 +132,7 @@ class InstanceShown(Body):
     address: str
     state: Literal["serving", "draining"]
     passing: bool
+    probe: Annotated[str, Field(description="Through the gate: `ok`, `failing: …`, or `unknown`.")] = "unknown"
 
 
 class ServiceShown(Body):

@@ -10,7 +10,7 @@ from control_plane.api.bodies import Body, Done, Reason
 from control_plane.course import explain
 from control_plane.delivery import CustomCheck, Delivery, ProbeCall, Seconds, Step, Strategy
 from control_plane.loop import Outcome
-from control_plane.model import Split, Version
+from control_plane.model import Glob, Split, Version
 from control_plane.rollout import Event, Rollout, share_said, step_said
 
 
@@ -26,7 +26,10 @@ class RolloutWish(Body):
     keep_warm_s: Seconds | None = None
     checks: tuple[CustomCheck, ...] | None = None
     probes: tuple[ProbeCall, ...] | None = None
-    waive: Annotated[tuple[str, ...], Field(description="Globs on breaches of the contract that do not count.")] = ()
+    waive: Annotated[
+        tuple[Glob, ...],
+        Field(description="Breaches of the contract that do not count: SUBJECT or SUBJECT:KIND, globs."),
+    ] = ()
     replace: Annotated[bool, Field(description="End a rollout of another version that is under way.")] = False
 
     def changes(self) -> dict[str, object]:

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from control_plane import steer
 from control_plane.api import rollout_bodies as bodies
 from control_plane.api.routes import ApiRoute, Asked
+from control_plane.contract import Waiver
 from control_plane.engine import Start
 from control_plane.lint import warnings
 from control_plane.loop import Outcome
 from control_plane.rollout import Rollout
+
+MOST_OF_A_REASON = 200
 
 
 def _done(rollout: Rollout, outcome: Outcome) -> bodies.RolloutDone:
@@ -38,7 +41,8 @@ async def past_rollouts(ask: Asked) -> bodies.Rollouts:
 async def start_rollout(ask: Asked) -> bodies.RolloutDone:
     """Begin a rollout."""
     body = ask.read(bodies.RolloutWish)
-    wanted = Start(body.version, body.changes(), body.waive, body.replace)
+    waivers = tuple(Waiver(what=glob, reason=body.reason[:MOST_OF_A_REASON]) for glob in body.waive)
+    wanted = Start(body.version, body.changes(), waivers, body.replace)
     return _done(*await ask.engine.start(ask.path["service"], ask.wish(body.reason), wanted))
 
 

@@ -140,7 +140,12 @@ async def service(ask: Asked) -> bodies.ServiceShown:
 def _service(plane: ControlPlane, name: str, decided: ServicePolicy | None) -> bodies.ServiceShown:
     instances = tuple(
         bodies.InstanceShown(
-            id=one.id, version=one.version, address=one.url, state=one.state.value, passing=one.passing
+            id=one.id,
+            version=one.version,
+            address=one.url,
+            state=one.state.value,
+            passing=one.passing,
+            probe=plane.probing.state(name, one.version, one.id).shown if plane.probing else "unknown",
         )
         for one in plane.instances()
         if one.service == name

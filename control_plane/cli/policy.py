@@ -10,6 +10,7 @@ from urllib.parse import quote
 import typer
 
 from compose.local.errors import BadInput
+from compose.local.typed import typed
 from control_plane.cli import show
 from control_plane.cli.client import Api
 
@@ -53,7 +54,7 @@ def part(text: str) -> str:
 def traffic_show(
     service: Annotated[str | None, typer.Argument(help="One service; all without.")] = None, json: JsonFlag = False
 ) -> None:
-    """Show each version's share and instances.
+    """Show each version's share and instances, and whether tool calls work there.
 
     Example: tekup traffic show filesystem
     """
@@ -62,11 +63,13 @@ def traffic_show(
     if json:
         show.as_json(answer)
         return
-    found = _rows(answer, "services") if service is None else [answer]
-    rows = [row for one in found for row in _traffic_rows(cast("dict[str, Any]", one))]
-    show.table(
-        ("SERVICE", "VERSION", "SHARE", "INSTANCES", ""), rows, "No service yet; `tekup up` starts the first ones."
-    )
+    found = _rows(answer, "services") if service is None else [cast("dict[str, Any]", answer)]
+    rows = [row for one in found for row in _traffic_rows(one)]
+    columns = ("SERVICE", "VERSION", "SHARE", "INSTANCES", "PROBES", "")
+    show.table(columns, rows, "No service yet; `tekup up` starts the first ones.")
+    for one in found:
+        for instance in _failing(one["instances"]):
+            typer.echo(typed(f"{one['name']} {instance['version']} {instance['id']}: {instance['probe']}"))
 
 
 def _traffic_rows(service: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -79,6 +82,7 @@ def _traffic_rows(service: dict[str, Any]) -> list[tuple[str, ...]]:
             version,
             f"{weights.get(version, 0):g} %",
             _count(service, version),
+            _probes(service, version),
             _mark(service, policy, version),
         )
         for version in versions
@@ -89,6 +93,17 @@ def _count(service: dict[str, Any], version: str) -> str:
     mine = [one for one in service["instances"] if one["version"] == version]
     serving = _serving(service, version)
     return f"{serving}" if serving == len(mine) else f"{serving} of {len(mine)} serving"
+
+
+def _probes(service: dict[str, Any], version: str) -> str:
+    mine = [one for one in service["instances"] if one["version"] == version]
+    if failing := _failing(mine):
+        return f"{len(failing)} of {len(mine)} failing"
+    return "ok" if mine and all(one["probe"] == "ok" for one in mine) else "unknown" if mine else ""
+
+
+def _failing(instances: Rows) -> Rows:
+    return [one for one in instances if one["probe"].startswith("failing")]
 
 
 def _serving(service: dict[str, Any], version: str) -> int:

@@ -9,9 +9,21 @@ from dataclasses import dataclass
 
 from services.common.rights import allows
 
-__all__ = ["PROBE_CLIENT", "STANDALONE_CLIENT", "Call", "current_call", "restore_call", "set_call"]
+__all__ = [
+    "CONTROL_PLANE_CLIENT",
+    "PROBERS",
+    "PROBE_CLIENT",
+    "STANDALONE_CLIENT",
+    "Call",
+    "current_call",
+    "restore_call",
+    "set_call",
+]
 
 PROBE_CLIENT = "~probe"
+CONTROL_PLANE_CLIENT = "~control-plane"
+PROBERS = frozenset({PROBE_CLIENT, CONTROL_PLANE_CLIENT})
+"""Callers whose calls are no use of a tool: no metric counts them, or a canary would be judged by its probes."""
 STANDALONE_CLIENT = "~standalone"
 
 

@@ -16,7 +16,7 @@ from mcp_types import CallToolResult, InputRequiredResult, TextContent
 from opentelemetry import trace
 from pydantic import ValidationError
 
-from services.common.call import PROBE_CLIENT, Call, current_call, restore_call, set_call
+from services.common.call import PROBE_CLIENT, PROBERS, Call, current_call, restore_call, set_call
 from services.common.declared import KitTool
 from services.common.drills import Drills
 from services.common.errors import ToolError
@@ -112,7 +112,7 @@ class Calls:
         return failed(f"{name} was stopped at its deadline of {declared.deadline_s:g} s; ask for less, or try again")
 
     def _report(self, call: Call, outcome: Outcome, seconds: float) -> None:
-        probe = call.client == PROBE_CLIENT
+        probe = call.client in PROBERS
         if not probe:
             self._metrics.count(call.tool, outcome, seconds)
         level = logging.DEBUG if probe else logging.INFO

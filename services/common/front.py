@@ -5,7 +5,7 @@ text or not at all (too large a body, a wrong Content-Type or Accept) is put int
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import anyio
@@ -14,7 +14,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.activity import Activity
-from services.common.call import restore_call, set_call
+from services.common.call import CONTROL_PLANE_CLIENT, restore_call, set_call
 from services.common.jsonrpc import HEADER_MISMATCH, UNSUPPORTED_VERSION, Refusal, refuse
 from services.common.metrics import Metrics
 from services.common.trust import TRUST_HEADERS, Trust
@@ -90,14 +90,26 @@ class Front:
         activity: Told of every admitted request.
         metrics: Told of every refusal.
         legacy: Serve the handshake era too.
+        whose: Headers that name this instance; the control plane gets them with every answer, for it asks one target
+            and has to know whether another answered in its place.
     """
 
-    def __init__(self, app: ASGIApp, *, trust: Trust, activity: Activity, metrics: Metrics, legacy: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        trust: Trust,
+        activity: Activity,
+        metrics: Metrics,
+        legacy: bool,
+        whose: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
         self._app = app
         self._trust = trust
         self._activity = activity
         self._metrics = metrics
         self._legacy = legacy
+        self._whose = tuple(whose)
         metrics.in_flight.set_function(lambda: activity.in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,7 +126,8 @@ class Front:
             await refuse(refusal, send)
             return
         token = set_call(call)
-        answer = _Answer(receive, send, self._metrics)
+        whose = self._whose if call.client == CONTROL_PLANE_CLIENT else ()
+        answer = _Answer(receive, send, self._metrics, whose)
         task = self._activity.begin()
         try:
             await self._app(scope, answer.receive, answer.send)
@@ -131,10 +144,13 @@ class Front:
 class _Answer:
     """Passes an answer on, and puts plain-text errors into JSON-RPC."""
 
-    def __init__(self, receive: Receive, send: Send, metrics: Metrics) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, metrics: Metrics, whose: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
         self._receive = receive
         self._send = send
         self._metrics = metrics
+        self._whose = whose
         self.started = False
         self._replaced = False
         self._body_read = False
@@ -157,6 +173,8 @@ class _Answer:
                     code = {400: -32600}.get(status, status)
                     await refuse(Refusal(status, code, _PLAIN.get(status, f"HTTP {status}")), self._send)
                     return
+            if self._whose:
+                message = {**message, "headers": [*message.get("headers", ()), *self._whose]}
         elif self._replaced:
             return
         await self._send(message)

@@ -138,6 +138,10 @@ class Instance:
                 activity=self._activity,
                 metrics=self._kit.metrics,
                 legacy=legacy,
+                whose=(
+                    (b"x-tekup-instance", self._kit.instance.encode()),
+                    (b"x-tekup-version", self._kit.version.encode()),
+                ),
             )
             async with listening(service_app(front, self._readiness, self._about), self._port):
                 await warm(f"http://{own_address(self._port)}/mcp", own_proof, self._kit.probes)

@@ -12,11 +12,12 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.request_state import RequestStateSecurity
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import INVALID_PARAMS
+from mcp_types import Tool as ListedTool
 from mcp_types.methods import CacheableMethod
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from starlette.types import ASGIApp
 
-from services.common.call import current_call
+from services.common.call import CONTROL_PLANE_CLIENT, current_call
 from services.common.calls import Calls, ToolResult
 from services.common.front import MAX_BODY_BYTES
 from services.common.kit import Kit
@@ -27,6 +28,7 @@ __all__ = ["LIST_HINTS", "Guard", "KitServer", "mcp_app"]
 
 FORBIDDEN: Final = 403
 LIST_TTL_MS: Final = 5_000
+PROBE_META: Final = "dev.tekup/probe"
 
 # Newest first, as the gate says it when it refuses a version: older clients are served at every address, by the hub.
 GATE_VERSIONS: Final = tuple(sorted((*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS), reverse=True))
@@ -115,6 +117,19 @@ class KitServer(MCPServer[dict[str, Any]]):
             self.prompt(prompt.name, title=prompt.title)(prompt.function)
         for complete in kit.completions:
             self.completion()(complete)  # type: ignore[no-untyped-call]  # the SDK's is not annotated
+
+    async def list_tools(self) -> list[ListedTool]:
+        """The tools; the control plane also sees with which arguments one can be probed, which is nobody else's."""
+        listed = await super().list_tools()
+        if current_call().client != CONTROL_PLANE_CLIENT:
+            return listed
+        probes = {probe.tool: dict(probe.arguments) for probe in reversed(self._kit.probes)}
+        return [
+            tool.model_copy(update={"meta": {**(tool.meta or {}), PROBE_META: {"arguments": probes[tool.name]}}})
+            if tool.name in probes
+            else tool
+            for tool in listed
+        ]
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[dict[str, Any], Any] | None = None

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
 from services.common import Folders, Kit, ServiceSettings, ServiceSpec, ToolError, current_call
-from services.common.call import PROBE_CLIENT
+from services.common.call import CONTROL_PLANE_CLIENT, PROBE_CLIENT
 from services.common.paths import PathError, Roots
 from services.search import answers
 from services.search.engine import Engine, EngineLimits, searchable
@@ -82,7 +82,7 @@ async def build(kit: Kit, settings: SearchSettings) -> AsyncIterator[None]:
     limits = EngineLimits(search_s=settings.search_s, answer_bytes=settings.answer_bytes)
     engine = Engine(ripgrep, [Indexer(root, ripgrep, max_files=settings.index_files) for root in roots], limits)
     _tools(kit, engine, roots, version)
-    # Cheap, and the whole way through ripgrep and back; only the probe may look into the service's own folder.
+    # Cheap, and the whole way through ripgrep and back; only probes may look into the service's own folder.
     kit.probe("search_grep", {"pattern": "search service", "path": f"{_OWN_FOLDER}/__init__.py", "limit": 1})
     try:
         async with asyncio.TaskGroup() as keepers:
@@ -98,7 +98,11 @@ async def build(kit: Kit, settings: SearchSettings) -> AsyncIterator[None]:
 def _tools(kit: Kit, engine: Engine, roots: Roots, version: str) -> None:
     def mine() -> Roots:
         call = current_call()
-        return Roots.of([_OWN_FOLDER]) if call.client == PROBE_CLIENT else roots.narrowed(call.roots)
+        if call.client == PROBE_CLIENT:
+            return Roots.of([_OWN_FOLDER])
+        if call.client == CONTROL_PLANE_CLIENT:  # calls our own probe, or one of an operator's
+            return Roots((*roots, *Roots.of([_OWN_FOLDER])))
+        return roots.narrowed(call.roots)
 
     @kit.tool(title="Search by pattern", read_only=True, idempotent=True)
     async def search_grep(

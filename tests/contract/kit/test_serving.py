@@ -153,6 +153,25 @@ async def test_a_platform_caller_without_a_grant_sees_everything(demo: Instance)
     assert (who["client"], who["internal"], who["tool"]) == ("~hub", True, "demo_whoami")
 
 
+@pytest.mark.feature("D8")
+async def test_only_the_control_plane_is_told_which_call_probes_it_and_who_answers(services: Services) -> None:
+    demo = await services.start(MCP_VERSION="1.2.0", MCP_INSTANCE="abcdef")
+    for client in ("~control-plane", "~hub"):
+        async with demo.client(client, None) as session:
+            listed = {tool.name: tool.meta or {} for tool in (await session.list_tools()).tools}
+            assert not (await session.call_tool("demo_echo", {"text": "probe"})).is_error
+        probed = {name: meta["dev.tekup/probe"] for name, meta in listed.items() if "dev.tekup/probe" in meta}
+        assert probed == ({"demo_echo": {"arguments": {"text": "probe"}}} if client == "~control-plane" else {})
+        headers = {**call_headers(demo, "demo_echo"), **demo.headers(client, None)}
+        del headers["x-tekup-grant"]
+        answer = await post(demo, headers, call_body("demo_echo", {"text": "x"}))
+        named = {name: value for name, value in answer.headers.items() if name.startswith("x-tekup")}
+        who = {"x-tekup-instance": "abcdef", "x-tekup-version": "1.2.0"}
+        assert named == (who if client == "~control-plane" else {})
+    # The hub's two calls; those of the control plane would let a canary be judged by its probes.
+    assert await demo.metric('tekup_tool_calls_total{outcome="ok",tool="demo_echo"}') == 2
+
+
 async def test_the_call_is_what_the_grant_says(demo: Instance) -> None:
     async with demo.client("dev", ("*",)) as client:
         who = (await client.call_tool("demo_whoami", {})).structured_content

@@ -75,5 +75,13 @@ def test_a_service_whose_stable_version_has_no_serving_instance_is_named_with_wh
     assert "tekup scale search=1 --version 1.0.0" in others.remedy
 
 
+def test_an_instance_whose_probe_fails_is_named_with_what_failed() -> None:
+    sick = InstanceShown(
+        version="1.0.0", state="serving", passing=True, id="aaaaaa", probe="failing: search_grep: drill"
+    )
+    _, found = service_findings([service(sick, instance("1.0.0"))])
+    assert (found.ok, found.said) == (False, "1.0.0 aaaaaa is there, but search_grep: drill")
+
+
 def test_a_service_nobody_has_decided_about_is_passed_over() -> None:
     assert not list(service_findings([ServiceShown(name="search", policy=None, instances=())]))

@@ -18,7 +18,8 @@ from control_plane.loop import ControlPlane, Wish
 from control_plane.model import Instance, ServicePolicy, Table
 from control_plane.ports import Write
 from control_plane.rollout import Phase, Rollout
-from tests.support.fakes import FakeGateway, FakeMetrics
+from tests.support.fake_metrics import FakeMetrics
+from tests.support.gateways import FakeGateway
 from tests.support.memory import Memory
 from tests.support.plane import ObedientGate
 
@@ -46,7 +47,8 @@ class World:
     def __init__(self) -> None:
         self.store = Memory()
         self.gate = ObedientGate(self.store, "gate-1")
-        self.metrics, self.gateway, self.clock = FakeMetrics(), FakeGateway(), Clock()
+        self.metrics, self.clock = FakeMetrics(), Clock()
+        self.gateway = FakeGateway(tools={"search_1-0-0": ("search_grep",), "search_1-1-0": ("search_grep",)})
 
     def replica(self, name: str) -> tuple[ControlPlane, Engine]:
         plane = ControlPlane(self.store, self.store, Leadership(self.store, name, ttl_s=1), in_force_timeout_s=5,
@@ -143,7 +145,7 @@ async def test_the_record_of_a_change_says_why_in_the_words_of_the_rollout(world
 
 
 async def test_a_tool_less_than_stable_is_refused_before_any_traffic(world: World, engine: Engine) -> None:
-    world.gateway.tools = {"search_1-0-0": ("search_grep", "search_find")}
+    world.gateway.tools["search_1-0-0"] = ("search_grep", "search_find")
     await engine.start("search", WISH, Start("1.1.0", QUICK))
     ended = await reached(engine, Phase.FAILED)
     assert "search_find" in ended.said

@@ -1,13 +1,10 @@
-"""A metrics source and a gate for rollouts in memory: they say what the test lets them say."""
+"""A metrics source in memory, which says what the test lets it say."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from control_plane.checks import Plan
-from control_plane.contract import Offer
-from control_plane.errors import Unavailable
-from control_plane.ports import Answered
 from control_plane.readings import Counts, Durations, Look, Missing, Reading
 from control_plane.sequential import Count
 
@@ -40,27 +37,3 @@ class FakeMetrics:
 
     async def problem_of(self, query: str) -> str:
         return "parse error: unexpected end of input" if query.count("(") != query.count(")") else ""
-
-
-class FakeGateway:
-    """Offers the same tools for every version unless told otherwise; its calls work unless told otherwise."""
-
-    def __init__(self) -> None:
-        self.tools: dict[str, tuple[str, ...]] = {}
-        self.problem = ""
-        self.away = ""
-
-    async def offer(self, service: str, target: str) -> Offer:
-        if self.away:
-            raise Unavailable(self.away)
-        names = self.tools.get(target, (f"{service}_grep",))
-        listed = {
-            name: {"name": name, "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}}
-            for name in names
-        }
-        return Offer(target, frozenset({"2026-07-28"}), listed, probes={names[0]: {}})
-
-    async def call(self, service: str, target: str, tool: str, arguments: Mapping[str, object]) -> Answered:
-        if self.away:
-            raise Unavailable(self.away)
-        return Answered("aaaaaa", target, self.problem, 0.01)

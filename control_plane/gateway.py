@@ -1,0 +1,315 @@
+"""The gate's internal entrypoint, as the control plane uses it: calls of its own, each to one target.
+
+A version's target is answered by stable when all its instances are sick, and an instance's by any other, so every
+answer is held against who gave it: the kit says so to this caller (docs/contracts.md, "Headers of an answer").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from control_plane.contract import Json, Offer
+from control_plane.errors import Refused, Unavailable
+from control_plane.model import version_target
+from control_plane.ports import Answered
+
+log = logging.getLogger(__name__)
+
+MODERN: Final = "2026-07-28"
+CALLER: Final = "control-plane"
+PROBE_META: Final = "dev.tekup/probe"
+MOST_BYTES: Final = 8 << 20
+MOST_PAGES: Final = 50
+MOST_ITEMS: Final = 2_000
+CONNECT_S: Final = 2.0
+SHOWN_CHARS: Final = 300
+_META: Final = {
+    "io.modelcontextprotocol/protocolVersion": MODERN,
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "tekup-control-plane", "version": "1"},
+}
+_METHOD_NOT_FOUND: Final = -32601
+# Capability → lists it stands for: method, member, what names an item.
+_LISTS: Final = (
+    ("tools", "tools/list", "tools", "name"),
+    ("prompts", "prompts/list", "prompts", "name"),
+    ("resources", "resources/list", "resources", "uri"),
+    ("resources", "resources/templates/list", "resourceTemplates", "uriTemplate"),
+)
+
+
+class _Secrets(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    service: str
+    keys: Annotated[tuple[Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")], ...], Field(min_length=1)]
+
+
+def read_proof(path: Path) -> str:
+    """What proves the control plane to the gate's internal entrypoint, from its own file of secrets.
+
+    Raises:
+        Refused: The file is missing, unreadable by us or readable by others, or another's.
+    """
+    where = f"settings:\n  MCP_SECRETS_FILE: {path}"
+    try:
+        if path.stat().st_mode & 0o077:
+            raise Refused(f"{where} may be read by others; chmod 600 it")
+        found = _Secrets.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise Refused(f"{where} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise Refused(f'{where} must be {{"service": "{CALLER}", "keys": ["<64 hex digits>", …]}}') from error
+    if found.service != CALLER:
+        raise Refused(f"{where} holds the keys of {found.service!r}, not of {CALLER!r}")
+    return hmac.digest(bytes.fromhex(found.keys[0]), b"caller", "sha256").hex()
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """What came back; either a result or a problem, and who said so ("" if no instance did)."""
+
+    instance: str
+    version: str
+    result: Mapping[str, Any] | None
+    problem: str = ""
+    code: int = 0
+
+
+class InternalGate:
+    """Gates, by their internal entrypoints; an async context manager.
+
+    Args:
+        urls: Their addresses. The first that answers carries a call; each of them should lead to the same instances.
+        proof: From :func:`read_proof`.
+        timeout_s: Longest a call may take.
+    """
+
+    def __init__(self, urls: Sequence[str], proof: str, *, timeout_s: float = 10.0) -> None:
+        self._urls = tuple(url.rstrip("/") for url in urls)
+        self._timeout_s = timeout_s
+        self._used = ""
+        # No proxy from the environment: the proof must not travel elsewhere.
+        self._http = httpx.AsyncClient(
+            timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
+            trust_env=False,
+            follow_redirects=False,
+            headers={"X-Tekup-Caller": CALLER, "X-Tekup-Proof": proof},
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def call(self, service: str, target: str, tool: str, arguments: Mapping[str, object]) -> Answered:
+        """See :class:`control_plane.ports.Gateway`."""
+        began_s = time.monotonic()
+        reply = await self._ask(service, target, "tools/call", {"name": tool, "arguments": dict(arguments)}, tool)
+        problem = reply.problem or _stranger(service, target, reply) or _failure(reply.result or {})
+        return Answered(reply.instance, reply.version, problem, time.monotonic() - began_s)
+
+    async def offer(self, service: str, target: str) -> Offer:
+        """See :class:`control_plane.ports.Gateway`."""
+        discovered = await self._result(service, target, "server/discover", {})
+        capabilities = discovered.result.get("capabilities")
+        able = capabilities if isinstance(capabilities, dict) else {}
+        lists = {
+            method: await self._list(service, target, method, member, key) if capability in able else {}
+            for capability, method, member, key in _LISTS
+        }
+        spoken = discovered.result.get("supportedVersions")
+        tools = lists["tools/list"]
+        return Offer(
+            version=discovered.version,
+            protocols=frozenset(each for each in (spoken if isinstance(spoken, list) else ()) if isinstance(each, str)),
+            tools={name: _without_probe(tool) for name, tool in tools.items()},
+            prompts=lists["prompts/list"],
+            resources=frozenset(lists["resources/list"]) | frozenset(lists["resources/templates/list"]),
+            probes={name: found for name, tool in tools.items() if (found := _probe(tool)) is not None},
+        )
+
+    async def _list(self, service: str, target: str, method: str, member: str, key: str) -> dict[str, Json]:
+        found: dict[str, Json] = {}
+        params: dict[str, object] = {}
+        for _ in range(MOST_PAGES):
+            result = (await self._result(service, target, method, params, absent={member: []})).result
+            items = result.get(member)
+            for item in items if isinstance(items, list) else ():
+                if isinstance(item, dict) and isinstance(item.get(key), str):
+                    found[item[key]] = item
+            if len(found) > MOST_ITEMS:
+                raise Unavailable(f"{target} lists more than {MOST_ITEMS} items in {method}")
+            cursor = result.get("nextCursor")
+            if not isinstance(cursor, str):
+                return found
+            params = {"cursor": cursor}
+        raise Unavailable(f"{method} of {target} has more than {MOST_PAGES} pages")
+
+    async def _result(
+        self,
+        service: str,
+        target: str,
+        method: str,
+        params: Mapping[str, object],
+        absent: Mapping[str, object] | None = None,
+    ) -> _Result:
+        """The result of a request that has one, from the target itself.
+
+        Args:
+            service: The service.
+            target: Who is asked.
+            method: The method.
+            params: Its parameters.
+            absent: What it comes to if there is no such method.
+
+        Raises:
+            Unavailable: There is none, or another answered.
+        """
+        reply = await self._ask(service, target, method, params)
+        problem = reply.problem if reply.code != _METHOD_NOT_FOUND or absent is None else ""
+        problem = problem or _stranger(service, target, reply)
+        if problem:
+            raise Unavailable(f"{method} of {target}: {problem}")
+        return _Result(reply.version, reply.result if reply.result is not None else absent or {})
+
+    async def _ask(
+        self, service: str, target: str, method: str, params: Mapping[str, object], name: str = ""
+    ) -> _Reply:
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": _META}}
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream",
+            "MCP-Protocol-Version": MODERN,
+            "Mcp-Method": method,
+            "X-Tekup-Target": target,
+            **({"Mcp-Name": name} if name else {}),
+        }
+        away: list[str] = []
+        for url in self._urls:
+            try:
+                async with (
+                    asyncio.timeout(self._timeout_s),  # the client's own is for each part of an answer
+                    self._http.stream(
+                        "POST", f"{url}/{service}/mcp", headers=headers, content=json.dumps(body)
+                    ) as answer,
+                ):
+                    self._note(url)
+                    return await _read(answer)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                away.append(f"{url} ({type(error).__name__})")
+            except (TimeoutError, httpx.TimeoutException):
+                return _Reply("", "", None, f"no answer within {self._timeout_s:g} s")
+            except httpx.HTTPError as error:
+                return _Reply("", "", None, f"the answer was lost ({type(error).__name__})")
+        raise Unavailable(f"no gate answers at {', '.join(away)}; MCP_GATE_INTERNAL_URL says where they are")
+
+    def _note(self, url: str) -> None:
+        if url != self._used:
+            log.info("gateway.used", extra={"url": url, "before": self._used})
+            self._used = url
+
+
+@dataclass(frozen=True)
+class _Result:
+    version: str
+    result: Mapping[str, Any]
+
+
+async def _read(answer: httpx.Response) -> _Reply:
+    instance, version = (answer.headers.get(f"x-tekup-{which}", "") for which in ("instance", "version"))
+    message = await _message(answer)
+    result, error = message.get("result"), message.get("error")
+    if isinstance(result, dict):
+        return _Reply(instance, version, result)
+    if isinstance(error, dict) and isinstance(error.get("message"), str):
+        code = error.get("code")
+        return _Reply(instance, version, None, _line(error["message"]), code if isinstance(code, int) else 0)
+    return _Reply(instance, version, None, f"HTTP {answer.status_code} without an answer in JSON-RPC")
+
+
+async def _message(answer: httpx.Response) -> Mapping[str, Any]:
+    """The one answer of a body, or of a stream of events, in which it is the message with an id."""
+    streamed = answer.headers.get("content-type", "").lower().startswith("text/event-stream")
+    if not streamed:
+        return _parsed(b"".join([chunk async for chunk in _bounded(answer)]))
+    rest = b""
+    async for chunk in _bounded(answer):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            message = _parsed(line.removeprefix(b"data:")) if line.startswith(b"data:") else {}
+            if "id" in message:
+                return message
+    return {}
+
+
+async def _bounded(answer: httpx.Response) -> AsyncIterator[bytes]:
+    read = 0
+    async for chunk in answer.aiter_bytes():
+        read += len(chunk)
+        if read > MOST_BYTES:
+            raise httpx.DecodingError(f"more than {MOST_BYTES} bytes")
+        yield chunk
+
+
+def _parsed(body: bytes) -> Mapping[str, Any]:
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def _stranger(service: str, target: str, reply: _Reply) -> str:
+    """Whether another than the target answered, "" if it was the target."""
+    if not reply.instance or not reply.version:
+        return "the answer does not say who gave it; the service runs on a kit that cannot be probed"
+    version = version_target(service, reply.version)
+    if target in (version, f"{version}_{reply.instance}"):
+        return ""
+    return f"answered by {reply.version} ({reply.instance}) in its place"
+
+
+def _failure(result: Mapping[str, Any]) -> str:
+    """What is wrong with the result of a tool call, "" if nothing is."""
+    if result.get("resultType", "complete") != "complete":
+        return "it asks for input, so it cannot be probed"
+    if not result.get("isError"):
+        return ""
+    content = result.get("content")
+    parts = content if isinstance(content, list) else []
+    texts = [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+    return _line(" ".join(texts)) or "it failed"
+
+
+def _line(text: str) -> str:
+    one = " ".join(text.split())
+    return one if len(one) <= SHOWN_CHARS else f"{one[: SHOWN_CHARS - 1]}…"
+
+
+def _probe(tool: Json) -> Json | None:
+    meta = tool.get("_meta")
+    declared = meta.get(PROBE_META) if isinstance(meta, dict) else None
+    arguments = declared.get("arguments") if isinstance(declared, dict) else None
+    return arguments if isinstance(arguments, dict) else None
+
+
+def _without_probe(tool: Json) -> Json:
+    """The tool as clients are shown it."""
+    meta = tool.get("_meta")
+    if not isinstance(meta, dict) or PROBE_META not in meta:
+        return tool
+    kept = {key: value for key, value in meta.items() if key != PROBE_META}
+    return {**{key: value for key, value in tool.items() if key != "_meta"}, **({"_meta": kept} if kept else {})}

@@ -1,0 +1,98 @@
+"""What the control plane counts, each metric declared once, in a registry of its own.
+
+Invariant: there is a series for an instance only while it is probed; one that left takes its series with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+LABELS = ("service", "version", "instance")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a replica stands at one moment.
+
+    Attributes:
+        leading: Whether it may write.
+        epoch: Epoch of the newest revision that a gate runs.
+        revision: Number of that revision.
+        gates: Gates that have reported.
+        lagging: Those of them that are gone or run an older one.
+    """
+
+    leading: bool
+    epoch: int
+    revision: int
+    gates: int
+    lagging: int
+
+
+class _Standing:
+    """Asks only when somebody looks."""
+
+    def __init__(self, ask: Callable[[], Standing]) -> None:
+        self._ask = ask
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One reading."""
+        now = self._ask()
+        for name, text, value in (
+            ("tekup_control_plane_leading", "1 on the replica that may write", int(now.leading)),
+            ("tekup_policy_epoch", "Epoch of the newest revision that a gate runs", now.epoch),
+            ("tekup_policy_revision", "Number of the newest revision that a gate runs", now.revision),
+            ("tekup_gates", "Gates that have reported and were not forgotten", now.gates),
+            ("tekup_gates_lagging", "Gates that are gone or run an older revision than the newest", now.lagging),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+
+
+class PlaneMetrics:
+    """The metrics of one replica.
+
+    Args:
+        standing: Tells where it stands now.
+    """
+
+    def __init__(self, standing: Callable[[], Standing]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Standing(standing))
+        self._ok = Gauge(
+            "tekup_probe_ok",
+            "1 when the last probe through the gate worked; instance is empty for a version's own target",
+            LABELS,
+            registry=self._registry,
+        )
+        self._failures = Counter(
+            "tekup_probe_failures", "Probes through the gate that failed", LABELS, registry=self._registry
+        )
+        self._known: set[tuple[str, str, str]] = set()
+
+    def probed(self, target: tuple[str, str, str], *, ok: bool) -> None:
+        """Note how a probe ended.
+
+        Args:
+            target: Service, version, instance ("" for the version's own target).
+            ok: Whether it worked.
+        """
+        self._known.add(target)
+        self._ok.labels(*target).set(int(ok))
+        failures = self._failures.labels(*target)  # there from the start, so that a first failure is an increase
+        if not ok:
+            failures.inc()
+
+    def keep_only(self, targets: set[tuple[str, str, str]]) -> None:
+        """Drop the series of everything else."""
+        for gone in self._known - targets:
+            self._ok.remove(*gone)
+            self._failures.remove(*gone)
+        self._known &= targets
+
+    def text(self) -> bytes:
+        """Everything, as Prometheus reads it."""
+        return generate_latest(self._registry)
