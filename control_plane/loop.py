@@ -6,10 +6,11 @@ A verb ends when its change is *in force*: every gate that counts reports the re
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from control_plane import decide
@@ -18,6 +19,7 @@ from control_plane.errors import Conflict, NotFound, NotInitialised, NotLeader, 
 from control_plane.gates import GATES_PREFIX, Gates
 from control_plane.leadership import Leadership
 from control_plane.model import (
+    Change,
     ClientPolicy,
     Instance,
     Key,
@@ -28,9 +30,13 @@ from control_plane.model import (
     Table,
     versions_of,
 )
+from control_plane.outcome import Outcome, Wish
 from control_plane.ports import Catalog, Store, Write
 from control_plane.registry import Registry
 from control_plane.signed import NewKey, new_key
+from control_plane.state import State
+
+__all__ = ["ControlPlane", "Outcome", "Wish"]
 
 T = TypeVar("T")
 Documents = dict[Place, Stored | None]
@@ -38,32 +44,10 @@ log = logging.getLogger(__name__)
 
 IN_FORCE_TIMEOUT_S = 10.0
 RETRY_S = 0.5
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a verb.
-
-    Attributes:
-        revision: The revision that holds the wish.
-        changed: Whether anything had to be written; a wish that was already true changes nothing.
-        waiting_for: Gates that have not reported the revision in time; empty means in force.
-        in_force_s: Seconds from the write to the last gate's report.
-    """
-
-    revision: Revision
-    changed: bool
-    waiting_for: tuple[str, ...]
-    in_force_s: float
-
-
-@dataclass(frozen=True)
-class Wish:
-    """Who wants a change and why; stands in its record."""
-
-    author: str
-    reason: str
-    expected_number: int | None = None
+FINISH_EVERY_S = 5.0
+ROLLOUTS_PREFIX = "tekup/state/rollouts/"
+RIGHTS = (Table.CLIENTS.prefix, Table.KEYS.prefix)
+ENDED_PHASES = frozenset({"succeeded", "rolled_back", "failed", "superseded"})
 
 
 class ControlPlane:
@@ -97,6 +81,7 @@ class ControlPlane:
         self._in_force_timeout_s = in_force_timeout_s
         self._now = now
         self._writing = asyncio.Lock()
+        self.state = State(self._book, self.page, self._carry_out, self.instances, now)
 
     async def run(self) -> None:
         """Lead or stand by, for ever."""
@@ -105,6 +90,7 @@ class ControlPlane:
             tasks.create_task(self.gates.run())
             tasks.create_task(self.registry.run())
             tasks.create_task(self._take_in())
+            tasks.create_task(self._finish_begun())
 
     async def policy(self) -> Policy:
         """The present policy, read afresh.
@@ -121,6 +107,7 @@ class ControlPlane:
 
     async def _whole(self) -> Page:
         """The page to write on: whole, and not older than what the gates run."""
+        await self._finish()
         page = await self._read(self._book.whole)
         held, running = page.revision, self.gates.running
         if held.place < running:
@@ -129,6 +116,11 @@ class ControlPlane:
                 " older state was restored. Accept it with `tekup state repair`, or restore a newer one"
             )
         return page
+
+    async def _finish(self) -> None:
+        if finished := await self._book.finish(self.leadership.fence()):
+            log.info("change.finished", extra={"revision": finished.number})
+            self.gates.written(finished)
 
     async def _read(self, read: Callable[[], Awaitable[Page]]) -> Page:
         try:
@@ -192,6 +184,16 @@ class ControlPlane:
             revision, changed = await self._book.repair(
                 edit, self.leadership.fence(), at_s=self._now(), gates=Held(self.gates.running, self.gates.revoked)
             )
+            self.gates.written(revision)
+        return await self._ended(edit, began_s, revision, changed=changed, rights=True)
+
+    async def restore(self, wish: Wish) -> Outcome:
+        """Put back what the last revision says; see :meth:`control_plane.book.Book.restore`."""
+        _need_reason("state.restore", wish)
+        edit = Edit("state.restore", wish.author, wish.reason)
+        async with self._writing:
+            began_s = time.monotonic()
+            revision, changed = await self._book.restore(edit, self.leadership.fence(), at_s=self._now())
             self.gates.written(revision)
         return await self._ended(edit, began_s, revision, changed=changed, rights=True)
 
@@ -265,6 +267,8 @@ class ControlPlane:
         gate = _found(self.gates.all.get(gate_id), f"gate {gate_id}")
         if gate.live:
             raise Refused(f"gate {gate_id} is alive; stop its agent first")
+        if wish.dry_run:
+            return
         log.info("gate.forget", extra={"gate": gate_id, "author": wish.author, "reason": wish.reason})
         await self._store.commit([Write(GATES_PREFIX + gate_id, None)], self.leadership.fence())
 
@@ -274,10 +278,20 @@ class ControlPlane:
         wish: Wish,
         change: Callable[[Page], Documents],
         *,
-        rights: bool,
+        rights: bool | None,
+        guarded: bool = False,
     ) -> Outcome:
-        if not wish.reason.strip():
-            raise Refused(f"{verb}: a reason is needed; say why in a few words")
+        """Make a change.
+
+        Args:
+            verb: Its name in the record.
+            wish: Who and why.
+            change: From the present page to the documents to write.
+            rights: Whether it is about keys or rights, which gates whose agent is gone must have too; None: as the
+                documents say.
+            guarded: Refuse it for services whose rollout runs.
+        """
+        _need_reason(verb, wish)
         async with self._writing:
             fence = self.leadership.fence()
             page = await self._whole()
@@ -287,9 +301,29 @@ class ControlPlane:
                 )
             began_s = time.monotonic()
             edit = Edit(verb, wish.author, wish.reason, change(page))
+            changes = self._book.preview(page, edit)
+            if guarded:
+                await self._refuse_if_rolling_out(_services(changes))
+            if wish.dry_run:
+                return Outcome(page.revision, bool(changes), (), 0.0, changes, dry_run=True)
             revision, changed = await self._book.write(page, edit, fence, at_s=self._now())
             self.gates.written(revision)
-        return await self._ended(edit, began_s, revision, changed=changed, rights=rights)
+        rights = any(change.key.startswith(RIGHTS) for change in changes) if rights is None else rights
+        ended = await self._ended(edit, began_s, revision, changed=changed, rights=rights)
+        return replace(ended, changes=changes)
+
+    async def _refuse_if_rolling_out(self, services: Iterable[str]) -> None:
+        """Refuse a change of services whose rollout runs: the rollout is who moves their traffic.
+
+        Raises:
+            Refused: Naming the first of them.
+        """
+        for service in services:
+            found = (await self._store.read(ROLLOUTS_PREFIX + service)).entries.get("")
+            if found and json.loads(found.value).get("phase") not in ENDED_PHASES:
+                raise Refused(
+                    f"a rollout of {service} is running; wait for its end, or end it (`tekup rollout abort {service}`)"
+                )
 
     async def _ended(self, edit: Edit, began_s: float, revision: Revision, *, changed: bool, rights: bool) -> Outcome:
         lagging = await self.gates.in_force(revision, also_gone=rights, timeout_s=self._in_force_timeout_s)
@@ -306,6 +340,17 @@ class ControlPlane:
             },
         )
         return outcome
+
+    async def _finish_begun(self) -> None:
+        """As the leader, end a change of many documents that was begun and not ended; see ``staged``."""
+        while True:
+            await self.leadership.held()
+            try:
+                async with self._writing:
+                    await self._finish()
+            except (NotInitialised, NotLeader, Refused, Unavailable) as error:
+                log.warning("change.not_finished", extra={"why": str(error)})
+            await asyncio.sleep(FINISH_EVERY_S)
 
     async def _take_in(self) -> None:
         """Give every service first seen its first version at 100 %, as long as we lead."""
@@ -342,6 +387,16 @@ class ControlPlane:
                 revision, _ = await self._book.write(page, edit, self.leadership.fence(), at_s=self._now())
                 self.gates.written(revision)
             log.info("service.first_seen", extra={"service": name, "version": instance.version})
+
+
+def _need_reason(verb: str, wish: Wish) -> None:
+    if not wish.reason.strip():
+        raise Refused(f"{verb}: a reason is needed; say why in a few words")
+
+
+def _services(changes: Iterable[Change]) -> list[str]:
+    prefix = Table.SERVICES.prefix
+    return [change.key.removeprefix(prefix) for change in changes if change.key.startswith(prefix)]
 
 
 def _found(value: T | None, what: str) -> T:

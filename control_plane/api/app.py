@@ -15,14 +15,14 @@ from starlette.routing import Route
 
 from control_plane.api.bodies import Done, Problem
 from control_plane.api.openapi import document
-from control_plane.api.routes import ROUTES, ApiRoute, asked
+from control_plane.api.route import ApiRoute, asked
+from control_plane.api.routes import ROUTES
 from control_plane.errors import Conflict, NotFound, NotInitialised, NotLeader, Refused, TekupError, Unavailable
 from control_plane.loop import ControlPlane
 from control_plane.model import problems_of
 
 log = logging.getLogger(__name__)
 
-BODY_LIMIT_BYTES = 1 << 20
 # First match counts, so the narrower error stands above the wider.
 STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
     (NotFound, 404, "Not found"),
@@ -67,22 +67,22 @@ def _endpoint(route: ApiRoute, plane: ControlPlane, token: str) -> Callable[[Req
                 "an operator token is needed: Authorization: Bearer <token>",
                 {"WWW-Authenticate": "Bearer"},
             )
-        body = await _parse(request, route.takes) if route.takes else None
-        answer = await route.answer(asked(request, plane, body))
+        body = await _parse(request, route.takes, route.body_limit_bytes) if route.takes else None
+        answer = await route.answer(asked(request, plane, body, route))
         pending = isinstance(answer, Done) and not answer.in_force
         return JSONResponse(answer.model_dump(mode="json"), status_code=202 if pending else 200)
 
     return endpoint
 
 
-async def _parse(request: Request, kind: type[BaseModel]) -> BaseModel:
-    raw = b""
+async def _parse(request: Request, kind: type[BaseModel], limit_bytes: int) -> BaseModel:
+    raw = bytearray()
     async for chunk in request.stream():
         raw += chunk
-        if len(raw) > BODY_LIMIT_BYTES:
-            raise HTTPException(413, f"the body is larger than {BODY_LIMIT_BYTES} bytes")
+        if len(raw) > limit_bytes:
+            raise HTTPException(413, f"the body is larger than {limit_bytes} bytes")
     try:
-        return kind.model_validate_json(raw or b"{}")
+        return kind.model_validate_json(bytes(raw) or b"{}")
     except ValidationError as error:
         raise Refused(f"{request.method} {request.url.path}: {problems_of(error)}") from error
 
