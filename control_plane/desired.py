@@ -53,8 +53,14 @@ def _kind(table: Table) -> str:
     return next(name for name, kind in KINDS.items() if kind.table is table)
 
 
-def check(present: Present, documents: Documents, instances: Iterable[Instance]) -> None:
+def check(present: Present, documents: Documents, instances: Iterable[Instance], *, back: bool = False) -> None:
     """Check what is to change against the present state.
+
+    Args:
+        present: All documents of today.
+        documents: What is to be written.
+        instances: All registered instances.
+        back: The documents are an earlier state: a stable version may come back with the share it had then.
 
     Raises:
         Refused: Every problem, a line each.
@@ -64,18 +70,20 @@ def check(present: Present, documents: Documents, instances: Iterable[Instance])
         if document == present.get(place):
             continue
         try:
-            _check_one(place, present.get(place), document, registered)
+            _check_one(place, present.get(place), document, registered, back=back)
         except Refused as error:
             problems.append(str(error))
     if problems:
         raise Refused("\n".join(problems[:MOST_PROBLEMS]))
 
 
-def _check_one(place: Place, current: Stored | None, document: Stored | None, instances: Sequence[Instance]) -> None:
+def _check_one(
+    place: Place, current: Stored | None, document: Stored | None, instances: Sequence[Instance], *, back: bool
+) -> None:
     table, key = place
     if isinstance(document, ServicePolicy):
         policy = current if isinstance(current, ServicePolicy) else None
-        check_service(policy, document, versions_of(instances, key))
+        check_service(policy, document, versions_of(instances, key), back=back)
     elif isinstance(document, ClientPolicy):
         decide.add_client(None, document)  # are its rights more than a grant can carry?
     elif table is Table.SERVICES:
@@ -93,13 +101,14 @@ def refuse_served(service: str, instances: Iterable[Instance]) -> None:
         raise Refused(f"service {service} has instances ({', '.join(there)}); stop them first")
 
 
-def check_service(current: ServicePolicy | None, wanted: ServicePolicy, known: set[str]) -> None:
+def check_service(current: ServicePolicy | None, wanted: ServicePolicy, known: set[str], *, back: bool = False) -> None:
     """Check where a service's calls are to go.
 
     Args:
         current: The policy in force, None if there is none.
         wanted: The next.
         known: Versions with a registered instance.
+        back: It is an earlier policy.
 
     Raises:
         Refused: A new share for a version that nobody serves, a closed version with a share, or a stable version that
@@ -116,7 +125,7 @@ def check_service(current: ServicePolicy | None, wanted: ServicePolicy, known: s
     served = {lane.version for lane in _lanes(wanted) if lane.weight_pct} | {wanted.stable}
     if closed := served & set(wanted.closed):
         raise Refused(f"{wanted.name}: {', '.join(sorted(closed))} is closed and has a share; take it out of one")
-    _check_stable(current, wanted)
+    _check_stable(None if back else current, wanted)
 
 
 def _check_stable(current: ServicePolicy | None, wanted: ServicePolicy) -> None:

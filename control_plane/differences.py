@@ -54,7 +54,7 @@ class Difference:
     def lines(self) -> list[str]:
         """For people: a heading, and a line per field that differs."""
         heading = f"{SIGNS[self.action]} {self.kind} {self.name}"
-        return [heading, *(_field_line(field) for field in self.fields)]
+        return [heading, *(line for field in self.fields for line in _field_lines(field))]
 
     def unified(self) -> list[str]:
         """A unified diff of the document as it stands in a file."""
@@ -104,11 +104,11 @@ def _fields(path: str, before: object, after: object) -> Iterator[FieldChange]:
         yield FieldChange(path, before, after)
 
 
-def _field_line(field: FieldChange) -> str:
+def _field_lines(field: FieldChange) -> list[str]:
     line = f"    {field.path}: {_short(field.before)} -> {_short(field.after)}"
     if len(line) <= WIDTH:
-        return line
-    return f"    {field.path}:\n      - {_short(field.before)}\n      + {_short(field.after)}"
+        return [line]
+    return [f"    {field.path}:", f"      - {_short(field.before)}", f"      + {_short(field.after)}"]
 
 
 def _short(value: object) -> str:

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 IN_FORCE_TIMEOUT_S = 10.0
 RETRY_S = 0.5
-FINISH_EVERY_S = 5.0
+FINISH_EVERY_S = 1.0
 ROLLOUTS_PREFIX = "tekup/state/rollouts/"
 RIGHTS = (Table.CLIENTS.prefix, Table.KEYS.prefix)
 ENDED_PHASES = frozenset({"succeeded", "rolled_back", "failed", "superseded"})

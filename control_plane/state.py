@@ -151,7 +151,7 @@ class State:
             kept = _served_since(there, then, self._instances())
             gone = [place for place in there if place not in then and place not in kept]
             documents: Documents = {**then, **dict.fromkeys(gone)}
-            desired.check(there, documents, self._instances())
+            desired.check(there, documents, self._instances(), back=True)
             names = tuple(f"Service {key}" for _, key in sorted(kept))
             planned.append(Planned(page.revision, changes_between(there, documents), names))
             return documents

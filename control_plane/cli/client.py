@@ -61,7 +61,14 @@ class Api:
             ) from error
         return cls(url or _local_url(layout), token)
 
-    def ask(self, method: str, path: str, body: Json | None = None, params: dict[str, str] | None = None) -> Json:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        params: dict[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Json:
         """Send one request.
 
         Returns:
@@ -73,7 +80,7 @@ class Api:
             ApiFailed: It could not be done now (5xx).
         """
         try:
-            answer = self._http.request(method, path, json=body, params=params)
+            answer = self._http.request(method, path, json=body, params=params, timeout=timeout_s)
         except httpx.TransportError as error:
             raise NotRunning(f"the control plane at {self._url} does not answer; see `tekup status`") from error
         if answer.is_success:

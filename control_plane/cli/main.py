@@ -13,7 +13,7 @@ from compose.local.errors import LocalError
 from compose.local.exits import HELP
 from compose.local.show import WIDTH
 from compose.local.typed import typed
-from control_plane.cli import policy
+from control_plane.cli import policy, state
 
 app = typer.Typer(
     name="tekup",
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 commands.register(app)
 policy.register(app)
+state.register(app)
 
 
 @app.command("version")

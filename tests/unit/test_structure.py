@@ -13,8 +13,8 @@ PURE = {"model", "errors", "contract", "decide", "delivery", "render", "routes",
         "analysis", "checks", "readings", "sequential", "resources", "differences", "desired"}  # fmt: skip
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports"}, {"consul", "traefik", "files", "logs", "settings", "watch"},
-          {"registry", "leadership", "gates",
-           "staged", "history", "book", "outcome", "state", "loop"}, {"agent"}, {"api"}, {"cli", "__main__"})  # fmt: skip
+          {"registry", "leadership", "gates", "staged", "history", "book", "outcome", "state", "loop"},
+          {"agent"}, {"api"}, {"cli", "__main__"})  # fmt: skip
 NO_IO = {"asyncio", "os", "time", "socket", "httpx", "aiohttp", "consul", "logging", "subprocess", "pathlib"}
 
 
