@@ -1,13 +1,16 @@
-"""The book of policy: reads it, and writes each change as one fenced transaction with its revision and record."""
+"""The book of policy: reads it, and writes each change with its revision and record, fenced, all or nothing."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from control_plane import staged
 from control_plane.delivery import Delivery
-from control_plane.errors import Conflict, NotInitialised, Refused
+from control_plane.errors import Conflict, NotInitialised, Refused, Unavailable
+from control_plane.history import HISTORY_PREFIX, History, history_key, record_writes
 from control_plane.model import (
     Change,
     ClientPolicy,
@@ -20,10 +23,14 @@ from control_plane.model import (
     Table,
 )
 from control_plane.ports import Fence, Store, Write
+from control_plane.resources import VERSIONED
 from control_plane.signed import table_sum
+from control_plane.staged import REVISION_KEY
 
-REVISION_KEY = "tekup/policy/revision"
-HISTORY_PREFIX = "tekup/state/history/"
+__all__ = ["DOCUMENTS", "HISTORY_PREFIX", "REVISION_KEY", "Book", "Edit", "Held", "Page", "Place"]
+
+MOST_DOCUMENT_BYTES = 64_000
+log = logging.getLogger(__name__)
 
 D = TypeVar("D", bound=Stored)
 Place = tuple[Table, str]
@@ -107,6 +114,7 @@ class Book:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.history = History(store)
 
     async def page(self) -> Page:
         """The present page.
@@ -151,7 +159,14 @@ class Book:
         empty = table_sum({})
         revision = Revision(epoch=epoch, number=0, tables=dict.fromkeys(Table, empty))
         record = HistoryRecord(
-            number=0, epoch=epoch, at=at_s, author="control-plane", verb="init", reason="first start", changes=()
+            number=0,
+            epoch=epoch,
+            at=at_s,
+            author="control-plane",
+            verb="init",
+            reason="first start",
+            changes=(),
+            tables=revision.tables,
         )
         writes = [Write(REVISION_KEY, revision.to_bytes(), 0), Write(history_key(epoch, 0), record.to_bytes())]
         await self._store.commit(writes, fence)
@@ -160,7 +175,7 @@ class Book:
     async def write(
         self, page: Page, edit: Edit, fence: Fence, *, at_s: float, beside: Beside = nothing
     ) -> tuple[Revision, bool]:
-        """Write a change, its revision and its record, all or nothing.
+        """Write a change, its revision and its record, all or nothing; see :func:`control_plane.staged.carry_out`.
 
         Args:
             page: The whole page the change was decided on; its index guards the write.
@@ -173,27 +188,69 @@ class Book:
             The revision that holds the wish, and whether the policy had to be changed for it.
 
         Raises:
+            Refused: The change is more than the store can take; nothing was written.
             Conflict: Somebody else wrote in the meantime.
             Fenced: We do not lead any more.
             Unavailable: The store did not answer; the change may or may not be written.
         """
-        changed = {
-            place: document
-            for place, document in edit.documents.items()
-            if page.tables[place[0]].get(place[1]) != (document.to_bytes() if document else None)
-        }
+        changed = _changed(page, edit)
         if not changed:
             if others := beside(page.revision):
                 await self._store.commit(others, fence)
             return page.revision, False
         following = _turn(page, changed)
-        record = _record(edit, following, _changes(page, changed), at_s)
         documents = [
             Write(table.prefix + key, document.to_bytes() if document else None)
             for (table, key), document in changed.items()
         ]
-        await self._store.commit([*documents, *beside(following), *_closing(page, following, record)], fence)
+        record = _record(edit, following, _changes(page, changed), at_s)
+        await self._commit(page, documents, following, record, fence, beside(following))
+        await self._keep_history(following, page, changed, fence)
         return following, True
+
+    async def _commit(
+        self,
+        page: Page,
+        documents: Sequence[Write],
+        following: Revision,
+        record: HistoryRecord,
+        fence: Fence,
+        beside: Sequence[Write] = (),
+    ) -> None:
+        stored, parts = record_writes(record)
+        closing = staged.Closing(following, page.index, stored, tuple(beside))
+        await staged.carry_out(self._store, [*documents, *parts], page.revision, closing, fence)
+
+    async def _keep_history(
+        self, following: Revision, page: Page, changed: Mapping[Place, Stored | None], fence: Fence
+    ) -> None:
+        tables = {table: dict(documents) for table, documents in page.tables.items()}
+        for (table, key), document in changed.items():
+            if document is None:
+                tables[table].pop(key, None)
+            else:
+                tables[table][key] = document.to_bytes()
+        try:
+            await self.history.keep_in_bounds(following, tables, fence)
+        except (Unavailable, Refused) as error:
+            # The change itself is written; what is left undone is done at the next snapshot.
+            log.warning("history.not_kept_in_bounds", extra={"why": str(error)})
+
+    @staticmethod
+    def preview(page: Page, edit: Edit) -> tuple[Change, ...]:
+        """What a change would write.
+
+        Raises:
+            Refused: It would be refused.
+        """
+        changed = _changed(page, edit)
+        if changed:
+            _turn(page, changed)
+        return tuple(_changes(page, changed))
+
+    async def finish(self, fence: Fence) -> Revision | None:
+        """End a change that was begun and not ended, ours or an earlier leader's; see :mod:`control_plane.staged`."""
+        return await staged.finish(self._store, fence)
 
     async def repair(self, edit: Edit, fence: Fence, *, at_s: float, gates: Held) -> tuple[Revision, bool]:
         """Accept what lies in the store: tables that another hand has changed, or an older state that was restored.
@@ -211,8 +268,10 @@ class Book:
         Raises:
             Refused: A document makes no sense; nothing was written.
         """
+        await self._finish_or_give_up(fence)
         page = await self.page()
         page.policy()
+        page.all(Table.DELIVERY, Delivery)
         odd, held = page.changed_by_another_hand(), page.revision
         back = held.place < gates.running
         revoked = _revoked_again(page, gates.revoked)
@@ -225,25 +284,61 @@ class Book:
         changes = await self._changed_by_hand(page, odd)
         changes += [_change(Table.KEYS, Table.KEYS.prefix + key, None, None) for key in revoked]
         documents = [Write(Table.KEYS.prefix + key, raw) for key, raw in revoked.items()]
-        closing = _closing(page, following, _record(edit, following, changes, at_s))
-        await self._store.commit([*documents, *closing], fence)
+        await self._commit(page, documents, following, _record(edit, following, changes, at_s), fence)
         return following, True
+
+    async def _finish_or_give_up(self, fence: Fence) -> None:
+        try:
+            await self.finish(fence)
+        except Conflict as error:
+            log.warning("change.given_up", extra={"why": str(error)})
+            await staged.give_up(self._store, fence)
+
+    async def drift(self, page: Page) -> tuple[Change, ...]:
+        """What another hand has changed: from what the last revision says to what lies there, keys left out."""
+        return tuple(await self._changed_by_hand(page, page.changed_by_another_hand()))
 
     async def _changed_by_hand(self, page: Page, odd: Sequence[Table]) -> list[Change]:
         """What the records do not know of: the evidence of a repair."""
-        recorded: dict[str, str | None] = {}
-        for name, entry in sorted((await self._store.read(HISTORY_PREFIX)).entries.items()):
-            recorded |= {change.key: change.after for change in HistoryRecord.parse(entry.value, name).changes}
+        said = await self.history.last_said(page.revision) if odd else None
         changes = []
         for table in odd:
-            before = {key: text for key, text in recorded.items() if key.startswith(table.prefix) and text is not None}
-            after = {table.prefix + key: raw.decode() for key, raw in page.tables[table].items()}
+            if table not in VERSIONED or said is None:
+                continue
+            before, after = said[table], page.tables[table]
             changes += [
-                _change(table, key, before.get(key), after.get(key))
+                _change(table, table.prefix + key, _text(before.get(key)), _text(after.get(key)))
                 for key in sorted(before.keys() | after.keys())
                 if before.get(key) != after.get(key)
             ]
         return changes
+
+    async def restore(self, edit: Edit, fence: Fence, *, at_s: float) -> tuple[Revision, bool]:
+        """Put back what the last revision says, over what another hand has changed; keys stay as they lie there.
+
+        Returns:
+            The revision, and whether there was anything to put back.
+
+        Raises:
+            Refused: The history does not hold what the last revision says.
+        """
+        await self.finish(fence)
+        page = await self.page()
+        odd = [table for table in page.changed_by_another_hand() if table in VERSIONED]
+        if not odd:
+            return page.revision, False
+        said = await self.history.last_said(page.revision)
+        if said is None:
+            raise Refused(
+                f"the history in Consul does not hold what revision {page.revision.number} says; restore a backup,"
+                " or accept what lies there with `tekup state repair`"
+            )
+        by_hand = await self._changed_by_hand(page, odd)
+        back = [Change(key=one.key, before=one.after, after=one.before) for one in by_hand]
+        following = page.revision.model_copy(update={"number": page.revision.number + 1})
+        documents = [Write(one.key, None if one.after is None else one.after.encode()) for one in back]
+        await self._commit(page, documents, following, _record(edit, following, back, at_s), fence)
+        return following, True
 
 
 def _revoked_again(page: Page, revoked: Mapping[str, int]) -> dict[str, bytes]:
@@ -256,16 +351,33 @@ def _revoked_again(page: Page, revoked: Mapping[str, int]) -> dict[str, bytes]:
     }
 
 
-def _closing(page: Page, following: Revision, record: HistoryRecord) -> list[Write]:
-    return [
-        Write(REVISION_KEY, following.to_bytes(), page.index),
-        Write(history_key(following.epoch, following.number), record.to_bytes(), 0),
-    ]
+def _changed(page: Page, edit: Edit) -> dict[Place, Stored | None]:
+    """The documents of an edit that are not so already.
+
+    Raises:
+        Refused: There are too many, or one is too large.
+    """
+    changed = {
+        place: document
+        for place, document in edit.documents.items()
+        if page.tables[place[0]].get(place[1]) != (document.to_bytes() if document else None)
+    }
+    if len(changed) > staged.MOST_CHANGED:
+        raise Refused(
+            f"{edit.verb} would change {len(changed)} documents; at most {staged.MOST_CHANGED} go in one change, so"
+            " make several"
+        )
+    for (table, key), document in changed.items():
+        if document and (size := len(document.to_bytes())) > MOST_DOCUMENT_BYTES:
+            raise Refused(
+                f"{table.prefix}{key} would take {size} bytes, more than {MOST_DOCUMENT_BYTES}; make it smaller"
+            )
+    return changed
 
 
-def history_key(epoch: int, number: int) -> str:
-    """Where the record of a change lies; sorted by epoch, then number."""
-    return f"{HISTORY_PREFIX}{epoch:06d}-{number:010d}"
+def _text(raw: bytes | None) -> str | None:
+    # What another hand wrote need not be text.
+    return None if raw is None else raw.decode(errors="replace")
 
 
 def _turn(page: Page, changed: Mapping[Place, Stored | None]) -> Revision:
@@ -307,4 +419,6 @@ def _record(edit: Edit, revision: Revision, changes: Sequence[Change], at_s: flo
         verb=edit.verb,
         reason=edit.reason,
         changes=tuple(changes),
+        touched=len(changes),
+        tables=revision.tables,
     )

@@ -53,11 +53,20 @@ def _refuse_unknown(current: ServicePolicy, named: set[str], known: set[str]) ->
     for version in sorted(named - known - {current.stable}):
         listed = ", ".join(sorted(known)) or "none"
         raise Refused(f"{current.name} has no instance of version {version}; versions with instances: {listed}")
+    refuse_twin_targets(current.name, named | {current.stable})
+
+
+def refuse_twin_targets(service: str, versions: set[str]) -> None:
+    """Refuse versions whose names differ only in what a target's name does not show.
+
+    Raises:
+        Refused: Naming two of them.
+    """
     by_target: dict[str, str] = {}
-    for version in sorted(named | {current.stable}):
-        twin = by_target.setdefault(version_target(current.name, version), version)
+    for version in sorted(versions):
+        twin = by_target.setdefault(version_target(service, version), version)
         if twin != version:
-            raise Refused(f"{current.name}: versions {twin} and {version} would share a target; rename one of them")
+            raise Refused(f"{service}: versions {twin} and {version} would share a target; rename one of them")
 
 
 def _stable_after(current: ServicePolicy, wanted: Mapping[str, float]) -> str:

@@ -350,7 +350,7 @@ class Engine:
             return [*others, self._document(after.model_copy(update={"waits_for": waits}), index)]
 
         written = await self._plane.write(verb, wish, policy, beside)
-        if after == before:
+        if after == before or written.dry_run:
             return written
         log.info(
             f"rollout.{after.phase}",

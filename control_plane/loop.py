@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from control_plane.gates import GATES_PREFIX, Gates
 from control_plane.leadership import Leadership
 from control_plane.metrics import PlaneMetrics, Standing
 from control_plane.model import (
+    Change,
     ClientPolicy,
     Instance,
     Key,
@@ -30,12 +31,16 @@ from control_plane.model import (
     Table,
     versions_of,
 )
+from control_plane.outcome import Outcome, Wish
 from control_plane.ports import Catalog, Gateway, Store, Write
 from control_plane.probing import Pace, Probing
 from control_plane.registry import Registry
 from control_plane.replicas import Replicas
 from control_plane.rollout import ROLLOUTS_PREFIX, Rollout
 from control_plane.signed import NewKey, new_key
+from control_plane.state import State
+
+__all__ = ["ControlPlane", "Outcome", "Wish"]
 
 T = TypeVar("T")
 Documents = dict[Place, Stored | None]
@@ -43,32 +48,8 @@ log = logging.getLogger(__name__)
 
 IN_FORCE_TIMEOUT_S = 10.0
 RETRY_S = 0.5
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a verb.
-
-    Attributes:
-        revision: The revision that holds the wish.
-        changed: Whether anything had to be written; a wish that was already true changes nothing.
-        waiting_for: Gates that have not reported the revision in time; empty means in force.
-        in_force_s: Seconds from the write to the last gate's report.
-    """
-
-    revision: Revision
-    changed: bool
-    waiting_for: tuple[str, ...]
-    in_force_s: float
-
-
-@dataclass(frozen=True)
-class Wish:
-    """Who wants a change and why; stands in its record."""
-
-    author: str
-    reason: str
-    expected_number: int | None = None
+FINISH_EVERY_S = 1.0
+RIGHTS = (Table.CLIENTS.prefix, Table.KEYS.prefix)
 
 
 @dataclass(frozen=True)
@@ -80,12 +61,16 @@ class Written:
         began_s: When it was begun, monotonic.
         revision: What holds it.
         changed: Whether the policy had to be changed for it.
+        changes: Every document before and after.
+        dry_run: It is not written, only looked at.
     """
 
     edit: Edit
     began_s: float
     revision: Revision
     changed: bool
+    changes: tuple[Change, ...] = ()
+    dry_run: bool = False
 
 
 class ControlPlane:
@@ -130,6 +115,7 @@ class ControlPlane:
             self.probing = Probing(
                 self.instances, gateway, self._declared_probes, leadership, self.metrics, pace or Pace(), now=now
             )
+        self.state = State(self._book, self.page, self._carry_out, self.instances, now)
 
     async def run(self) -> None:
         """Lead or stand by, for ever."""
@@ -138,6 +124,7 @@ class ControlPlane:
             tasks.create_task(self.gates.run())
             tasks.create_task(self.registry.run())
             tasks.create_task(self._take_in())
+            tasks.create_task(self._finish_begun())
             if self.probing:
                 tasks.create_task(self.probing.run())
 
@@ -166,6 +153,7 @@ class ControlPlane:
 
     async def _whole(self) -> Page:
         """The page to write on: whole, and not older than what the gates run."""
+        await self._finish()
         page = await self._read(self._book.whole)
         held, running = page.revision, self.gates.running
         if held.place < running:
@@ -174,6 +162,11 @@ class ControlPlane:
                 " older state was restored. Accept it with `tekup state repair`, or restore a newer one"
             )
         return page
+
+    async def _finish(self) -> None:
+        if finished := await self._book.finish(self.leadership.fence()):
+            log.info("change.finished", extra={"revision": finished.number})
+            self.gates.written(finished)
 
     async def _read(self, read: Callable[[], Awaitable[Page]]) -> Page:
         try:
@@ -240,6 +233,16 @@ class ControlPlane:
             self.gates.written(revision)
         return await self.ended(Written(edit, began_s, revision, changed), rights=True)
 
+    async def restore(self, wish: Wish) -> Outcome:
+        """Put back what the last revision says; see :meth:`control_plane.book.Book.restore`."""
+        _need_reason("state.restore", wish)
+        edit = Edit("state.restore", wish.author, wish.reason)
+        async with self._writing:
+            began_s = time.monotonic()
+            revision, changed = await self._book.restore(edit, self.leadership.fence(), at_s=self._now())
+            self.gates.written(revision)
+        return await self.ended(Written(edit, began_s, revision, changed), rights=True)
+
     async def set_traffic(self, service: str, weights_pct: Mapping[str, float], wish: Wish) -> Outcome:
         """Shift a service's traffic; see :func:`control_plane.decide.set_traffic`."""
 
@@ -248,8 +251,7 @@ class ControlPlane:
             known = versions_of(self.registry.instances, service)
             return {(Table.SERVICES, service): decide.set_traffic(current, weights_pct, known)}
 
-        await self._refuse_if_rolling_out(service)
-        return await self._carry_out("traffic.set", wish, shift, rights=False)
+        return await self._carry_out("traffic.set", wish, shift, rights=False, guarded=True)
 
     async def forget_service(self, service: str, wish: Wish) -> Outcome:
         """Take a service that is gone for good out of the policy; if it ever comes again, it is first seen again."""
@@ -261,19 +263,7 @@ class ControlPlane:
                 raise Refused(f"service {service} has instances ({', '.join(there)}); stop them first")
             return {(Table.SERVICES, service): None}
 
-        await self._refuse_if_rolling_out(service)
-        return await self._carry_out("service.forget", wish, forget, rights=False)
-
-    async def _refuse_if_rolling_out(self, *services: str) -> None:
-        listing = await self._store.read(ROLLOUTS_PREFIX)
-        for name in services:
-            entry = listing.entries.get(name)
-            held = Rollout.parse(entry.value, f"{ROLLOUTS_PREFIX}{name} in Consul") if entry else None
-            if held and not held.phase.ended:
-                raise Conflict(
-                    f"rollout {held.title} is under way and decides the traffic of {name}; steer it with"
-                    f" `tekup rollout`, or end it first: tekup rollout abort {name}"
-                )
+        return await self._carry_out("service.forget", wish, forget, rights=False, guarded=True)
 
     async def add_client(self, client: ClientPolicy, wish: Wish) -> Outcome:
         """Add a client; see :func:`control_plane.decide.add_client`."""
@@ -323,6 +313,8 @@ class ControlPlane:
         gate = _found(self.gates.all.get(gate_id), f"gate {gate_id}")
         if gate.live:
             raise Refused(f"gate {gate_id} is alive; stop its agent first")
+        if wish.dry_run:
+            return
         log.info("gate.forget", extra={"gate": gate_id, "author": wish.author, "reason": wish.reason})
         await self._store.commit([Write(GATES_PREFIX + gate_id, None)], self.leadership.fence())
 
@@ -332,13 +324,30 @@ class ControlPlane:
         wish: Wish,
         change: Callable[[Page], Documents],
         *,
-        rights: bool,
+        rights: bool | None,
+        guarded: bool = False,
     ) -> Outcome:
-        written = await self.write(verb, wish, change)
+        """Make a change and wait until it is in force.
+
+        Args:
+            verb: Its name in the record.
+            wish: Who and why.
+            change: From the present page to the documents to write.
+            rights: Whether it is about keys or rights, which gates whose agent is gone must have too; None: as the
+                documents say.
+            guarded: Refuse it for services whose rollout runs.
+        """
+        written = await self.write(verb, wish, change, guarded=guarded)
         return await self.ended(written, rights=rights)
 
     async def write(
-        self, verb: str, wish: Wish, change: Callable[[Page], Documents], beside: Beside = nothing
+        self,
+        verb: str,
+        wish: Wish,
+        change: Callable[[Page], Documents],
+        beside: Beside = nothing,
+        *,
+        guarded: bool = False,
     ) -> Written:
         """Write a change of the policy, and do not wait for the gates.
 
@@ -347,9 +356,9 @@ class ControlPlane:
             wish: Who and why.
             change: The documents to store, given the page they are decided on.
             beside: See :meth:`control_plane.book.Book.write`.
+            guarded: Refuse it for services whose rollout runs.
         """
-        if not wish.reason.strip():
-            raise Refused(f"{verb}: a reason is needed; say why in a few words")
+        _need_reason(verb, wish)
         async with self._writing:
             fence = self.leadership.fence()
             page = await self._whole()
@@ -359,15 +368,38 @@ class ControlPlane:
                 )
             began_s = time.monotonic()
             edit = Edit(verb, wish.author, wish.reason, change(page))
+            changes = self._book.preview(page, edit)
+            if guarded:
+                await self._refuse_if_rolling_out(_services(changes))
+            if wish.dry_run:
+                return Written(edit, began_s, page.revision, bool(changes), changes, dry_run=True)
             revision, changed = await self._book.write(page, edit, fence, at_s=self._now(), beside=beside)
             self.gates.written(revision)
-        return Written(edit, began_s, revision, changed)
+        return Written(edit, began_s, revision, changed, changes)
 
-    async def ended(self, written: Written, *, rights: bool) -> Outcome:
-        """Wait until a change is in force; `rights`: also on gates whose agent is gone."""
-        edit, revision = written.edit, written.revision
+    async def _refuse_if_rolling_out(self, services: Iterable[str]) -> None:
+        """Refuse a change of services whose rollout runs: the rollout is who moves their traffic.
+
+        Raises:
+            Conflict: Naming the first of them.
+        """
+        for name in services:
+            entry = (await self._store.read(ROLLOUTS_PREFIX + name)).entries.get("")
+            held = Rollout.parse(entry.value, f"{ROLLOUTS_PREFIX}{name} in Consul") if entry else None
+            if held and not held.phase.ended:
+                raise Conflict(
+                    f"rollout {held.title} is under way and decides the traffic of {name}; steer it with"
+                    f" `tekup rollout`, or end it first: tekup rollout abort {name}"
+                )
+
+    async def ended(self, written: Written, *, rights: bool | None) -> Outcome:
+        """Wait until a change is in force; `rights`: also on gates whose agent is gone, None: as the documents say."""
+        edit, revision, changes = written.edit, written.revision, written.changes
+        if written.dry_run:
+            return Outcome(revision, written.changed, (), 0.0, changes, dry_run=True)
+        rights = any(change.key.startswith(RIGHTS) for change in changes) if rights is None else rights
         lagging = await self.gates.in_force(revision.place, also_gone=rights, timeout_s=self._in_force_timeout_s)
-        outcome = Outcome(revision, written.changed, lagging, time.monotonic() - written.began_s)
+        outcome = Outcome(revision, written.changed, lagging, time.monotonic() - written.began_s, changes)
         log.info(
             edit.verb,
             extra={
@@ -380,6 +412,17 @@ class ControlPlane:
             },
         )
         return outcome
+
+    async def _finish_begun(self) -> None:
+        """As the leader, end a change of many documents that was begun and not ended; see ``staged``."""
+        while True:
+            await self.leadership.held()
+            try:
+                async with self._writing:
+                    await self._finish()
+            except (NotInitialised, NotLeader, Refused, Unavailable) as error:
+                log.warning("change.not_finished", extra={"why": str(error)})
+            await asyncio.sleep(FINISH_EVERY_S)
 
     async def _take_in(self) -> None:
         """Give every service first seen its first version at 100 %, as long as we lead."""
@@ -416,6 +459,16 @@ class ControlPlane:
                 revision, _ = await self._book.write(page, edit, self.leadership.fence(), at_s=self._now())
                 self.gates.written(revision)
             log.info("service.first_seen", extra={"service": name, "version": instance.version})
+
+
+def _need_reason(verb: str, wish: Wish) -> None:
+    if not wish.reason.strip():
+        raise Refused(f"{verb}: a reason is needed; say why in a few words")
+
+
+def _services(changes: Iterable[Change]) -> list[str]:
+    prefix = Table.SERVICES.prefix
+    return [change.key.removeprefix(prefix) for change in changes if change.key.startswith(prefix)]
 
 
 def _found(value: T | None, what: str) -> T:

@@ -258,7 +258,14 @@ class Change(Document):
 
 
 class HistoryRecord(Document):
-    """One accepted change: who, what, why, and the documents it touched."""
+    """One accepted change: who, what, why, and the documents it touched.
+
+    Attributes:
+        at: Seconds since the epoch.
+        changes: None here where they are too many for one value: then they lie in `parts` values of their own.
+        touched: How many documents it touched.
+        tables: What the tables look like after it, to check by; records of before this was kept have none.
+    """
 
     number: int
     epoch: int
@@ -267,6 +274,9 @@ class HistoryRecord(Document):
     verb: str
     reason: str
     changes: tuple[Change, ...]
+    parts: Annotated[int, Field(ge=0)] = 0
+    touched: Annotated[int, Field(ge=0)] = 0
+    tables: dict[Table, TableSum] = Field(default_factory=dict)
 
 
 class GateReport(Document):

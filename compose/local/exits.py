@@ -13,9 +13,10 @@ class Exit(IntEnum):
     TIMEOUT = 4
     PORT_TAKEN = 5
     PROGRAM_MISSING = 6
+    CHANGES = 7
 
 
 HELP = (
     "Exit codes: 0 done, 1 failed, 2 bad input or settings, 3 environment not running, "
-    "4 waited too long, 5 port taken, 6 program missing."
+    "4 waited too long, 5 port taken, 6 program missing, 7 there are changes (plan, diff, drift)."
 )

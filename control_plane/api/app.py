@@ -20,7 +20,8 @@ from control_plane.api.bodies import Done, Problem
 from control_plane.api.forward import Forward, Named
 from control_plane.api.openapi import document
 from control_plane.api.rollouts import ROUTES as ROLLOUT_ROUTES
-from control_plane.api.routes import ROUTES, ApiRoute, asked
+from control_plane.api.route import ApiRoute, asked
+from control_plane.api.routes import ROUTES
 from control_plane.engine import Engine
 from control_plane.errors import (
     Conflict,
@@ -38,7 +39,6 @@ from control_plane.model import problems_of
 log = logging.getLogger(__name__)
 
 ALL_ROUTES = (*ROUTES, *ROLLOUT_ROUTES)
-BODY_LIMIT_BYTES = 1 << 20
 # First match counts, so the narrower error stands above the wider.
 STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
     (NotFound, 404, "Not found"),
@@ -108,24 +108,24 @@ def _endpoint(route: ApiRoute, api: Api) -> Callable[[Request], Awaitable[Respon
                 "an operator token is needed: Authorization: Bearer <token>",
                 {"WWW-Authenticate": "Bearer"},
             )
-        raw = await _read(request)
+        raw = await _read(request, route.body_limit_bytes)
         if route.method != "GET" and api.forward and (theirs := await api.forward.answer(request, raw)):
             return theirs
         body = _parse(request, raw, route.takes) if route.takes else None
-        answer = await route.answer(asked(request, api.plane, api.engine, body))
+        answer = await route.answer(asked(request, api.plane, api.engine, body, route))
         pending = isinstance(answer, Done) and not answer.in_force
         return JSONResponse(answer.model_dump(mode="json"), status_code=202 if pending else 200)
 
     return endpoint
 
 
-async def _read(request: Request) -> bytes:
-    raw = b""
+async def _read(request: Request, limit_bytes: int) -> bytes:
+    raw = bytearray()
     async for chunk in request.stream():
         raw += chunk
-        if len(raw) > BODY_LIMIT_BYTES:
-            raise HTTPException(413, f"the body is larger than {BODY_LIMIT_BYTES} bytes")
-    return raw
+        if len(raw) > limit_bytes:
+            raise HTTPException(413, f"the body is larger than {limit_bytes} bytes")
+    return bytes(raw)
 
 
 def _parse(request: Request, raw: bytes, kind: type[BaseModel]) -> BaseModel:

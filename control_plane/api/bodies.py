@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from control_plane.loop import Outcome
-from control_plane.model import ONE_LINE, ClientPolicy, Glob, Host, Key, Line, Name, Root, ServicePolicy, Time
+from control_plane.differences import Difference, differences
+from control_plane.model import ONE_LINE, Change, ClientPolicy, Glob, Host, Key, Line, Name, Root, ServicePolicy, Time
+from control_plane.outcome import Outcome
 
 Reason = Annotated[
     str,
@@ -18,6 +20,9 @@ Reason = Annotated[
         description="Why, in one line; stands in the record.",
     ),
 ]
+
+
+DryRun = Annotated[bool, Field(description="Say what would change, and write nothing.")]
 
 
 class Body(BaseModel):
@@ -53,6 +58,7 @@ class TrafficWish(Body):
     weights_pct: dict[str, float]
     reason: Reason
     expected_revision: int | None = None
+    dry_run: DryRun = False
 
 
 class ClientWish(Body):
@@ -68,6 +74,7 @@ class ClientWish(Body):
         tuple[Host, ...], Field(description="Private hosts whose pages it may open, host or host:port.")
     ] = ()
     reason: Reason
+    dry_run: DryRun = False
 
 
 class KeyWish(Body):
@@ -76,6 +83,37 @@ class KeyWish(Body):
     label: Line = ""
     expires: Annotated[Time, Field(description="Seconds since the epoch; 0 = never.")] = 0
     reason: Reason
+    dry_run: DryRun = False
+
+
+class FieldShown(Body):
+    """One field before and after; null where it was not there."""
+
+    path: Annotated[str, Field(description="Like lanes[0].weight_pct.")]
+    before: Any
+    after: Any
+
+
+class DifferenceShown(Body):
+    """One document before and after; null where there was none, and both null for a key, which is never shown."""
+
+    kind: str
+    name: str
+    action: Literal["added", "changed", "removed", "touched"]
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    fields: tuple[FieldShown, ...] = ()
+
+    @classmethod
+    def of(cls, one: Difference) -> DifferenceShown:
+        """From what the core says."""
+        fields = tuple(FieldShown(path=field.path, before=field.before, after=field.after) for field in one.fields)
+        return cls(kind=one.kind, name=one.name, action=one.action, before=one.before, after=one.after, fields=fields)
+
+
+def shown(changes: Iterable[Change]) -> tuple[DifferenceShown, ...]:
+    """Changes as the API shows them."""
+    return tuple(DifferenceShown.of(one) for one in differences(changes))
 
 
 class Done(Body):
@@ -87,6 +125,8 @@ class Done(Body):
     in_force: Annotated[bool, Field(description="Every gate that counts has it.")]
     waiting_for: Annotated[tuple[str, ...], Field(description="Gates that do not have it yet.")]
     in_force_ms: float
+    dry_run: Annotated[bool, Field(description="Nothing was written; `changed` says whether it would be.")] = False
+    changes: Annotated[tuple[DifferenceShown, ...], Field(description="What was, or would be, written.")] = ()
 
     @classmethod
     def of(cls, outcome: Outcome) -> Done:
@@ -98,13 +138,15 @@ class Done(Body):
             in_force=not outcome.waiting_for,
             waiting_for=outcome.waiting_for,
             in_force_ms=round(outcome.in_force_s * 1000, 1),
+            dry_run=outcome.dry_run,
+            changes=shown(outcome.changes),
         )
 
 
 class KeyMade(Done):
     """A new key; ``key`` is shown this once."""
 
-    id: Name
+    id: Annotated[str, Field(description="Its id; empty in a dry run.")]
     key: str
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from control_plane.api.bodies import Done, Problem
-from control_plane.api.routes import REASON, ApiRoute
+from control_plane.api.route import REASON, ApiRoute
 
 REF = "#/components/schemas/{model}"
 Json = dict[str, object]
@@ -45,6 +45,10 @@ def _operation(route: ApiRoute) -> Json:
     parameters = [_parameter("path", name, required=True) for name in re.findall(r"{(\w+)}", route.path)]
     if route.method == "DELETE":
         parameters.append(_parameter("query", "reason", required=True) | {"schema": REASON.json_schema()})
+        parameters.append(_parameter("query", "dry_run", required=False) | {"schema": {"type": "boolean"}})
+    for name, said in route.query.items():
+        number = {"schema": {"type": "integer", "minimum": 0}, "description": said}
+        parameters.append(_parameter("query", name, required=False) | number)
     responses: Json = {"200": {"description": "Done", "content": _json(route.gives)}}
     if issubclass(route.gives, Done):
         late = "Written, but not yet in force on the gates of waiting_for"

@@ -31,10 +31,11 @@ class RolloutWish(Body):
         Field(description="Breaches of the contract that do not count: SUBJECT or SUBJECT:KIND, globs."),
     ] = ()
     replace: Annotated[bool, Field(description="End a rollout of another version that is under way.")] = False
+    dry_run: Annotated[bool, Field(description="Say what would change, and write nothing.")] = False
 
     def changes(self) -> dict[str, object]:
         """What is otherwise than the service's delivery says."""
-        own = {"version", "reason", "waive", "replace"}
+        own = {"version", "reason", "waive", "replace", "dry_run"}
         return self.model_dump(mode="json", exclude=own, exclude_none=True)
 
 
@@ -44,6 +45,7 @@ class VerbWish(Body):
     reason: Reason
     full: Annotated[bool, Field(description="promote: give the canary everything now.")] = False
     drain: Annotated[bool, Field(description="abort, undo: let the canary keep its handles.")] = False
+    dry_run: Annotated[bool, Field(description="Say what would change, and write nothing.")] = False
 
 
 class FindingShown(Body):

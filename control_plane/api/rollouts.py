@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from control_plane import steer
 from control_plane.api import rollout_bodies as bodies
-from control_plane.api.routes import ApiRoute, Asked
+from control_plane.api.route import ApiRoute, Asked
 from control_plane.contract import Waiver
 from control_plane.engine import Start
 from control_plane.lint import warnings
@@ -43,12 +43,13 @@ async def start_rollout(ask: Asked) -> bodies.RolloutDone:
     body = ask.read(bodies.RolloutWish)
     waivers = tuple(Waiver(what=glob, reason=body.reason[:MOST_OF_A_REASON]) for glob in body.waive)
     wanted = Start(body.version, body.changes(), waivers, body.replace)
-    return _done(*await ask.engine.start(ask.path["service"], ask.wish(body.reason), wanted))
+    return _done(*await ask.engine.start(ask.path["service"], ask.wish(body.reason, dry_run=body.dry_run), wanted))
 
 
 async def retry_rollout(ask: Asked) -> bodies.RolloutDone:
     """Begin the last rollout once more, as it was."""
-    wish = ask.wish(ask.read(bodies.VerbWish).reason)
+    body = ask.read(bodies.VerbWish)
+    wish = ask.wish(body.reason, dry_run=body.dry_run)
     return _done(*await ask.engine.retry(ask.path["service"], wish))
 
 
@@ -88,7 +89,8 @@ async def lint_rollout(ask: Asked) -> bodies.Linted:
 
 
 async def _steered(ask: Asked, verb: str, move: Callable[[Rollout, steer.By], Rollout]) -> bodies.RolloutDone:
-    wish = ask.wish(ask.read(bodies.VerbWish).reason)
+    body = ask.read(bodies.VerbWish)
+    wish = ask.wish(body.reason, dry_run=body.dry_run)
     return _done(*await ask.engine.steer(ask.path["service"], verb, wish, move))
 
 

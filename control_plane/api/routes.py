@@ -2,73 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TypeVar
-
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from starlette.requests import Request
-
 from control_plane.api import bodies
-from control_plane.engine import Engine
-from control_plane.errors import NotFound, NotInitialised, Refused
-from control_plane.loop import ControlPlane, Wish
-from control_plane.model import ClientPolicy, Key, ServicePolicy, Table, problems_of
-
-AUTHOR = "operator"
-REASON: TypeAdapter[str] = TypeAdapter(bodies.Reason)
-B = TypeVar("B", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One request, parsed: the path's names, the reason of a DELETE, and the body."""
-
-    plane: ControlPlane
-    engine: Engine
-    path: dict[str, str]
-    reason: str
-    body: BaseModel | None
-
-    def read(self, kind: type[B]) -> B:
-        """The body as what the route takes."""
-        if not isinstance(self.body, kind):
-            raise TypeError(f"this route takes {self.body.__class__.__name__}, not {kind.__name__}")
-        return self.body
-
-    def wish(self, reason: str = "", expected: int | None = None) -> Wish:
-        """Who asks, and why."""
-        return Wish(AUTHOR, reason or self.reason, expected)
-
-
-Answer = Callable[[Asked], Awaitable[BaseModel]]
-
-
-@dataclass(frozen=True)
-class ApiRoute:
-    """A route and what it takes and gives."""
-
-    method: str
-    path: str
-    summary: str
-    answer: Answer
-    gives: type[BaseModel]
-    takes: type[BaseModel] | None = None
-
-
-def asked(request: Request, plane: ControlPlane, engine: Engine, body: BaseModel | None) -> Asked:
-    """What a request asks for.
-
-    Raises:
-        Refused: Its reason is longer than one may be, or more than one line.
-    """
-    reason = request.query_params.get("reason", "")
-    if reason:
-        try:
-            REASON.validate_python(reason)
-        except ValidationError as error:
-            raise Refused(f"reason: {problems_of(error)}") from error
-    return Asked(plane, engine, {str(k): str(v) for k, v in request.path_params.items()}, reason, body)
+from control_plane.api.route import ApiRoute, Asked
+from control_plane.api.state import STATE_ROUTES
+from control_plane.errors import NotFound, NotInitialised
+from control_plane.loop import ControlPlane
+from control_plane.model import ClientPolicy, Key, ServicePolicy, Table
 
 
 async def status(ask: Asked) -> bodies.Status:
@@ -156,7 +95,7 @@ def _service(plane: ControlPlane, name: str, decided: ServicePolicy | None) -> b
 async def set_traffic(ask: Asked) -> bodies.Done:
     """Shift a service's traffic."""
     body = ask.read(bodies.TrafficWish)
-    wish = ask.wish(body.reason, body.expected_revision)
+    wish = ask.wish(body.reason, body.expected_revision, dry_run=body.dry_run)
     return bodies.Done.of(await ask.plane.set_traffic(ask.path["service"], body.weights_pct, wish))
 
 
@@ -175,8 +114,8 @@ async def clients(ask: Asked) -> bodies.Clients:
 async def add_client(ask: Asked) -> bodies.Done:
     """Add a client."""
     body = ask.read(bodies.ClientWish)
-    client = ClientPolicy(**body.model_dump(exclude={"reason"}))
-    return bodies.Done.of(await ask.plane.add_client(client, ask.wish(body.reason)))
+    client = ClientPolicy(**body.model_dump(exclude={"reason", "dry_run"}))
+    return bodies.Done.of(await ask.plane.add_client(client, ask.wish(body.reason, dry_run=body.dry_run)))
 
 
 async def remove_client(ask: Asked) -> bodies.Done:
@@ -196,10 +135,10 @@ async def keys(ask: Asked) -> bodies.Keys:
 async def create_key(ask: Asked) -> bodies.KeyMade:
     """Make a key; its text is shown this once."""
     body = ask.read(bodies.KeyWish)
-    key, outcome = await ask.plane.create_key(
-        ask.path["client"], ask.wish(body.reason), label=body.label, expires_s=body.expires
-    )
-    return bodies.KeyMade(**bodies.Done.of(outcome).model_dump(), id=key.document.id, key=key.text)
+    wish = ask.wish(body.reason, dry_run=body.dry_run)
+    key, outcome = await ask.plane.create_key(ask.path["client"], wish, label=body.label, expires_s=body.expires)
+    made = ("", "") if body.dry_run else (key.document.id, key.text)
+    return bodies.KeyMade(**dict(bodies.Done.of(outcome)), id=made[0], key=made[1])
 
 
 async def revoke_key(ask: Asked) -> bodies.Done:
@@ -208,7 +147,7 @@ async def revoke_key(ask: Asked) -> bodies.Done:
 
 
 async def forget_gate(ask: Asked) -> bodies.Status:
-    """Stop waiting for a gate that is gone for good."""
+    """Stop waiting for a gate that is gone for good; shows the gates that are left."""
     await ask.plane.forget_gate(ask.path["gate"], ask.wish())
     return await status(ask)
 
@@ -228,4 +167,5 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("POST", "/v1/clients/{client}/keys", "Make a key", create_key, bodies.KeyMade, bodies.KeyWish),
     ApiRoute("DELETE", "/v1/keys/{key}", "Revoke a key", revoke_key, bodies.Done),
     ApiRoute("DELETE", "/v1/gates/{gate}", "Forget a gate that is gone", forget_gate, bodies.Status),
+    *STATE_ROUTES,
 )

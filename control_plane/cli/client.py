@@ -70,7 +70,14 @@ class Api:
             ) from error
         return cls(urls or _local_urls(layout), token)
 
-    def ask(self, method: str, path: str, body: Json | None = None, params: dict[str, str] | None = None) -> Json:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        params: dict[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Json:
         """Send one request.
 
         Returns:
@@ -84,7 +91,8 @@ class Api:
         refusal, problem = None, None
         for url in self._urls:
             try:
-                answer = self._http.request(method, url + path, json=body, params=params, timeout=self._timeout(method))
+                timeout = self._timeout(method, timeout_s)
+                answer = self._http.request(method, url + path, json=body, params=params, timeout=timeout)
             except httpx.TransportError as error:
                 if method != "GET" and not isinstance(error, NOT_SENT):
                     raise _unknown(url, error) from error
@@ -98,9 +106,9 @@ class Api:
         where = ", ".join(self._urls)
         raise NotRunning(f"the control plane at {where} does not answer; see `tekup status`") from problem
 
-    def _timeout(self, method: str) -> httpx.Timeout:
+    def _timeout(self, method: str, timeout_s: float) -> httpx.Timeout:
         again_elsewhere = method == "GET" and len(self._urls) > 1
-        return httpx.Timeout(READ_S if again_elsewhere else TIMEOUT_S, connect=CONNECT_S)
+        return httpx.Timeout(READ_S if again_elsewhere else timeout_s, connect=CONNECT_S)
 
 
 def _ask_the_next(method: str, answer: httpx.Response) -> bool:

@@ -13,7 +13,7 @@ from compose.local.errors import LocalError
 from compose.local.exits import HELP
 from compose.local.show import WIDTH
 from compose.local.typed import typed
-from control_plane.cli import policy
+from control_plane.cli import policy, state
 from control_plane.cli.rollout import rollout
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app = typer.Typer(
 commands.register(app)
 policy.register(app)
 app.add_typer(rollout, name="rollout")
+state.register(app)
 
 
 @app.command("version")

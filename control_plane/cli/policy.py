@@ -1,4 +1,4 @@
-"""``tekup traffic | clients | keys | gates | services | state``: what operators decide, over the HTTP API."""
+"""``tekup traffic | clients | keys | gates``: what operators decide, over the HTTP API."""
 
 from __future__ import annotations
 
@@ -13,18 +13,14 @@ from compose.local.errors import BadInput
 from compose.local.typed import typed
 from control_plane.cli import show
 from control_plane.cli.client import Api
+from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason, reason_params, rows_of
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print the API's answer.")]
-Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; stands in the record.")]
-Rows = list[dict[str, Any]]
-NO_REASON = "by command line"
 MOST_DAYS = 36_500
 
 traffic = typer.Typer(no_args_is_help=True, help="See and shift the traffic of services.")
 clients = typer.Typer(no_args_is_help=True, help="Who may call, and what.")
 keys = typer.Typer(no_args_is_help=True, help="API keys of clients.")
 gates = typer.Typer(no_args_is_help=True, help="The gates, and what each has in force.")
-state = typer.Typer(no_args_is_help=True, help="The state that Consul holds.")
 
 
 def register(app: typer.Typer) -> None:
@@ -34,13 +30,8 @@ def register(app: typer.Typer) -> None:
         ("clients", clients),
         ("keys", keys),
         ("gates", gates),
-        ("state", state),
     ):
         app.add_typer(group, name=name)
-
-
-def _rows(answer: show.Json, field: str) -> Rows:
-    return cast("Rows", answer[field])
 
 
 def part(text: str) -> str:
@@ -63,7 +54,7 @@ def traffic_show(
     if json:
         show.as_json(answer)
         return
-    found = _rows(answer, "services") if service is None else [cast("dict[str, Any]", answer)]
+    found = rows_of(answer, "services") if service is None else [cast("dict[str, Any]", answer)]
     rows = [row for one in found for row in _traffic_rows(one)]
     columns = ("SERVICE", "VERSION", "SHARE", "INSTANCES", "PROBES", "")
     show.table(columns, rows, "No service yet; `tekup up` starts the first ones.")
@@ -102,7 +93,7 @@ def _probes(service: dict[str, Any], version: str) -> str:
     return "ok" if mine and all(one["probe"] == "ok" for one in mine) else "unknown" if mine else ""
 
 
-def _failing(instances: Rows) -> Rows:
+def _failing(instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [one for one in instances if one["probe"].startswith("failing")]
 
 
@@ -128,26 +119,30 @@ def traffic_set(
     service: Annotated[str, typer.Argument(help="The service.")],
     weights: Annotated[list[str], typer.Argument(metavar="VERSION=PCT...", help="The rest goes to stable.")],
     reason: Reason = NO_REASON,
+    dry_run: DryRunFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Shift traffic; returns when every gate has it in force.
 
     Example: tekup traffic set filesystem 1.1.0=10 --reason "try the new version"
     """
-    body: show.Json = {"weights_pct": _weights(weights), "reason": reason}
+    body: show.Json = {"weights_pct": _weights(weights), "reason": reason, "dry_run": dry_run}
     answer = Api.here().ask("PUT", f"/v1/services/{part(service)}/traffic", body)
     show.done(answer, f"traffic of {service}", json_wanted=json)
 
 
 @traffic.command("forget")
 def traffic_forget(
-    service: Annotated[str, typer.Argument(help="The service.")], reason: Reason = NO_REASON, json: JsonFlag = False
+    service: Annotated[str, typer.Argument(help="The service.")],
+    reason: Reason = NO_REASON,
+    dry_run: DryRunFlag = False,
+    json: JsonFlag = False,
 ) -> None:
     """Forget a service that is gone for good, once its instances are gone.
 
     Example: tekup traffic forget notes --reason "moved into search"
     """
-    answer = Api.here().ask("DELETE", f"/v1/services/{part(service)}", params={"reason": reason})
+    answer = Api.here().ask("DELETE", f"/v1/services/{part(service)}", params=reason_params(reason, dry_run=dry_run))
     show.done(answer, f"service {service} forgotten", json_wanted=json)
 
 
@@ -180,13 +175,14 @@ def clients_add(
     ] = None,
     cohort: Annotated[str, typer.Option(help="Group for canaries.")] = "",
     reason: Reason = NO_REASON,
+    dry_run: DryRunFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Add a client.
 
     Example: tekup clients add ci --allow 'search_*' --reason "read-only CI"
     """
-    body: show.Json = {"id": client, "allow": allow or ["*"], "cohort": cohort, "reason": reason}
+    body: show.Json = {"id": client, "allow": allow or ["*"], "cohort": cohort, "reason": reason, "dry_run": dry_run}
     show.done(Api.here().ask("POST", "/v1/clients", body), f"client {client}", json_wanted=json)
 
 
@@ -200,19 +196,22 @@ def clients_list(json: JsonFlag = False) -> None:
     if json:
         show.as_json(answer)
         return
-    rows = [(one["id"], ", ".join(one["allow"]), one["cohort"]) for one in _rows(answer, "clients")]
+    rows = [(one["id"], ", ".join(one["allow"]), one["cohort"]) for one in rows_of(answer, "clients")]
     show.table(("CLIENT", "MAY USE", "COHORT"), rows, "No client yet; add one: tekup clients add NAME")
 
 
 @clients.command("remove")
 def clients_remove(
-    client: Annotated[str, typer.Argument(help="Its id.")], reason: Reason = NO_REASON, json: JsonFlag = False
+    client: Annotated[str, typer.Argument(help="Its id.")],
+    reason: Reason = NO_REASON,
+    dry_run: DryRunFlag = False,
+    json: JsonFlag = False,
 ) -> None:
     """Remove a client and revoke its keys; returns when every gate refuses them.
 
     Example: tekup clients remove ci --reason "pipeline retired"
     """
-    answer = Api.here().ask("DELETE", f"/v1/clients/{part(client)}", params={"reason": reason})
+    answer = Api.here().ask("DELETE", f"/v1/clients/{part(client)}", params=reason_params(reason, dry_run=dry_run))
     show.done(answer, f"client {client} removed", json_wanted=json)
 
 
@@ -222,6 +221,7 @@ def keys_create(
     label: Annotated[str, typer.Option(help="Free text.")] = "",
     days: Annotated[float, typer.Option(help="Expires after so many days; 0 = never.", min=0, max=MOST_DAYS)] = 0,
     reason: Reason = NO_REASON,
+    dry_run: DryRunFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Make a key. It is printed this once and kept nowhere.
@@ -229,11 +229,11 @@ def keys_create(
     Example: tekup keys create ci --days 90 --reason "quarterly rotation"
     """
     expires = math.ceil(time.time() + days * 86_400) if days else 0
-    body: show.Json = {"label": label, "expires": expires, "reason": reason}
+    body: show.Json = {"label": label, "expires": expires, "reason": reason, "dry_run": dry_run}
     answer = Api.here().ask("POST", f"/v1/clients/{part(client)}/keys", body)
-    if not json:
+    if not json and not dry_run:
         typer.echo(f"{answer['key']}")  # alone on standard output, so that a script can take it
-    show.done(answer, f"key {answer['id']} of {client}", json_wanted=json, aside=True)
+    show.done(answer, f"key {answer['id'] or '(new)'} of {client}", json_wanted=json, aside=True)
 
 
 @keys.command("list")
@@ -248,7 +248,7 @@ def keys_list(client: Annotated[str, typer.Argument(help="Whose keys.")], json: 
         return
     rows = [
         (one["id"], one["label"], _day(one["created"]), _day(one["expires"]), _day(one["revoked"]))
-        for one in _rows(answer, "keys")
+        for one in rows_of(answer, "keys")
     ]
     show.table(("KEY", "LABEL", "CREATED", "EXPIRES", "REVOKED"), rows, f"No key; make one: tekup keys create {client}")
 
@@ -261,6 +261,7 @@ def _day(seconds: int) -> str:
 def keys_revoke(
     key: Annotated[str, typer.Argument(help="The key's id: tk_<id>_…")],
     reason: Reason = NO_REASON,
+    dry_run: DryRunFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Revoke a key for good; returns when every gate refuses it.
@@ -268,7 +269,7 @@ def keys_revoke(
     Example: tekup keys revoke tk_4f2a81c09d_… --reason "laptop lost"
     """
     key_id = key.split("_")[1] if key.startswith("tk_") and key.count("_") > 1 else key
-    answer = Api.here().ask("DELETE", f"/v1/keys/{part(key_id)}", params={"reason": reason})
+    answer = Api.here().ask("DELETE", f"/v1/keys/{part(key_id)}", params=reason_params(reason, dry_run=dry_run))
     show.done(answer, f"key {key_id} revoked", json_wanted=json)
 
 
@@ -289,56 +290,24 @@ def gates_list(json: JsonFlag = False) -> None:
             f"{one['epoch']}/{one['revision']}",
             "; ".join(one["problems"]) or "-",
         )
-        for one in _rows(answer, "gates")
+        for one in rows_of(answer, "gates")
     ]
     show.table(("GATE", "AGENT", "REVISION", "PROBLEMS"), rows, "No gate has reported yet.")
 
 
 @gates.command("forget")
 def gates_forget(
-    gate: Annotated[str, typer.Argument(help="Its id.")], reason: Reason = NO_REASON, json: JsonFlag = False
+    gate: Annotated[str, typer.Argument(help="Its id.")],
+    reason: Reason = NO_REASON,
+    dry_run: DryRunFlag = False,
+    json: JsonFlag = False,
 ) -> None:
     """Stop waiting for a gate that is gone for good.
 
     Example: tekup gates forget eu-2 --reason "machine returned"
     """
-    answer = Api.here().ask("DELETE", f"/v1/gates/{part(gate)}", params={"reason": reason})
+    answer = Api.here().ask("DELETE", f"/v1/gates/{part(gate)}", params=reason_params(reason, dry_run=dry_run))
     if json:
         show.as_json(answer)
     else:
-        typer.echo(f"gate {gate} forgotten")
-
-
-@state.command("init")
-def state_init(
-    force: Annotated[bool, typer.Option("--force", help="Begin anew although a gate runs a policy.")] = False,
-    reason: Reason = NO_REASON,
-    json: JsonFlag = False,
-) -> None:
-    """Begin with an empty policy where Consul holds none.
-
-    Where a gate still runs one, Consul has lost its data: restore it rather. --force begins anew all the same, and
-    drops all weights, clients and keys.
-
-    Example: tekup state init --force --reason "Consul's disk is gone, there is no backup"
-    """
-    answer = Api.here().ask("POST", "/v1/init", {"reason": reason, "force": force})
-    if json:
-        show.as_json(answer)
-    else:
-        done = "initialised" if answer["initialised"] else "was there already"
-        typer.echo(f"state {done}: epoch {answer['epoch']}, revision {answer['revision']}")
-
-
-@state.command("repair")
-def state_repair(
-    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; stands in the record.")], json: JsonFlag = False
-) -> None:
-    """Accept what lies in Consul: edited there by hand, or restored from an older backup.
-
-    An older state gets a new epoch, so that the gates go back to it. Revoked keys stay revoked.
-
-    Example: tekup state repair --reason "client removed by hand during the outage"
-    """
-    answer = Api.here().ask("POST", "/v1/repair", {"reason": reason})
-    show.done(answer, "state as it lies in Consul", json_wanted=json)
+        typer.echo(f"gate {gate} {'would be ' if dry_run else ''}forgotten")

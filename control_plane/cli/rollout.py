@@ -13,7 +13,8 @@ from compose.local.errors import BadInput
 from compose.local.exits import Exit
 from control_plane.cli import show
 from control_plane.cli.client import Api
-from control_plane.cli.policy import NO_REASON, JsonFlag, Reason, part
+from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason
+from control_plane.cli.policy import part
 from control_plane.cli.rollout_screen import screen
 
 POLL_S = 1.0
@@ -40,6 +41,7 @@ def start(
     approval: Annotated[bool, typer.Option("--approval", help="Ask before the version gets everything.")] = False,
     waive: Annotated[list[str] | None, typer.Option(help="A breach of the contract that does not count.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="End a rollout of another version.")] = False,
+    dry_run: DryRunFlag = False,
     reason: Reason = NO_REASON,
     json: JsonFlag = False,
 ) -> None:
@@ -56,7 +58,13 @@ def start(
         "split": split or None,
         "approval": approval or None,
     }
-    body: show.Json = {"version": version, "reason": reason, "waive": waive or [], "replace": replace}
+    body: show.Json = {
+        "version": version,
+        "reason": reason,
+        "waive": waive or [],
+        "replace": replace,
+        "dry_run": dry_run,
+    }
     body |= {name: value for name, value in wanted.items() if value is not None}
     answer = Api.here().ask("POST", f"{_path(service)}", body)
     _done(answer, "started", json_wanted=json)
@@ -73,8 +81,10 @@ def _step(text: str) -> dict[str, object]:
 
 
 def _verb(name: str, text: str, example: str) -> None:
-    def command(service: Service, reason: Reason = NO_REASON, json: JsonFlag = False) -> None:
-        _steer(service, name, {"reason": reason}, json_wanted=json)
+    def command(
+        service: Service, dry_run: DryRunFlag = False, reason: Reason = NO_REASON, json: JsonFlag = False
+    ) -> None:
+        _steer(service, name, {"reason": reason, "dry_run": dry_run}, json_wanted=json)
 
     command.__doc__ = f"{text}\n\n    Example: tekup rollout {example}"
     rollout.command(name)(command)
@@ -89,6 +99,7 @@ _verb("retry", "Start the last rollout again, as it was.", 'retry search -r "the
 def promote(
     service: Service,
     full: Annotated[bool, typer.Option("--full", help="Give the new version everything now.")] = False,
+    dry_run: DryRunFlag = False,
     reason: Reason = NO_REASON,
     json: JsonFlag = False,
 ) -> None:
@@ -96,13 +107,14 @@ def promote(
 
     Example: tekup rollout promote search --reason "looked at the traces"
     """
-    _steer(service, "promote", {"reason": reason, "full": full}, json_wanted=json)
+    _steer(service, "promote", {"reason": reason, "full": full, "dry_run": dry_run}, json_wanted=json)
 
 
 @rollout.command("abort")
 def abort(
     service: Service,
     drain: Annotated[bool, typer.Option("--drain", help="Let the new version keep its handles.")] = False,
+    dry_run: DryRunFlag = False,
     reason: Reason = NO_REASON,
     json: JsonFlag = False,
 ) -> None:
@@ -110,13 +122,14 @@ def abort(
 
     Example: tekup rollout abort search --reason "wrong results"
     """
-    _steer(service, "abort", {"reason": reason, "drain": drain}, json_wanted=json)
+    _steer(service, "abort", {"reason": reason, "drain": drain, "dry_run": dry_run}, json_wanted=json)
 
 
 @rollout.command("undo")
 def undo(
     service: Service,
     drain: Annotated[bool, typer.Option("--drain", help="Let the new version keep its handles.")] = False,
+    dry_run: DryRunFlag = False,
     reason: Reason = NO_REASON,
     json: JsonFlag = False,
 ) -> None:
@@ -124,7 +137,7 @@ def undo(
 
     Example: tekup rollout undo search --reason "customers complain"
     """
-    _steer(service, "undo", {"reason": reason, "drain": drain}, json_wanted=json)
+    _steer(service, "undo", {"reason": reason, "drain": drain, "dry_run": dry_run}, json_wanted=json)
 
 
 def _steer(service: str, verb: str, body: show.Json, *, json_wanted: bool) -> None:

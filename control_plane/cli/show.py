@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import typer
 
@@ -10,8 +12,10 @@ from compose.local import show
 from compose.local.exits import Exit
 from compose.local.show import as_json
 from compose.local.typed import typed
+from control_plane.differences import Difference
+from control_plane.resources import KINDS
 
-__all__ = ["Json", "as_json", "done", "table"]
+__all__ = ["Json", "as_json", "done", "drift", "plan", "table", "unified"]
 
 Json = dict[str, object]
 
@@ -36,6 +40,9 @@ def done(answer: Json, what: str, *, json_wanted: bool, aside: bool = False) -> 
     """
     if json_wanted:
         as_json(answer)
+    elif answer["dry_run"]:
+        plan(answer)
+        typer.echo(typed(f"{what}: dry run, nothing was written; revision {answer['revision']} stands"), err=aside)
     else:
         begun = f"revision {answer['revision']}" if answer["changed"] else f"so already, revision {answer['revision']}"
         typer.echo(typed(f"{what}: {begun}{_ending(answer)}"), err=aside)
@@ -49,3 +56,52 @@ def _ending(answer: Json) -> str:
     waiting = answer["waiting_for"]
     gates = ", ".join(str(gate) for gate in waiting) if isinstance(waiting, list) else str(waiting)
     return f", NOT in force on {gates}; `tekup gates list` says why"
+
+
+def plan(answer: Json) -> None:
+    """What changes, document by document and field by field, and how many of each."""
+    found = _differences(answer)
+    for one in found:
+        _lines(one.lines())
+    for name in cast("list[str]", answer.get("kept", [])):
+        typer.echo(f"= {name} stays, though it is not in the set")
+    counted = (sum(one.action == action for one in found) for action in ("added", "changed", "removed"))
+    typer.echo("{} to add, {} to change, {} to remove".format(*counted) if found else "nothing to change")
+
+
+def unified(answer: Json) -> None:
+    """What changes, as a unified diff."""
+    for one in _differences(answer):
+        _lines(one.unified())
+
+
+def drift(answer: Json, tables: Sequence[str], gates: Sequence[str]) -> None:
+    """What another hand has changed, what is wrong at gates, and what to do."""
+    unified(answer)
+    told = {KINDS[one.kind].table.prefix for one in _differences(answer)}
+    for prefix in tables:
+        typer.echo(f"{prefix} does not fit revision {answer['revision']}: another hand has changed it")
+    if set(tables) - told:
+        _lines(["The history does not tell what was there: keys are not kept in it, and records may be missing."])
+    _lines(gates)
+    if tables:
+        _lines([typed("`tekup state repair` accepts what lies in Consul, `tekup state restore` puts back what was.")])
+
+
+def _differences(answer: Json) -> list[Difference]:
+    shown = cast("list[dict[str, Any]]", answer["changes"])
+    return [Difference(one["kind"], one["name"], one["before"], one["after"]) for one in shown]
+
+
+def _lines(lines: Iterable[str]) -> None:
+    """Lines of at most 80 columns; what goes on stands under its line's text."""
+    for line in lines:
+        typer.echo("\n".join(_folded(line)))
+
+
+def _folded(line: str) -> list[str]:
+    indent = line[: len(line) - len(line.lstrip(" +-"))]
+    wrapper = textwrap.TextWrapper(
+        show.WIDTH, subsequent_indent=indent + "  ", break_on_hyphens=False, drop_whitespace=False
+    )
+    return wrapper.wrap(line) or [""]
