@@ -190,6 +190,7 @@ def _instance(service: str, node: Mapping[str, Any]) -> Instance | None:
             port=_port(registered.get("Port")),
             state=InstanceState(meta.get("state", "serving")),
             passing=all(check["Status"] != "critical" for check in node["Checks"]),
+            admin_port=_port(int(meta["admin"])) if meta.get("admin") else 0,
         )
     except (KeyError, TypeError, ValueError, Refused) as error:
         log.warning("registration.ignored", extra={"id": registered.get("ID"), "why": str(error)})

@@ -77,7 +77,7 @@ class Applier:
         # The placeholder stands only where nothing else does: not while the last targets depart.
         await self._shown(traefik_routes.routers_of(wanted) & traefik_routes.routers_of(self._routes), problems)
         usable = [one for one in instances if self._usable(one)]
-        self._write("services", policy, {"services": render.services_table(policy, usable)})
+        self._write("services", policy, {"services": render.services_table(policy, usable, self._enabled)})
         self._write("clients", policy, self._clients(policy, problems))
         in_force = await self._loaded(problems)
         # Calls no longer go to what has departed, so its routes may go as well.
@@ -98,6 +98,8 @@ class Applier:
             return left_s
         self._folder.write_routes(routes)
         self._routes, self._written_s = routes, time.monotonic()
+        # What has left the file may come back: it then has to be seen again.
+        self._enabled &= traefik_routes.routers_of(routes)
         return None
 
     def _usable(self, one: Instance) -> bool:

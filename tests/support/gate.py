@@ -203,10 +203,11 @@ class Gate:
         said = {"serial": self.serial, "epoch": 1, "number": 17, "clients": table, "keys": known}
         self.write("tables/clients.json", json.dumps(said))
 
-    def routes(self, services: dict[str, dict[str, list[str]]]) -> None:
+    def routes(self, services: dict[str, dict[str, list[str]]], mirrors: tuple[str, ...] = ()) -> None:
         """Writes routes.yml: service → version target → instances' names, in the shape of traefik/README.md.
 
-        Each writing differs from the last, so Traefik reloads and begins with every server healthy.
+        `mirrors` are targets with copies. Each writing differs from the last, so Traefik reloads and begins with every
+        server healthy.
         """
         self.serial += 1
         routers: dict[str, object] = {"placeholder": router(f"~{self.serial}") | {"service": "nobody"}}
@@ -235,6 +236,10 @@ class Gate:
                         "failover": {"service": f"{one}.lb", "fallback": f"{name}.any"},
                     }
                     parts[f"{one}.lb"] = self.balancer([each], "/health")
+        for mirror in mirrors:
+            main, copied = mirror.split("~")
+            routers[mirror] = router(mirror) | {"middlewares": []}
+            parts |= self.mirroring(mirror, parts[main], services[main.split("_")[0]][copied])
         said = {"routers": routers, "services": parts} if parts else {"routers": routers}
         self.write("dynamic/routes.yml", json.dumps({"http": said}))
         wait_until(lambda: self.routed(set(routers), self.serial), f"routers {sorted(routers)} enabled")
@@ -248,6 +253,16 @@ class Gate:
         if attempts:
             parts["passiveHealthCheck"] = {"maxFailedAttempts": attempts, "failureWindow": "2s"}
         return {"loadBalancer": parts}
+
+    def mirroring(self, target: str, main: object, names: list[str]) -> dict[str, object]:
+        """The services of a target with copies, which go to these backends."""
+        assert isinstance(main, dict)
+        copies = {"name": f"{target}.copies", "percent": 100}
+        return {
+            target: {"mirroring": {"service": f"{target}.main", "maxBodySize": 65536, "mirrors": [copies]}},
+            f"{target}.main": {"middlewares": ["retry"], **main},
+            f"{target}.copies": {"middlewares": ["copies", "copy"], **self.balancer(names)},
+        }
 
     def routed(self, names: set[str], serial: int) -> bool:
         """Whether exactly these children, of this writing, stand enabled in Traefik."""
@@ -369,7 +384,7 @@ class Load:
 def router(target: str) -> dict[str, object]:
     """A target's child router."""
     rule = f"Header(`X-Tekup-Route`, `{target}`)"
-    return {"parentRefs": ["public@file", "internal@file"], "rule": rule, "service": target}
+    return {"parentRefs": ["public@file", "internal@file"], "rule": rule, "service": target, "middlewares": ["retry"]}
 
 
 def is_open(port: int) -> bool:
