@@ -169,8 +169,13 @@ class Gate:
             os.fsync(file.fileno())
         spare.rename(target)
 
-    def services(self, lanes: dict[str, dict[str, float]], instances: dict[str, dict[str, str]] | None = None) -> None:
-        """Writes services.json; the first lane is the stable version."""
+    def services(
+        self,
+        lanes: dict[str, dict[str, float]],
+        instances: dict[str, dict[str, str]] | None = None,
+        **more: dict[str, object],
+    ) -> None:
+        """Writes services.json; the first lane is the stable version. `more` are further members, by service."""
         self.serial += 1
         table = {
             name: {
@@ -178,6 +183,7 @@ class Gate:
                 "lanes": [{"target": target, "weight_pct": weight} for target, weight in weights.items()],
                 "split": "request",
                 "instances": (instances or {}).get(name, {}),
+                **more.get(name, {}),
             }
             for name, weights in lanes.items()
         }
@@ -185,10 +191,12 @@ class Gate:
             "tables/services.json", json.dumps({"serial": self.serial, "epoch": 1, "number": 17, "services": table})
         )
 
-    def clients(self, rights: dict[str, list[str]], **keys: dict[str, object]) -> None:
+    def clients(
+        self, rights: dict[str, list[str]], cohorts: dict[str, str] | None = None, **keys: dict[str, object]
+    ) -> None:
         """Writes clients.json with one key per client; `keys` overrides members of a client's key."""
         self.serial += 1
-        table = {name: {"allow": allow, "cohort": ""} for name, allow in rights.items()}
+        table = {name: {"allow": allow, "cohort": (cohorts or {}).get(name, "")} for name, allow in rights.items()}
         known = {
             f"{name}-1": {
                 "client": name,
@@ -305,6 +313,16 @@ class Gate:
         program = subprocess.Popen([sys.executable, str(Path(__file__).with_name("backend.py")), str(port), name])
         self.backends[name] = (port, program)
         wait_until(lambda: is_open(port), f"backend {name} up")
+
+    def seen(self, name: str) -> dict[str, int]:
+        """How many calls and copies came to a backend."""
+        said = self.http.get(f"http://127.0.0.1:{self.backends[name][0]}/seen").json()
+        return Counter(said["seen"])
+
+    def last(self, name: str, kind: str) -> dict[str, str]:
+        """Headers of the last call or copy that came to a backend, names in lower case."""
+        said = self.http.get(f"http://127.0.0.1:{self.backends[name][0]}/seen").json()
+        return dict(said["last"].get(kind, {}))
 
     def kill(self, name: str) -> None:
         """Kills a backend with -9."""
