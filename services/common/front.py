@@ -114,7 +114,7 @@ class Front:
             await refuse(refusal, send)
             return
         token = set_call(call)
-        answer = _Answer(receive, send, self._metrics)
+        answer = _Answer(receive, send, self._metrics, counted=not call.copy)
         task = self._activity.begin()
         try:
             await self._app(scope, answer.receive, answer.send)
@@ -131,10 +131,11 @@ class Front:
 class _Answer:
     """Passes an answer on, and puts plain-text errors into JSON-RPC."""
 
-    def __init__(self, receive: Receive, send: Send, metrics: Metrics) -> None:
+    def __init__(self, receive: Receive, send: Send, metrics: Metrics, *, counted: bool) -> None:
         self._receive = receive
         self._send = send
         self._metrics = metrics
+        self._counted = counted
         self.started = False
         self._replaced = False
         self._body_read = False
@@ -149,7 +150,8 @@ class _Answer:
             self.started = True
             status: int = message["status"]
             if status >= 400:
-                self._metrics.refused.labels(str(status)).inc()
+                if self._counted:
+                    self._metrics.refused.labels(str(status)).inc()
                 if not _is_json(message):
                     self._replaced = True
                     if not self._body_read:
