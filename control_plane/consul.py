@@ -194,6 +194,7 @@ def _instance(service: str, node: Mapping[str, Any]) -> Instance | None:
             port=_port(registered.get("Port")),
             state=InstanceState(meta.get("state", "serving")),
             passing=all(check["Status"] != "critical" for check in node["Checks"]),
+            admin_port=_admin_port(str(meta.get("admin", ""))),
         )
     except (KeyError, TypeError, ValueError, Refused) as error:
         log.warning("registration.ignored", extra={"id": registered.get("ID"), "why": str(error)})
@@ -213,3 +214,8 @@ def _port(number: object) -> int:
     if isinstance(number, int) and 0 < number < 65536:
         return number
     raise Refused(f"port {number!r} is not a port")
+
+
+def _admin_port(text: str) -> int:
+    """0 for what is no port: calls do not need it, so an instance is not lost for it."""
+    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 65536 else 0

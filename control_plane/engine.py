@@ -14,7 +14,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import httpx
+
 from control_plane import course, steer
+from control_plane.admin import shadowed
 from control_plane.book import Page
 from control_plane.contract import Breach, Waiver, breaches, waived
 from control_plane.delivery import Delivery, ProbeCall
@@ -25,6 +28,7 @@ from control_plane.ports import Entry, Gateway, Metrics, Store, Write
 from control_plane.probing import prove
 from control_plane.readings import Look, Missing
 from control_plane.rollout import ENDED_PREFIX, ROLLOUTS_PREFIX, Phase, Place, Rollout, policy_of
+from control_plane.shadow import Comparison, compare
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +91,8 @@ class Engine:
         self._gateway = gateway
         self._now = now
         self._turn_s = turn_s
+        self._http = httpx.AsyncClient(trust_env=False)
+        self._compared: dict[str, tuple[int, Comparison]] = {}
 
     async def run(self) -> None:
         """Carry rollouts for ever, as long as this replica leads."""
@@ -165,9 +171,24 @@ class Engine:
     async def _look(self, rollout: Rollout, *, wanted: bool) -> Look | None:
         if not wanted:
             return None
+        step = rollout.present_step
+        if step and step.mirror:
+            return await self._copies(rollout)
         if self._metrics is None:
             return Missing(NO_METRICS)
         return await self._metrics.look(rollout.service, rollout.plan, rollout.custom)
+
+    async def _copies(self, rollout: Rollout) -> Look:
+        """What copied calls came to. Kept in memory: a new leader counts from what the instances still show."""
+        mine = [one for one in self._plane.instances() if one.service == rollout.service and one.admin_port]
+        sides, problems = await shadowed(self._http, mine)
+        if problems:
+            return Missing(problems[0])
+        of_old = self._compared.get(rollout.service)
+        before = of_old[1] if of_old and of_old[0] == rollout.number else None
+        compared = compare(sides, sides, before)
+        self._compared[rollout.service] = (rollout.number, compared)
+        return {"copies": compared.counts}
 
     async def _asked(self, rollout: Rollout, wanted: course.Needs) -> course.Seen:
         """Contract and probes, as far as they are wanted."""

@@ -337,6 +337,8 @@ class Instance:
     port: int
     state: InstanceState = InstanceState.SERVING
     passing: bool = True
+    admin_port: int = 0
+    """Where it shows its state; 0 = it did not say."""
 
     @property
     def url(self) -> str:
@@ -367,6 +369,11 @@ class Policy:
 def version_target(service: str, version: str) -> str:
     """The target that stands for all instances of one version."""
     return f"{service}_{version.replace('.', '-')}"
+
+
+def mirror_target(service: str, version: str, mirror: str) -> str:
+    """The target of a version whose calls are copied to another."""
+    return f"{version_target(service, version)}~{version_target(service, mirror)}"
 
 
 def check_name(value: str, pattern: str, what: str) -> str:

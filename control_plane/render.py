@@ -2,44 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from control_plane.errors import Refused
-from control_plane.model import ClientPolicy, Instance, Key, Policy, ServicePolicy, version_target
+from control_plane.model import (
+    ClientPolicy,
+    Instance,
+    Key,
+    Lane,
+    Policy,
+    Rule,
+    ServicePolicy,
+    mirror_target,
+    version_target,
+)
 from control_plane.signed import grant
 
 Json = Mapping[str, object]
 
 
-def services_table(policy: Policy, instances: Iterable[Instance]) -> dict[str, Json]:
+def services_table(
+    policy: Policy, instances: Iterable[Instance], routed: Collection[str] | None = None
+) -> dict[str, Json]:
     """The ``services`` part of ``services.json``: where the calls of each service may go now.
 
     Args:
         policy: What operators decided.
         instances: Those the agent believes in.
+        routed: The targets Traefik knows, so that no call is to be copied by one it does not; None = all of them.
     """
     by_service: dict[str, list[Instance]] = {}
     for instance in instances:
         by_service.setdefault(instance.service, []).append(instance)
-    return {name: _service(decided, by_service.get(name, [])) for name, decided in sorted(policy.services.items())}
+    return {
+        name: _service(decided, by_service.get(name, []), routed) for name, decided in sorted(policy.services.items())
+    }
 
 
-def _service(decided: ServicePolicy, instances: list[Instance]) -> Json:
+def _service(decided: ServicePolicy, instances: list[Instance], routed: Collection[str] | None) -> Json:
     open_ones = [one for one in instances if one.version not in decided.closed]
     live = {one.version for one in open_ones if one.live}
-    weights = {lane.version: lane.weight_pct for lane in decided.lanes if lane.version in live and lane.weight_pct > 0}
+    weights = _weights(decided.lanes, live)
     if not weights and live:
         weights = {_stand_in(decided, live): 100.0}
-    total = sum(weights.values())
     stable = decided.stable if decided.stable in live else max(weights, key=lambda v: (weights[v], v), default="")
+    rules = [_rule(decided.name, rule, live, routed) for rule in decided.rules if _weights(rule.lanes, live)]
     return {
         "stable": version_target(decided.name, stable) if stable else "",
         "lanes": [
-            {"target": version_target(decided.name, version), "weight_pct": weight * 100 / total}
+            {"target": version_target(decided.name, version), "weight_pct": weight}
             for version, weight in sorted(weights.items())
         ],
         "split": decided.split,
         "instances": {one.id: one.target for one in sorted(open_ones)},
+        **({"salt": decided.salt} if decided.salt else {}),
+        **({"rules": rules} if rules else {}),
+    }
+
+
+def _weights(lanes: Iterable[Lane], live: Collection[str]) -> dict[str, float]:
+    """What each live version gets: a version without live instances leaves its share to the others."""
+    weights = {lane.version: lane.weight_pct for lane in lanes if lane.version in live and lane.weight_pct > 0}
+    total = sum(weights.values())
+    return {version: weight * 100 / total for version, weight in weights.items()}
+
+
+def _rule(service: str, rule: Rule, live: Collection[str], routed: Collection[str] | None) -> Json:
+    def target(version: str) -> str:
+        copied = mirror_target(service, version, rule.mirror)
+        mirrored = rule.mirror in live and rule.mirror != version and (routed is None or copied in routed)
+        return copied if mirrored else version_target(service, version)
+
+    lanes = sorted(_weights(rule.lanes, live).items())
+    return {
+        "name": rule.name,
+        "tools": rule.tools,
+        "cohort": rule.cohort,
+        "lanes": [{"target": target(version), "weight_pct": weight} for version, weight in lanes],
     }
 
 

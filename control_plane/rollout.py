@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from control_plane.analysis import Judgement, State, judge
-from control_plane.checks import Check, Plan, RangeCheck, default_checks
+from control_plane.checks import Check, Plan, RangeCheck, RateCheck, default_checks
 from control_plane.contract import Waiver
 from control_plane.delivery import Delivery, Step, Strategy
 from control_plane.model import Document, Glob, InstanceId, Lane, Rule, ServiceName, ServicePolicy, Version
@@ -26,6 +26,10 @@ RULE = "rollout"
 MOST_EVENTS = 100
 MOST_TOOLS = 20
 """Tools judged one by one; the checks share the false alarms, so that more of them would see less each."""
+
+
+COPIES = RateCheck("copies", "copies with another result", tolerance=0.01, margin=0.05)
+"""What a mirror step is judged by: pairs of a call and its copy. A clock in a result makes all of them differ."""
 
 
 class Phase(StrEnum):
@@ -171,6 +175,8 @@ class Rollout(Document):
     def plan(self) -> Plan:
         """What it is judged by at its present step."""
         step = self.present_step
+        if step and step.mirror:
+            return Plan(self.stable, self.canary, (COPIES,))
         muted = self.delivery.dry_run
         checks = [_muted(check, muted) for check in _checks(self.tools, step)]
         checks += [

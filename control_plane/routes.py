@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from control_plane.model import Instance, Policy, version_target
+from control_plane.model import Instance, Policy, ServicePolicy, mirror_target, version_target
 
 Json = dict[str, object]
 PARENTS = ["public@file", "internal@file"]
@@ -19,6 +19,8 @@ CHECK_MANY_S = 5
 CHECK_TIMEOUT_S = 4
 PASSIVE: Json = {"maxFailedAttempts": 2, "failureWindow": "2s"}
 PLACEHOLDER = "placeholder"
+# Traefik keeps this much for each call it may copy, whatever its size; larger ones go to the plain target (the plugin).
+MAX_COPIED_BYTES = 64 * 1024
 
 
 def routes(policy: Policy | None, instances: Iterable[Instance]) -> Json:
@@ -37,6 +39,8 @@ def routes(policy: Policy | None, instances: Iterable[Instance]) -> Json:
         closed = decided.closed if decided else ()
         mine = [one for one in believed if one.service == name and one.version not in closed]
         parts = _service(name, decided.stable if decided else "", mine, interval_s)
+        if decided:
+            parts |= _mirrors(decided, mine, parts)
         services |= parts
         targets += [target for target in parts if "." not in target]
     routers = {target: _router(target, target) for target in targets} or {
@@ -65,6 +69,27 @@ def _service(name: str, stable: str, instances: list[Instance], interval_s: int)
     return parts | _whatever_serves(name, by_version)
 
 
+def _mirrors(decided: ServicePolicy, instances: list[Instance], parts: Json) -> Json:
+    """A target for each lane whose calls are copied: retried inside, so that a call is copied once."""
+    name = decided.name
+    made: Json = {}
+    for rule in decided.rules:
+        copied_to = [one for one in instances if one.version == rule.mirror and one.live]
+        for lane in rule.lanes if copied_to else ():
+            plain = parts.get(version_target(name, lane.version))
+            if lane.version == rule.mirror or not isinstance(plain, dict):
+                continue
+            target = mirror_target(name, lane.version, rule.mirror)
+            copies = {"name": f"{target}.copies", "percent": 100}
+            made[target] = {
+                "mirroring": {"service": f"{target}.main", "maxBodySize": MAX_COPIED_BYTES, "mirrors": [copies]}
+            }
+            made[f"{target}.main"] = {"middlewares": ["retry"], **plain}
+            # A balancer of its own, without checks: that copies fail must not take an instance from those who call it.
+            made[f"{target}.copies"] = {"middlewares": ["copies", "copy"], **_balancer(copied_to)}
+    return made
+
+
 def _whatever_serves(name: str, by_version: Mapping[str, list[Instance]]) -> Json:
     if not by_version:
         return {}
@@ -82,7 +107,8 @@ def _whatever_serves(name: str, by_version: Mapping[str, list[Instance]]) -> Jso
 
 
 def _router(value: str, service: str) -> Json:
-    return {"parentRefs": PARENTS, "rule": f"Header(`X-Tekup-Route`, `{value}`)", "service": service}
+    router: Json = {"parentRefs": PARENTS, "rule": f"Header(`X-Tekup-Route`, `{value}`)", "service": service}
+    return router if "~" in service else {**router, "middlewares": ["retry"]}
 
 
 def _failover(service: str, fallback: str) -> Json:

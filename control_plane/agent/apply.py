@@ -62,6 +62,7 @@ class Applier:
         self._routes: Mapping[str, object] = folder.routes()
         self._tables = {name: folder.table(name) for name in ("services", "clients")}
         self._enabled: frozenset[str] = frozenset()
+        self._left: frozenset[str] = frozenset()
         self._mac_key = folder.mac_key()
         self._written_s = -ROUTES_EVERY_S
 
@@ -73,21 +74,36 @@ class Applier:
         """
         problems: list[str] = []
         wanted = traefik_routes.routes(policy, instances)
-        postponed_s = self._write_arrivals(wanted)
+        postponed_s = await self._write_arrivals(wanted)
         # The placeholder stands only where nothing else does: not while the last targets depart.
         await self._shown(traefik_routes.routers_of(wanted) & traefik_routes.routers_of(self._routes), problems)
         usable = [one for one in instances if self._usable(one)]
-        self._write("services", policy, {"services": render.services_table(policy, usable)})
+        self._write("services", policy, {"services": render.services_table(policy, usable, self._enabled)})
         self._write("clients", policy, self._clients(policy, problems))
         in_force = await self._loaded(problems)
         # Calls no longer go to what has departed, so its routes may go as well.
         departing_s = self._write_routes(wanted) if in_force and postponed_s is None else postponed_s
         return Applied(in_force, tuple(problems), departing_s)
 
-    def _write_arrivals(self, wanted: Mapping[str, object]) -> float | None:
+    async def _write_arrivals(self, wanted: Mapping[str, object]) -> float | None:
         standing = traefik_routes.union(self._routes, wanted)
         arrivals = traefik_routes.routers_of(standing) - traefik_routes.routers_of(self._routes)
+        await self._gone(arrivals)
         return self._write_routes(standing, at_once=bool(arrivals))
+
+    async def _gone(self, returning: frozenset[str]) -> None:
+        # A target that comes back has to be seen gone first: Traefik may still show the router of the time before it
+        # left, and drop that after calls were sent to it (seen: 80 ms after it left, 200 calls lost).
+        deadline_s = time.monotonic() + ROUTERS_TIMEOUT_S
+        while returning & self._left and time.monotonic() < deadline_s:
+            await self._look()
+            if returning & self._left:
+                await asyncio.sleep(ROUTERS_POLL_S)
+
+    async def _look(self) -> None:
+        shown = await self._traefik.enabled_routers()
+        self._left &= shown
+        self._enabled = shown & traefik_routes.routers_of(self._routes)
 
     def _write_routes(self, routes: Mapping[str, object], *, at_once: bool = False) -> float | None:
         """Write routes that differ; None when written, else the seconds until they may be."""
@@ -97,6 +113,9 @@ class Applier:
         if left_s > 0 and not at_once:
             return left_s
         self._folder.write_routes(routes)
+        kept = traefik_routes.routers_of(routes)
+        self._left = (self._left | traefik_routes.routers_of(self._routes)) - kept
+        self._enabled &= kept
         self._routes, self._written_s = routes, time.monotonic()
         return None
 
@@ -119,7 +138,7 @@ class Applier:
             return
         deadline_s = time.monotonic() + ROUTERS_TIMEOUT_S
         while True:
-            self._enabled = await self._traefik.enabled_routers()
+            await self._look()
             missing = wanted - self._enabled
             if not missing:
                 return
@@ -185,7 +204,7 @@ class Applier:
 
     async def drifted(self) -> bool:
         """Whether Traefik or plugin run something else than was written; the next turn then writes it again."""
-        self._enabled = await self._traefik.enabled_routers()
+        await self._look()
         stands = traefik_routes.routers_of(self._routes) <= self._enabled
         if not stands:
             self._routes = {}

@@ -45,7 +45,7 @@ async def _as_jsonrpc(_: Request, error: Exception) -> Response:
 
 
 def admin_app(readiness: Readiness, kit: Kit, about: dict[str, str]) -> Starlette:
-    """`/health`, `/ready`, `/state` and `/metrics`, for the admin port.
+    """`/health`, `/ready`, `/state`, `/shadow` and `/metrics`, for the admin port.
 
     Args:
         readiness: Answers `/ready`.
@@ -59,11 +59,15 @@ def admin_app(readiness: Readiness, kit: Kit, about: dict[str, str]) -> Starlett
     async def state(_: Request) -> Response:
         return JSONResponse({**about, **kit.state()})
 
+    async def shadow(_: Request) -> Response:
+        return JSONResponse(kit.calls.shadow.recent())
+
     return Starlette(
         routes=[
             _health_route(readiness, about),
             _ready_route(readiness, about),
             Route("/state", state, methods=["GET"]),
+            Route("/shadow", shadow, methods=["GET"]),
             Route("/metrics", show, methods=["GET"]),
         ]
     )

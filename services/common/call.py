@@ -40,6 +40,8 @@ class Call:
         hosts: Private hosts it may reach besides those of the service.
         tool: The running tool, "" outside of one.
         internal: A caller of the platform itself without a client's grant: it may see everything.
+        shadow: Id of a call that the gate copies to another version, on both sides; "" for all others.
+        copy: This is the copy: nobody waits for its answer, and it may change nothing.
     """
 
     client: str
@@ -50,6 +52,8 @@ class Call:
     hosts: tuple[str, ...] = ()
     tool: str = ""
     internal: bool = False
+    shadow: str = ""
+    copy: bool = False
 
     def may_use(self, name: str) -> bool:
         """Whether its caller has a right to a tool, prompt or resource."""

@@ -22,6 +22,7 @@ from services.common.drills import Drills
 from services.common.errors import ToolError
 from services.common.handles import call_uses
 from services.common.metrics import Metrics, Outcome
+from services.common.shadow import Shadow, ShadowedCall, digest_of
 
 __all__ = ["Calls", "Record", "ToolResult", "failed"]
 
@@ -35,10 +36,16 @@ def failed(text: str) -> CallToolResult:
 
 
 class Record:
-    """How a running call will have ended; an error until somebody says otherwise."""
+    """How a running call will have ended; an error until somebody says otherwise.
+
+    Attributes:
+        outcome: How.
+        compared: Its result, where it is to be compared with that of its copy.
+    """
 
     def __init__(self) -> None:
         self.outcome = Outcome.ERROR
+        self.compared: ToolResult | None = None
 
 
 class Calls:
@@ -54,6 +61,7 @@ class Calls:
         self._metrics = metrics
         self._drills = drills
         self._clock = clock
+        self.shadow = Shadow(clock)
 
     async def run(
         self, declared: KitTool, arguments: Mapping[str, object], work: Callable[[], Awaitable[ToolResult]]
@@ -69,11 +77,10 @@ class Calls:
             The result; every failure but a protocol error is one, in words.
         """
         with self.record(declared.tool.name) as record:
-            unknown = sorted(set(arguments) - declared.parameters)
-            if unknown:
-                record.outcome = Outcome.TOOL_ERROR
-                return failed(_unknown_arguments(declared, unknown))
-            return await self._attempt(declared, work, record)
+            result = await self._checked(declared, arguments, work, record)
+            if current_call().shadow and declared.read_only:
+                record.compared = result
+            return result
 
     @contextmanager
     def record(self, tool: str) -> Iterator[Record]:
@@ -91,7 +98,20 @@ class Calls:
                 release()
             call_uses.reset(uses_token)
             restore_call(call_token)
-            self._report(call, record.outcome, self._clock() - started)
+            self._report(call, record, self._clock() - started)
+
+    async def _checked(
+        self,
+        declared: KitTool,
+        arguments: Mapping[str, object],
+        work: Callable[[], Awaitable[ToolResult]],
+        record: Record,
+    ) -> ToolResult:
+        unknown = sorted(set(arguments) - declared.parameters)
+        if not unknown:
+            return await self._attempt(declared, work, record)
+        record.outcome = Outcome.TOOL_ERROR
+        return failed(_unknown_arguments(declared, unknown))
 
     async def _attempt(
         self, declared: KitTool, work: Callable[[], Awaitable[ToolResult]], record: Record
@@ -111,19 +131,29 @@ class Calls:
             record.outcome = Outcome.DEADLINE
         return failed(f"{name} was stopped at its deadline of {declared.deadline_s:g} s; ask for less, or try again")
 
-    def _report(self, call: Call, outcome: Outcome, seconds: float) -> None:
+    def _report(self, call: Call, record: Record, seconds: float) -> None:
         probe = call.client in PROBERS
-        if not probe:
-            self._metrics.count(call.tool, outcome, seconds)
+        if call.copy:
+            self._metrics.count_copy(call.tool, record.outcome, seconds)
+        elif not probe:
+            self._metrics.count(call.tool, record.outcome, seconds)
+        if record.compared is not None:
+            error = "" if record.outcome is Outcome.OK else record.outcome.value
+            digest = digest_of(record.compared)
+            self.shadow.note(ShadowedCall(call.shadow, call.tool, digest, error, round(seconds, 6), call.copy))
         level = logging.DEBUG if probe else logging.INFO
         if not logger.isEnabledFor(level):
             return
         fields: dict[str, object] = {
             "tool": call.tool,
             "client": call.client,
-            "outcome": outcome.value,
+            "outcome": record.outcome.value,
             "duration_ms": round(seconds * 1000, 3),
         }
+        if call.copy:
+            fields["mirrored"] = True
+        if call.shadow:
+            fields["call_id"] = call.shadow
         span = trace.get_current_span().get_span_context()
         if span.is_valid:
             fields["trace_id"] = f"{span.trace_id:032x}"

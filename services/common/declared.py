@@ -24,6 +24,11 @@ class KitTool:
     deadline_s: float
     parameters: frozenset[str]
 
+    @property
+    def read_only(self) -> bool:
+        """Whether it says that it changes nothing."""
+        return self.tool.annotations is not None and self.tool.annotations.read_only_hint is True
+
 
 @dataclass(frozen=True)
 class Probe:

@@ -127,7 +127,7 @@ class Front:
             return
         token = set_call(call)
         whose = self._whose if call.client == CONTROL_PLANE_CLIENT else ()
-        answer = _Answer(receive, send, self._metrics, whose)
+        answer = _Answer(receive, send, None if call.copy else self._metrics, whose)
         task = self._activity.begin()
         try:
             await self._app(scope, answer.receive, answer.send)
@@ -145,7 +145,7 @@ class _Answer:
     """Passes an answer on, and puts plain-text errors into JSON-RPC."""
 
     def __init__(
-        self, receive: Receive, send: Send, metrics: Metrics, whose: tuple[tuple[bytes, bytes], ...] = ()
+        self, receive: Receive, send: Send, metrics: Metrics | None, whose: tuple[tuple[bytes, bytes], ...] = ()
     ) -> None:
         self._receive = receive
         self._send = send
@@ -165,7 +165,8 @@ class _Answer:
             self.started = True
             status: int = message["status"]
             if status >= 400:
-                self._metrics.refused.labels(str(status)).inc()
+                if self._metrics:
+                    self._metrics.refused.labels(str(status)).inc()
                 if not _is_json(message):
                     self._replaced = True
                     if not self._body_read:

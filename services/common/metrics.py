@@ -24,6 +24,8 @@ class Outcome(StrEnum):
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
     ERROR = "error"
+    REFUSED = "refused"
+    """Of copies only: the tool may change something."""
 
 
 class Metrics:
@@ -43,6 +45,19 @@ class Metrics:
         self.seconds = Histogram(
             "tekup_tool_seconds",
             "Duration of tool calls in seconds",
+            ["tool"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.mirrored = Counter(
+            "tekup_mirrored_calls",
+            "Copies of other versions' calls by how they ended; they count nowhere else",
+            ["tool", "outcome"],
+            registry=self.registry,
+        )
+        self.mirrored_seconds = Histogram(
+            "tekup_mirrored_seconds",
+            "Duration of copies of other versions' calls in seconds",
             ["tool"],
             buckets=_SECONDS,
             registry=self.registry,
@@ -75,6 +90,11 @@ class Metrics:
         """Count one ended tool call."""
         self._count_of(tool, outcome.value).inc()
         self._seconds_of(tool).observe(seconds)
+
+    def count_copy(self, tool: str, outcome: Outcome, seconds: float) -> None:
+        """Count one ended copy of a tool call."""
+        self.mirrored.labels(tool, outcome.value).inc()
+        self.mirrored_seconds.labels(tool).observe(seconds)
 
     def watch_handles(self, kind: str, held: Callable[[], int]) -> None:
         """Show how many handles of `kind` are open.

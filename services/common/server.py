@@ -44,13 +44,15 @@ LIST_HINTS: Final[Mapping[CacheableMethod, CacheHint]] = {
 
 
 class Guard:
-    """Holds each request to its client's rights: what it uses, and what it sees in lists.
+    """Holds each request to its client's rights: what it uses, and what it sees in lists. Copies only read.
 
     Args:
+        kit: What the service declared.
         open_names: Names that need no right.
     """
 
-    def __init__(self, open_names: tuple[str, ...] = ()) -> None:
+    def __init__(self, kit: Kit, open_names: tuple[str, ...] = ()) -> None:
+        self._kit = kit
         self._open_names = open_names
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -58,9 +60,12 @@ class Guard:
 
         Raises:
             MCPError: It has no right to the name it uses. The gate has checked that before; this holds where a method
-                carries the name in its body only (`completion/complete`), and if the gate is ever wrong.
+                carries the name in its body only (`completion/complete`), and if the gate is ever wrong. Or it is the
+                copy of a call that may change something.
         """
         call = current_call()
+        if call.copy and ctx.method == "tools/call":
+            self._admit_copy(used_name(ctx.method, ctx.params) or "")
         if call.internal:
             return await call_next(ctx)
         allow = call.allow + self._open_names
@@ -72,6 +77,14 @@ class Guard:
         if not isinstance(result, dict):
             return result
         return announcing(result) if ctx.method == "server/discover" else dict(narrow(ctx.method, result, allow))
+
+    def _admit_copy(self, name: str) -> None:
+        declared = self._kit.tools.get(name)
+        if declared is None or not declared.read_only:
+            self._kit.metrics.count_copy(name if declared else UNKNOWN_TOOL, Outcome.REFUSED, 0.0)
+            raise MCPError(
+                FORBIDDEN, f"{name[:80]!r} does not say that it only reads, so a copy of a call to it does not run"
+            )
 
 
 def announcing(discovered: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +120,7 @@ class KitServer(MCPServer[dict[str, Any]]):
             request_state_security=RequestStateSecurity(keys=kit.keyring.keys),
             cache_hints=LIST_HINTS,
             subscriptions=False,  # change announcements are the hub's
-            middleware=[Guard()],
+            middleware=[Guard(kit)],
         )
         self._kit = kit
         self._calls = calls

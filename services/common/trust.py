@@ -9,6 +9,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -22,7 +23,9 @@ __all__ = ["TRUST_HEADERS", "Trust"]
 
 _STANDALONE = Call(client=STANDALONE_CLIENT, internal=True)
 _PROBE = Call(client=PROBE_CLIENT, internal=True)
-TRUST_HEADERS: Final = frozenset({b"x-tekup-gate", b"x-tekup-client", b"x-tekup-grant"})
+TRUST_HEADERS: Final = frozenset(
+    {b"x-tekup-gate", b"x-tekup-client", b"x-tekup-grant", b"x-tekup-call", b"x-tekup-copy"}
+)
 
 
 class _Grant(BaseModel):
@@ -81,7 +84,12 @@ class Trust:
             return _STANDALONE
         if not any(hmac.compare_digest(proof, known) for known in self._proofs):
             raise _not_the_gate("X-Tekup-Gate is missing or wrong")
-        return _identify(headers.get(b"x-tekup-client", b"").decode("latin-1"), headers.get(b"x-tekup-grant"))
+        call = _identify(headers.get(b"x-tekup-client", b"").decode("latin-1"), headers.get(b"x-tekup-grant"))
+        if b"x-tekup-call" not in headers and b"x-tekup-copy" not in headers:
+            return call
+        # The copy says so itself; its route does not tell, for with stable gone the mirror answers calls as well.
+        shadow = headers.get(b"x-tekup-call", b"").decode("latin-1")
+        return replace(call, shadow=shadow, copy=b"x-tekup-copy" in headers)
 
 
 def _identify(client: str, grant: bytes | None) -> Call:

@@ -52,8 +52,18 @@ FEATURES = {
     "handles": "A4",
     "spoofs": "A5",
     "within": "A5",
+    "rules": "C8",
 }
-TARGETS = {"alpha_1-0-0": "aaaaa1", "alpha_1-1-0": "aaaaa3", "beta_2-0": "bbbbb1", "hub_0-1-0": "ccccc1"}
+TARGETS = {
+    "alpha_1-0-0": "aaaaa1",
+    "alpha_1-1-0": "aaaaa3",
+    "beta_2-0": "bbbbb1",
+    "hub_0-1-0": "ccccc1",
+    "delta_1-0-0": "aaaaa1",
+    "delta_2-0-0": "aaaaa3",
+    "eps_1": "aaaaa1",
+    "eps_2": "aaaaa3",
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +72,7 @@ def world(running_gate: Gate) -> Gate:
     routes: dict[str, dict[str, list[str]]] = {}
     for target, name in TARGETS.items():
         routes.setdefault(target.split("_")[0], {})[target] = [name]
-    running_gate.routes(routes)
+    running_gate.routes(routes, ("delta_1-0-0~delta_2-0-0",))
     for name, table in FILE["world"].items():
         running_gate.write(f"tables/{name}.json", json.dumps(table))
     running_gate.serial = 1

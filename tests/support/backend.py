@@ -2,7 +2,9 @@
 
 Run as a program, so that a test can kill it: `python backend.py PORT NAME`. `X-Test-Delay: <seconds>` delays the
 answer, `X-Test-Status: <code>` sets its status, `X-Test-Size: <bytes>` makes it larger by as much, `X-Test-Stream: <n>`
-streams n chunks as they are made, `X-Test-Touch: <file>` makes a file as soon as the call is here.
+streams n chunks as they are made, `X-Test-Touch: <file>` makes a file as soon as the call is here. The first two for
+copies only: `X-Test-Copy-Delay`, `X-Test-Copy-Status`. `GET /seen` tells how many calls and copies came so far, how
+many are under way, and the headers of the last call and the last copy.
 """
 
 from __future__ import annotations
@@ -10,7 +12,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import Counter
 from pathlib import Path
+
+SEEN: Counter[str] = Counter()
+LAST: dict[str, dict[str, str]] = {}
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str) -> None:
@@ -21,7 +27,15 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, nam
             pairs = [line.split(": ", 1) for line in head[1:] if ": " in line]
             sent = {key.lower(): value for key, value in pairs}
             body = await read_body(reader, sent)
-            await respond(writer, head[0], pairs, sent, body, name)
+            kind = "copy" if "x-tekup-copy" in sent else "call"
+            if head[0].startswith("POST"):
+                SEEN[kind] += 1
+                LAST[kind] = sent
+            SEEN[f"{kind} under way"] += 1
+            try:
+                await respond(writer, head[0], pairs, sent, body, name)
+            finally:
+                SEEN[f"{kind} under way"] -= 1
     except (asyncio.IncompleteReadError, ConnectionError, ValueError):  # gone, or garbage
         pass
     finally:
@@ -44,9 +58,13 @@ async def respond(
     writer: asyncio.StreamWriter, line: str, pairs: list[list[str]], sent: dict[str, str], body: bytes, name: str
 ) -> None:
     """Writes one answer."""
+    if line.startswith("GET /seen "):
+        await write(writer, "200", json.dumps({"seen": SEEN, "last": LAST}).encode())
+        return
+    for_copies = "copy-" if "x-tekup-copy" in sent else ""
     if touched := sent.get("x-test-touch"):
         await asyncio.to_thread(Path(touched).touch)
-    await asyncio.sleep(float(sent.get("x-test-delay", "0")))
+    await asyncio.sleep(float(sent.get(f"x-test-{for_copies}delay", "0")))
     if chunks := int(sent.get("x-test-stream", "0")):
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(chunks):
@@ -59,7 +77,11 @@ async def respond(
     method, path, _ = line.split(" ")
     about = {"name": name, "method": method, "path": path, "headers": pairs, "body": len(body)}
     said = json.dumps({**about, "more": "x" * int(sent.get("x-test-size", "0"))}).encode()
-    status = sent.get("x-test-status", "200")
+    await write(writer, sent.get(f"x-test-{for_copies}status", "200"), said)
+
+
+async def write(writer: asyncio.StreamWriter, status: str, said: bytes) -> None:
+    """Writes a JSON answer."""
     writer.write(
         f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(said)}\r\n\r\n".encode() + said
     )

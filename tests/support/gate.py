@@ -169,8 +169,13 @@ class Gate:
             os.fsync(file.fileno())
         spare.rename(target)
 
-    def services(self, lanes: dict[str, dict[str, float]], instances: dict[str, dict[str, str]] | None = None) -> None:
-        """Writes services.json; the first lane is the stable version."""
+    def services(
+        self,
+        lanes: dict[str, dict[str, float]],
+        instances: dict[str, dict[str, str]] | None = None,
+        **more: dict[str, object],
+    ) -> None:
+        """Writes services.json; the first lane is the stable version. `more` are further members, by service."""
         self.serial += 1
         table = {
             name: {
@@ -178,6 +183,7 @@ class Gate:
                 "lanes": [{"target": target, "weight_pct": weight} for target, weight in weights.items()],
                 "split": "request",
                 "instances": (instances or {}).get(name, {}),
+                **more.get(name, {}),
             }
             for name, weights in lanes.items()
         }
@@ -185,10 +191,12 @@ class Gate:
             "tables/services.json", json.dumps({"serial": self.serial, "epoch": 1, "number": 17, "services": table})
         )
 
-    def clients(self, rights: dict[str, list[str]], **keys: dict[str, object]) -> None:
+    def clients(
+        self, rights: dict[str, list[str]], cohorts: dict[str, str] | None = None, **keys: dict[str, object]
+    ) -> None:
         """Writes clients.json with one key per client; `keys` overrides members of a client's key."""
         self.serial += 1
-        table = {name: {"allow": allow, "cohort": ""} for name, allow in rights.items()}
+        table = {name: {"allow": allow, "cohort": (cohorts or {}).get(name, "")} for name, allow in rights.items()}
         known = {
             f"{name}-1": {
                 "client": name,
@@ -203,10 +211,11 @@ class Gate:
         said = {"serial": self.serial, "epoch": 1, "number": 17, "clients": table, "keys": known}
         self.write("tables/clients.json", json.dumps(said))
 
-    def routes(self, services: dict[str, dict[str, list[str]]]) -> None:
+    def routes(self, services: dict[str, dict[str, list[str]]], mirrors: tuple[str, ...] = ()) -> None:
         """Writes routes.yml: service → version target → instances' names, in the shape of traefik/README.md.
 
-        Each writing differs from the last, so Traefik reloads and begins with every server healthy.
+        `mirrors` are targets with copies. Each writing differs from the last, so Traefik reloads and begins with every
+        server healthy.
         """
         self.serial += 1
         routers: dict[str, object] = {"placeholder": router(f"~{self.serial}") | {"service": "nobody"}}
@@ -235,6 +244,10 @@ class Gate:
                         "failover": {"service": f"{one}.lb", "fallback": f"{name}.any"},
                     }
                     parts[f"{one}.lb"] = self.balancer([each], "/health")
+        for mirror in mirrors:
+            main, copied = mirror.split("~")
+            routers[mirror] = router(mirror) | {"middlewares": []}
+            parts |= self.mirroring(mirror, parts[main], services[main.split("_")[0]][copied])
         said = {"routers": routers, "services": parts} if parts else {"routers": routers}
         self.write("dynamic/routes.yml", json.dumps({"http": said}))
         wait_until(lambda: self.routed(set(routers), self.serial), f"routers {sorted(routers)} enabled")
@@ -248,6 +261,16 @@ class Gate:
         if attempts:
             parts["passiveHealthCheck"] = {"maxFailedAttempts": attempts, "failureWindow": "2s"}
         return {"loadBalancer": parts}
+
+    def mirroring(self, target: str, main: object, names: list[str]) -> dict[str, object]:
+        """The services of a target with copies, which go to these backends."""
+        assert isinstance(main, dict)
+        copies = {"name": f"{target}.copies", "percent": 100}
+        return {
+            target: {"mirroring": {"service": f"{target}.main", "maxBodySize": 65536, "mirrors": [copies]}},
+            f"{target}.main": {"middlewares": ["retry"], **main},
+            f"{target}.copies": {"middlewares": ["copies", "copy"], **self.balancer(names)},
+        }
 
     def routed(self, names: set[str], serial: int) -> bool:
         """Whether exactly these children, of this writing, stand enabled in Traefik."""
@@ -290,6 +313,16 @@ class Gate:
         program = subprocess.Popen([sys.executable, str(Path(__file__).with_name("backend.py")), str(port), name])
         self.backends[name] = (port, program)
         wait_until(lambda: is_open(port), f"backend {name} up")
+
+    def seen(self, name: str) -> dict[str, int]:
+        """How many calls and copies came to a backend."""
+        said = self.http.get(f"http://127.0.0.1:{self.backends[name][0]}/seen").json()
+        return Counter(said["seen"])
+
+    def last(self, name: str, kind: str) -> dict[str, str]:
+        """Headers of the last call or copy that came to a backend, names in lower case."""
+        said = self.http.get(f"http://127.0.0.1:{self.backends[name][0]}/seen").json()
+        return dict(said["last"].get(kind, {}))
 
     def kill(self, name: str) -> None:
         """Kills a backend with -9."""
@@ -369,7 +402,7 @@ class Load:
 def router(target: str) -> dict[str, object]:
     """A target's child router."""
     rule = f"Header(`X-Tekup-Route`, `{target}`)"
-    return {"parentRefs": ["public@file", "internal@file"], "rule": rule, "service": target}
+    return {"parentRefs": ["public@file", "internal@file"], "rule": rule, "service": target, "middlewares": ["retry"]}
 
 
 def is_open(port: int) -> bool:

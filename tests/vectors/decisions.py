@@ -25,9 +25,11 @@ SECRETS = {
         "hub": ["d1" * 32],
         "control-plane": ["c1" * 32],
         "down": ["e1" * 32],
+        "delta": ["f1" * 32],
+        "eps": ["f2" * 32],
     },
 }
-SECRET = {"alpha": "a1" * 32, "beta": "b1" * 32, "hub": "d1" * 32, "control-plane": "c1" * 32}
+SECRET = {"alpha": "a1" * 32, "beta": "b1" * 32, "hub": "d1" * 32, "control-plane": "c1" * 32, "delta": "f1" * 32}
 RIGHTS: dict[str, list[str]] = {
     "dev": ["*"],
     "narrow": ["alpha_read*", "alpha://docs/*"],
@@ -35,10 +37,15 @@ RIGHTS: dict[str, list[str]] = {
     "gone": ["*"],
     "late": ["*"],
     "soon": ["*"],
+    "tester": ["*"],
+    "watched": ["*"],
 }
+COHORTS = {"tester": "testers", "watched": "watched"}
 KEYS = {name: f"tk_{name}-1_{hashlib.sha256(name.encode()).hexdigest()[:48]}" for name in [*RIGHTS, "orphan"]}
 OLD_KEY = "tk_dev-0_" + "9f" * 24
 V1, V2, BETA, HUB = "alpha_1-0-0", "alpha_1-1-0", "beta_2-0", "hub_0-1-0"
+D1, D2, E1, E2 = "delta_1-0-0", "delta_2-0-0", "eps_1", "eps_2"
+SALT = "eps-7"
 INSTANCES = {"aaaaa1": f"{V1}_aaaaa1", "aaaaa3": f"{V2}_aaaaa3"}
 RANDOM = bytes(range(16))
 
@@ -53,13 +60,16 @@ def world() -> dict[str, object]:
         "hub": entry(HUB, {HUB: 100}),
         "down": entry("", {}),
         "unproven": entry("unproven_1", {"unproven_1": 100}),
+        "delta": entry(D1, {D1: 100}, {"aaaaa1": f"{D1}_aaaaa1"}) | {"rules": delta_rules()},
+        # The canary's lane stands last here, and is drawn from the low end all the same.
+        "eps": entry(E1, {E1: 60, E2: 40}) | {"split": "client", "salt": SALT},
     }
     keys = {f"{name}-1": key(name, KEYS[name]) for name in KEYS}
     keys["dev-0"] = key("dev", OLD_KEY)
     keys["gone-1"]["revoked"] = 1_700_000_000
     keys["late-1"]["expires"] = 1_700_000_000
     keys["soon-1"]["expires"] = 4_000_000_000
-    clients = {name: {"allow": allow, "cohort": ""} for name, allow in RIGHTS.items()}
+    clients = {name: {"allow": allow, "cohort": COHORTS.get(name, "")} for name, allow in RIGHTS.items()}
     at = {"serial": 1, "epoch": 1, "number": 1}
     return {
         "services": {**at, "services": services},
@@ -74,10 +84,37 @@ def entry(stable: str, lanes: dict[str, float], instances: dict[str, str] | None
     return {"stable": stable, "lanes": weights, "split": "request", "instances": instances or {}}
 
 
+def delta_rules() -> list[dict[str, object]]:
+    """Rules of every kind; each leads to one target, so that a row can say which."""
+
+    def rule(name: str, target: str, tools: list[str], cohort: str = "") -> dict[str, object]:
+        return {"name": name, "tools": tools, "cohort": cohort, "lanes": [{"target": target, "weight_pct": 100}]}
+
+    return [
+        rule("writes", D2, ["delta_write*", "delta://docs/*"]),
+        rule("never", D1, ["delta_write_all"]),
+        rule("looks", f"{D1}~{D2}", ["delta_look"]),
+        rule("testers", D2, [], "testers"),
+        rule("watched", f"{D1}~{D2}", [], "watched"),
+    ]
+
+
+def point(salt: str, client: str) -> float:
+    """A client's point in 0-1, as docs/contracts.md has it."""
+    head = hashlib.sha256(f"{salt}/{client}".encode()).digest()[:8]
+    return (int.from_bytes(head) >> 11) / 2**53
+
+
+def draws() -> list[dict[str, object]]:
+    """Points of clients; the last is nobody's, but a caller's own."""
+    pairs = [("", "dev"), (SALT, "dev"), ("a.b-C", "dev"), (SALT, "narrow"), (SALT, "a" * 63), (SALT, "~hub")]
+    return [{"salt": salt, "client": client, "point": point(salt, client)} for salt, client in pairs]
+
+
 def key(client: str, text: str) -> dict[str, object]:
     """A key's object, its grant made from the client's rights."""
     name = text.split("_")[1]
-    made = grant(MAC, payload(client, name, RIGHTS.get(client, [])))
+    made = grant(MAC, payload(client, name, RIGHTS.get(client, []), cohort=COHORTS.get(client, "")))
     return {
         "client": client,
         "hash": hashlib.sha256(text.encode()).hexdigest(),
@@ -539,14 +576,78 @@ def grants(path: str) -> Iterator[dict[str, object]]:
     yield stops("two grants", path, holding(good, good), 401, "wrong_grant", "once", **own)
 
 
+def rules() -> Iterator[dict[str, object]]:
+    """Step 6: the first rule that matches, and what no rule touches."""
+    path, both = "/delta/mcp", f"{D1}~{D2}"
+
+    def goes(case: str, headers: Pairs, reason: str, target: str, **more: object) -> dict[str, object]:
+        return passes(case, path, headers, "delta", reason, [target], **more)
+
+    yield goes("a tool of a rule", modern("tools/call", "delta_write"), "rule", D2)
+    yield goes("the same from /mcp", modern("tools/call", "delta_write_x"), "rule", D2) | {"path": "/mcp"}
+    yield goes("a name that is encoded", modern("tools/call", sentinel("delta_write")), "rule", D2)
+    yield goes("a prompt", modern("prompts/get", "delta_write_it"), "rule", D2)
+    yield goes("a resource", modern("resources/read", "delta://docs/a"), "rule", D2)
+    yield goes("the first of two", modern("tools/call", "delta_write_all"), "rule", D2)
+    yield goes("a tool of no rule", modern("tools/call", "delta_read"), "lane", D1)
+    yield goes("a call without a name", modern("completion/complete"), "lane", D1)
+    yield goes("a name that no gate believes", modern("completion/complete", "delta_write"), "lane", D1)
+    yield goes(
+        "a client of a cohort",
+        modern("tools/call", "delta_read", "tester"),
+        "rule",
+        D2,
+        client="tester",
+        key="tester-1",
+    )
+    yield goes("its calls without a name", modern("completion/complete", client="tester"), "rule", D2, client="tester")
+    yield goes("its lists are stable's", modern("tools/list", client="tester"), "stable", D1, client="tester")
+    yield goes("its discovery, too", modern("server/discover", client="tester"), "stable", D1, client="tester")
+    bound = [["Mcp-Param-Handle", handle(SECRET["delta"], "aaaaa1", RANDOM, "tester")]]
+    yield goes(
+        "a handle binds before any rule",
+        [*modern("tools/call", "delta_write", "tester"), *bound],
+        "handle",
+        f"{D1}_aaaaa1",
+        client="tester",
+    )
+    yield stops(
+        "a rule is no right",
+        path,
+        modern("tools/call", "delta_write", "narrow"),
+        403,
+        "right",
+        "narrow",
+        client="narrow",
+        service="delta",
+    )
+    yield internal(
+        goes("a cohort by its grant", inside("tools/call", "delta_read", "tester"), "rule", D2, client="tester")
+    )
+    yield internal(goes("tools by a grant", inside("tools/call", "delta_write", "dev"), "rule", D2))
+    yield goes("a call that is copied", modern("tools/call", "delta_look"), "rule", both)
+    spoofed = [*modern("tools/call", "delta_look"), ["X-Tekup-Copy", "1"]]
+    yield goes("a call that says it is a copy", spoofed, "rule", both, gone=["x-tekup-copy"])
+    unnamed = modern("completion/complete", client="watched")
+    yield goes("a call that cannot be compared", unnamed, "rule", D1, client="watched")
+    yield goes("any named call", modern("prompts/get", "delta_ask", "watched"), "rule", both, client="watched")
+    for client in ("dev", "tester", "watched", "soon"):
+        drawn = E2 if point(SALT, client) < 0.4 else E1
+        call = modern("tools/call", "eps_x", client)
+        yield passes(f"{client} is drawn by its name", "/eps/mcp", call, "eps", "lane", [drawn], client=client)
+        lists = modern("tools/list", client=client)
+        yield passes(f"{client}'s lists are stable's", "/eps/mcp", lists, "eps", "stable", [E1], client=client)
+
+
 def main() -> None:
     """Prints the file."""
-    parts = (paths, eras, names, keys, rights, handles, spoofs, within)
+    parts = (paths, eras, names, keys, rights, handles, spoofs, within, rules)
     rows = [{"part": part.__name__, **(internal(row) if part is within else row)} for part in parts for row in part()]
     proofs = {name: mac(keys[0], "gate").hex() for name, keys in SECRETS["services"].items()}  # type: ignore[attr-defined]
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     sys.stdout.write(
-        f'{{"world": {json.dumps(world())},\n"gate_proofs": {json.dumps(proofs)},\n"rows": [\n{lines}\n]}}\n'
+        f'{{"world": {json.dumps(world())},\n"gate_proofs": {json.dumps(proofs)},\n'
+        f'"draws": {json.dumps(draws())},\n"rows": [\n{lines}\n]}}\n'
     )
 
 

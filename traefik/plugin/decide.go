@@ -1,9 +1,6 @@
 package policy
 
-import (
-	"net/http"
-	"sync/atomic"
-)
+import "net/http"
 
 // rules is what a middleware's configuration says.
 type rules struct {
@@ -31,8 +28,10 @@ type decision struct {
 	reason  string
 	proof   string
 	strip   []string
-	targets []string // one, or those of the lanes of among
-	among   *service
+	cohort  string
+	targets []string // one, or those of among
+	among   *shares
+	copied  bool // a target with copies may be taken as it is
 
 	// made by prepare
 	proofs   []string // the headers to set, as values
@@ -73,7 +72,7 @@ func decidePublic(p *rules, r *request, t *tables, now int64) (*decision, *refus
 	if no != nil {
 		return nil, no
 	}
-	d := &decision{client: k.Client, key: k, strip: c.strip, scope: scope}
+	d := &decision{client: k.Client, key: k, strip: c.strip, scope: scope, cohort: who.Cohort}
 	if scope != "" && t.services.services[scope] == nil {
 		return nil, d.refused(refuseUnknown(scope))
 	}
@@ -122,6 +121,7 @@ func decideInternal(p *rules, r *request, t *tables, now int64) (*decision, *ref
 		}
 		d.client = k.Client
 		d.key = k
+		d.cohort = who.Cohort
 		if c.name != "" && !who.mayCall(c.name) {
 			return nil, d.refused(refuseRight(k.Client, c))
 		}
@@ -213,8 +213,7 @@ func (d *decision) resolve(c *call, t *tables) (*decision, *refusal) {
 	if target != "" {
 		d.targets = []string{target}
 	} else if d.reason != "stable" {
-		d.among = s
-		d.targets = s.targets
+		d.divide(c, s)
 	}
 	if len(d.targets) == 0 {
 		return nil, d.refused(refuseNoTarget(d.service))
@@ -242,17 +241,4 @@ func (d *decision) refused(no *refusal) *refusal {
 	no.client = d.client
 	no.service = d.service
 	return no
-}
-
-// draw picks a lane. Its point walks the unit interval in steps of the golden ratio, one walk per service: any run
-// of n calls holds each weight to within a few calls, even at 1 %. (A shared walk would alias between services.)
-func (s *service) draw(routes []*route) *route {
-	const goldenStep = 0x9E3779B97F4A7C15 // 2^64 / golden ratio
-	point := float64(atomic.AddUint64(s.turn, goldenStep)>>11) / (1 << 53)
-	for i, bound := range s.bounds {
-		if point < bound {
-			return routes[i]
-		}
-	}
-	return routes[0]
 }

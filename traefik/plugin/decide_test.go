@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-// drawer returns a service with these lanes and a function that draws one.
-func drawer(weights ...float64) (*service, func() int) {
-	s := &service{name: "alpha", turn: new(uint64)}
+// drawer returns shares of these weights and a function that draws one.
+func drawer(weights ...float64) (*shares, func() int) {
+	lanes := []lane{}
 	total := 0.0
 	for i, weight := range weights {
-		s.Lanes = append(s.Lanes, lane{Target: fmt.Sprint(i), Weight: weight})
+		lanes = append(lanes, lane{Target: fmt.Sprint(i), Weight: weight})
 		total += weight
 	}
-	s.share(total)
+	s := newShares(lanes, "", total)
 	d := &decision{targets: s.targets}
 	d.prepare(newCounters())
 	return s, func() int {

@@ -9,6 +9,7 @@ const (
 	headerService = "X-Tekup-Service"
 	headerRoute   = "X-Tekup-Route"
 	headerScope   = "X-Tekup-Scope"
+	headerCall    = "X-Tekup-Call"
 	headerTarget  = "X-Tekup-Target"
 	headerCaller  = "X-Tekup-Caller"
 	headerProof   = "X-Tekup-Proof"
@@ -21,6 +22,7 @@ type route struct {
 	target string
 	header []string // the target, as the route header's value
 	count  *int64
+	plain  *route // of a target with copies: the one without
 }
 
 // prepare makes ready what ServeHTTP needs: the headers to set, the routes and their counters. All of it is shared
@@ -38,10 +40,22 @@ func (d *decision) prepare(c *counters) {
 		}
 	}
 	for _, target := range d.targets {
-		series := `client="` + d.client + `",service="` + d.service + `",target="` + target + `",reason="` + d.reason + `"`
-		d.routes = append(d.routes, &route{target, []string{target}, c.counter(series, d.reason)})
+		d.routes = append(d.routes, d.routeTo(target, c))
 	}
 	if len(d.routes) == 1 {
 		d.only = d.routes[0]
 	}
+}
+
+func (d *decision) routeTo(target string, c *counters) *route {
+	plain := plainOf(target)
+	if !d.copied {
+		target = plain
+	}
+	series := `client="` + d.client + `",service="` + d.service + `",target="` + target + `",reason="` + d.reason + `"`
+	made := &route{target: target, header: []string{target}, count: c.counter(series, d.reason)}
+	if target != plain {
+		made.plain = d.routeTo(plain, c)
+	}
+	return made
 }

@@ -90,6 +90,9 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if to == nil {
 		to = d.among.draw(d.routes)
 	}
+	if to.plain != nil && !copyable(r) {
+		to = to.plain
+	}
 	atomic.AddInt64(to.count, 1)
 	h := r.Header
 	for _, name := range d.strip {
@@ -99,6 +102,9 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h[headerClient] = d.clients
 	h[headerService] = d.services
 	h[headerRoute] = to.header
+	if to.plain != nil {
+		h[headerCall] = s.newCall()
+	}
 	if d.key != nil {
 		h[headerGrant] = d.grants
 		atomic.StoreInt64(d.key.used, now)

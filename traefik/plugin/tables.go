@@ -19,22 +19,17 @@ type stamp struct {
 	Number int64 `json:"number"`
 }
 
-type lane struct {
-	Target string  `json:"target"`
-	Weight float64 `json:"weight_pct"`
-}
-
 type service struct {
 	Stable    string            `json:"stable"`
 	Lanes     []lane            `json:"lanes"`
 	Split     string            `json:"split"`
+	Salt      string            `json:"salt"`
+	Rules     []*rule           `json:"rules"`
 	Instances map[string]string `json:"instances"`
 
 	// The interpreter shows unexported fields to encoding/json under other names: hence the tags.
-	name    string    `json:"-"`
-	targets []string  `json:"-"` // of the lanes that weigh anything
-	bounds  []float64 `json:"-"` // where each of them ends in 0-1
-	turn    *uint64   `json:"-"`
+	name   string  `json:"-"`
+	shares *shares `json:"-"`
 }
 
 type client struct {
@@ -107,9 +102,8 @@ func decodeServices(raw []byte, old *serviceTable) (*serviceTable, []string, err
 	problems := eachObject("services", file.Services, func(name string, value []byte) error {
 		item, err := decodeService(name, value)
 		if err == nil {
-			item.turn = new(uint64)
 			if old != nil && old.services[name] != nil {
-				item.turn = old.services[name].turn
+				item.keepTurns(old.services[name])
 			}
 			table.services[name] = item
 		}
@@ -126,42 +120,26 @@ func decodeService(name string, raw []byte) (*service, error) {
 	if !isService(name) {
 		return nil, errors.New("a service is named [a-z][a-z0-9-]{0,31}")
 	}
-	if item.Split != "" && item.Split != "request" {
-		return nil, fmt.Errorf("split %q is unknown; request is known", item.Split)
+	if item.Split != "" && item.Split != splitRequest && item.Split != splitClient {
+		return nil, fmt.Errorf("split %q is unknown; request and client are known", clip(item.Split))
 	}
 	if item.Stable != "" && !isTarget(item.Stable, name) {
 		return nil, fmt.Errorf("stable %q is no target of it", item.Stable)
 	}
-	total := 0.0
-	for _, l := range item.Lanes {
-		if !isTarget(l.Target, name) || !(l.Weight >= 0 && l.Weight <= 100) {
-			return nil, fmt.Errorf("lane %q with weight_pct %v: wants a target of it and 0-100", l.Target, l.Weight)
-		}
-		total += l.Weight
+	total, err := weigh(item.Lanes, name, isTarget)
+	if err != nil {
+		return nil, err
 	}
-	if len(item.Lanes) > 0 && total == 0 {
-		return nil, errors.New("all its lanes weigh 0")
+	item.shares = newShares(item.Lanes, item.Stable, total)
+	if err := decodeRules(item, name); err != nil {
+		return nil, err
 	}
-	item.share(total)
 	for id, target := range item.Instances {
 		if !isInstance(id) || !isTarget(target, name) {
 			return nil, fmt.Errorf("instance %q → %q: wants 6 hex digits and a target of it", id, target)
 		}
 	}
 	return item, nil
-}
-
-// share lays the lanes out over 0-1. Weights that do not sum to 100 (the agent takes out a version without live
-// instances) keep their proportions.
-func (s *service) share(total float64) {
-	end := 0.0
-	for _, l := range s.Lanes {
-		if l.Weight > 0 {
-			end += l.Weight / total
-			s.targets = append(s.targets, l.Target)
-			s.bounds = append(s.bounds, end)
-		}
-	}
 }
 
 func decodeClients(raw []byte, old *clientTable) (*clientTable, []string, error) {

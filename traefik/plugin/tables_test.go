@@ -156,10 +156,21 @@ func TestABadObjectIsRefusedAloneAndNamed(t *testing.T) {
 
 func TestABadServiceIsRefusedAloneAndNamed(t *testing.T) {
 	for _, bad := range []string{
-		`7`, `{"stable":"beta_1"}`, `{"stable":"bad_1","split":"client"}`, `{"stable":"bad_1","instances":{"xyz":"bad_1_aaaaaa"}}`,
+		`7`, `{"stable":"beta_1"}`, `{"stable":"bad_1","split":"luck"}`, `{"stable":"bad_1","instances":{"xyz":"bad_1_aaaaaa"}}`,
 		`{"stable":"bad_1","instances":{"aaaaaa":"alpha_1_aaaaaa"}}`, `{"stable":"bad_1","lanes":[{"target":"alpha_1","weight_pct":1}]}`,
 		`{"stable":"bad_1","lanes":[{"target":"bad_1","weight_pct":-1}]}`, `{"stable":"bad_1","lanes":[{"target":"bad_1","weight_pct":0}]}`,
 		`{"stable":"bad_1","lanes":[{"target":"bad_1","weight_pct":101}]}`, "{\"stable\":\"bad_1`)\"}",
+		`{"stable":"bad_1","lanes":[{"target":"bad_1~bad_2","weight_pct":100}]}`,
+		`{"stable":"bad_1","rules":[null]}`, `{"stable":"bad_1","rules":[{"name":"Bad"}]}`, `{"stable":"bad_1","rules":[{"name":"r"}]}`,
+		`{"stable":"bad_1","rules":[{"name":"r","cohort":"No","lanes":[{"target":"bad_1","weight_pct":100}]}]}`,
+		`{"stable":"bad_1","rules":[{"name":"r","tools":"x","lanes":[{"target":"bad_1","weight_pct":100}]}]}`,
+		`{"stable":"bad_1","rules":[{"name":"r","lanes":[{"target":"alpha_1","weight_pct":100}]}]}`,
+		`{"stable":"bad_1","rules":[{"name":"r","lanes":[{"target":"bad_1","weight_pct":0}]}]}`,
+		`{"stable":"bad_1","rules":[{"name":"r","lanes":[{"target":"bad_1~alpha_1","weight_pct":100}]}]}`,
+		`{"stable":"bad_1","rules":[{"name":"r","lanes":[{"target":"bad_1~bad_1","weight_pct":100}]}]}`,
+		`{"stable":"bad_1","rules":[{"name":"r","lanes":[{"target":"bad_1~bad_2_aaaaaa","weight_pct":100}]}]}`,
+		`{"stable":"bad_1","rules":[{"name":"r","lanes":[{"target":"bad_1~bad_2~bad_3","weight_pct":100}]}]}`,
+		`{"stable":"bad_1","rules":[{"name":"r","lanes":[{"target":"bad_1","weight_pct":100}]},{"name":"r","lanes":[{"target":"bad_1","weight_pct":100}]}]}`,
 	} {
 		s := furnished(t)
 		content := strings.Replace(fmt.Sprintf(goodServices, 2), `"services":{`, `"services":{"bad":`+bad+`,`, 1)
@@ -199,12 +210,12 @@ func TestAPanicBecomesAProblem(t *testing.T) {
 
 func TestCountersOutliveATable(t *testing.T) {
 	s := furnished(t)
-	*s.current().services.services["alpha"].turn = 77
+	*s.current().services.services["alpha"].shares.turn = 77
 	*s.current().clients.keys["k1"].used = 42
-	walked := *s.current().services.services["alpha"].turn
+	walked := *s.current().services.services["alpha"].shares.turn
 	put(t, s, "services.json", fmt.Sprintf(goodServices, 2))
 	put(t, s, "clients.json", fmt.Sprintf(goodClients, 2, someHex))
-	if got := *s.current().services.services["alpha"].turn; got != walked {
+	if got := *s.current().services.services["alpha"].shares.turn; got != walked {
 		t.Errorf("the walk began anew: %d", got)
 	}
 	if got := *s.current().clients.keys["k1"].used; got != 42 {
@@ -290,7 +301,7 @@ func TestServicesAreListedAndThoseThatNobodyServesHaveNoStable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"services":{"alpha":{"stable":"alpha_1-0-0"},"beta":{"stable":"beta_2-0"},"down":{"stable":""},"unproven":{"stable":"unproven_1"}}}`
+	want := `{"services":{"alpha":{"stable":"alpha_1-0-0"},"beta":{"stable":"beta_2-0"},"delta":{"stable":"delta_1-0-0"},"down":{"stable":""},"eps":{"stable":"eps_1"},"unproven":{"stable":"unproven_1"}}}`
 	if string(said) != want {
 		t.Errorf("got %s", said)
 	}

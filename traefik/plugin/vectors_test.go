@@ -125,7 +125,11 @@ type decisions struct {
 	World      struct{ Services, Clients, Secrets json.RawMessage }
 	GateProofs map[string]string `json:"gate_proofs"`
 	Grants     map[string]string `json:"-"`
-	Rows       []decisionRow
+	Draws      []struct {
+		Salt, Client string
+		Point        float64
+	}
+	Rows []decisionRow
 }
 
 func readDecisions(t *testing.T) (*decisions, *tables) {
@@ -146,7 +150,7 @@ func readDecisions(t *testing.T) (*decisions, *tables) {
 }
 
 func requestOf(row *decisionRow) *http.Request {
-	r, err := http.NewRequest(row.Method, "http://gate"+row.Path, nil)
+	r, err := http.NewRequest(row.Method, "http://gate"+row.Path, strings.NewReader("{}"))
 	if err != nil {
 		panic(err)
 	}
@@ -190,6 +194,15 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
+func TestAClientsPointIsTheContracts(t *testing.T) {
+	file, _ := readDecisions(t)
+	for _, row := range file.Draws {
+		if got := pointOf(row.Salt, row.Client); got != row.Point {
+			t.Errorf("%q/%q: %v, want %v", row.Salt, row.Client, got, row.Point)
+		}
+	}
+}
+
 type received struct{ calls int }
 
 func (r *received) ServeHTTP(http.ResponseWriter, *http.Request) { r.calls++ }
@@ -217,6 +230,9 @@ func checkForwarded(t *testing.T, turn string, row *decisionRow, r *http.Request
 	target := strings.Join(r.Header[headerRoute], ",")
 	if !contains(want.Targets, target) {
 		t.Errorf("%s: target %q, want one of %v", turn, target, want.Targets)
+	}
+	if id := r.Header[headerCall]; (len(id) == 1) != strings.Contains(target, mirrorSign) {
+		t.Errorf("%s: the id of a call to %q is %v", turn, target, id)
 	}
 	grant := ""
 	if want.Key != "" {

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -31,6 +33,8 @@ type store struct {
 	clients  *source
 	secrets  *source
 	counts   *counters
+	origin   string  // begins the ids of copied calls; of no other gate and no earlier start
+	calls    *uint64 // ends them
 }
 
 var (
@@ -60,7 +64,15 @@ func newStore(folder string) *store {
 		clients:  &source{path: filepath.Join(folder, "clients.json")},
 		secrets:  &source{path: filepath.Join(folder, "secrets.json")},
 		counts:   newCounters(),
+		origin:   newOrigin(),
+		calls:    new(uint64),
 	}
+}
+
+func newOrigin() string {
+	random := make([]byte, 8)
+	_, _ = rand.Read(random)
+	return hex.EncodeToString(random) + "-"
 }
 
 func (s *store) watch() {

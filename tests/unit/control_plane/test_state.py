@@ -231,7 +231,7 @@ async def test_a_service_whose_rollout_runs_is_left_alone(plane: ControlPlane, s
     running = begun().model_copy(update={"phase": phase})
     await store.commit([Write("tekup/state/rollouts/search", running.to_bytes())])
     for verb in (plane.state.apply(wanted(policy()), WHY), plane.state.rollback(1, WHY)):
-        with pytest.raises(Refused, match="rollout search .* is under way"):
+        with pytest.raises(Refused, match="is under way"):
             await verb
     assert (await plane.state.apply(wanted(ClientPolicy(id="ci")), WHY))[0].changed
     ended = running.model_copy(update={"phase": Phase.SUCCEEDED})
