@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from tests.support.consul_process import ConsulProcess
+from tests.support.prometheus_process import PrometheusProcess
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +23,12 @@ def own_consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulProce
     """A real Consul for a test that kills it or counts its contents."""
     with ConsulProcess(tmp_path_factory.mktemp("consul")) as consul:
         yield consul
+
+
+@pytest.fixture
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], PrometheusProcess]]:
+    """Starts a real Prometheus on a given Consul; ended after the test."""
+    with ExitStack() as running:
+        yield lambda consul_url: running.enter_context(
+            PrometheusProcess(tmp_path_factory.mktemp("prometheus"), consul_url)
+        )

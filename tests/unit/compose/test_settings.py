@@ -85,3 +85,15 @@ def test_secrets_are_not_shown(layout: Layout) -> None:
     effective = load(layout, {"MCP_SEARCH_API_KEY": "hunter2"})
     assert "hunter2" not in str(effective.rows())
     assert effective.for_service("search") == {"MCP_SEARCH_API_KEY": "hunter2"}
+
+
+def test_what_runs_besides_is_asked_for_by_name_and_only_then_has_a_port(layout: Layout) -> None:
+    settings = load(layout, {"MCP_WITH": " prometheus,", "MCP_PROMETHEUS_PORT": "9191"}).settings
+    assert settings.extras == ("prometheus",)
+    assert named_ports(settings)["MCP_PROMETHEUS_PORT"] == 9191
+    assert "MCP_PROMETHEUS_PORT" not in named_ports(load(layout, {}).settings)
+
+
+def test_asking_for_what_there_is_not_names_what_there_is(layout: Layout) -> None:
+    with pytest.raises(BadSettings, match=r"MCP_WITH = 'prometheus,grafana'.*no grafana .*only prometheus"):
+        load(layout, {"MCP_WITH": "prometheus,grafana"})
