@@ -31,6 +31,9 @@ class ControlPlaneSettings(BaseSettings):
     operator_token_file: Path
     replica: str = Field(default_factory=lambda: secrets.token_hex(3))
     session_ttl_s: Annotated[int, Field(ge=2, le=3600)] = 5
+    # Empty: there is no source of metrics, and no rollout that needs a verdict.
+    prometheus_url: str = ""
+    prometheus_scrape_s: Annotated[float, Field(gt=0, le=300)] = 5
 
     @property
     def accept_new(self) -> bool:
