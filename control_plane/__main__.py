@@ -23,6 +23,7 @@ from control_plane.leadership import Leadership
 from control_plane.logs import log_as_json
 from control_plane.loop import ControlPlane
 from control_plane.probing import Pace
+from control_plane.prometheus import Prometheus
 from control_plane.settings import EXIT_CONFIG, ControlPlaneSettings, load, read_token
 
 
@@ -38,7 +39,8 @@ async def run(settings: ControlPlaneSettings, token: str, proof: str) -> None:
         leadership = Leadership(consul, settings.replica, url=settings.own_url, ttl_s=settings.session_ttl_s)
         pace = Pace(settings.probe_every_s, settings.probe_at_most)
         plane = ControlPlane(consul, consul, leadership, accept_new=settings.accept_new, gateway=gateway, pace=pace)
-        engine = Engine(plane, consul, gateway=gateway)
+        metrics = await stack.enter_async_context(_metrics(settings)) if settings.prometheus_url else None
+        engine = Engine(plane, consul, gateway=gateway, metrics=metrics)
         app = cast("ASGIFramework", create_app(plane, engine, token, Forward(plane, http)))
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(plane.run()), tasks.create_task(engine.run())]
@@ -50,6 +52,10 @@ async def run(settings: ControlPlaneSettings, token: str, proof: str) -> None:
 def _gateway(settings: ControlPlaneSettings, proof: str) -> InternalGate:
     urls = [str(url) for url in settings.gate_internal_url]
     return InternalGate(urls, proof, timeout_s=settings.probe_timeout_s)
+
+
+def _metrics(settings: ControlPlaneSettings) -> Prometheus:
+    return Prometheus(settings.prometheus_url, scrape_s=settings.prometheus_scrape_s)
 
 
 def _config(settings: ControlPlaneSettings) -> Config:

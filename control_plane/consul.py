@@ -130,7 +130,12 @@ class Consul:
                 address=address,
                 port=port,
                 meta={"gate": gate},
-                check={"http": check_url, "interval": "2s", "timeout": "2s"},
+                check={
+                    "http": check_url,
+                    "interval": "2s",
+                    "timeout": "2s",
+                    "deregister_critical_service_after": "10m",
+                },
             )
         )
 

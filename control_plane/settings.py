@@ -42,6 +42,9 @@ class ControlPlaneSettings(BaseSettings):
     replica: Name = Field(default_factory=lambda: secrets.token_hex(3))
     advertise_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")] = ""
     session_ttl_s: Annotated[int, Field(ge=2, le=3600)] = 5
+    # Empty: there is no source of metrics, and no rollout that needs a verdict.
+    prometheus_url: str = ""
+    prometheus_scrape_s: Annotated[float, Field(gt=0, le=300)] = 5
     secrets_file: Path | None = None
     gate_internal_url: Urls = ()
     probe_every_s: Annotated[float, Field(gt=0, le=3600)] = 15.0

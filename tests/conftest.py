@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support.consul_process import ConsulProcess
+from tests.support.prometheus_process import PrometheusProcess
 from tests.support.replicas import Crew, replicas
 
 
@@ -35,3 +37,12 @@ async def three_replicas(
     """
     async with replicas(own_consul, tmp_path, ttl_s=getattr(request, "param", 2)) as crew:
         yield crew
+
+
+@pytest.fixture
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], PrometheusProcess]]:
+    """Starts a real Prometheus on a given Consul; ended after the test."""
+    with ExitStack() as running:
+        yield lambda consul_url: running.enter_context(
+            PrometheusProcess(tmp_path_factory.mktemp("prometheus"), consul_url)
+        )

@@ -45,7 +45,10 @@ def _here() -> Layout:
     return Layout(Path.cwd())
 
 
-def up(timeout: Timeout = 180, json: JsonFlag = False) -> None:
+With = Annotated[list[str] | None, typer.Option("--with", help="Run this besides: prometheus. `MCP_WITH` for good.")]
+
+
+def up(timeout: Timeout = 180, also: With = None, json: JsonFlag = False) -> None:
     """Start everything here, wait until it is ready, make one tool call per service.
 
     A second run changes nothing and prints the same key. Programs that are missing are fetched first.
@@ -53,9 +56,11 @@ def up(timeout: Timeout = 180, json: JsonFlag = False) -> None:
     Example: tekup up
 
     Example: MCP_GATEWAY_PORT=0 tekup up --json
+
+    Example: tekup up --with prometheus
     """
     with reporter() as report:
-        result = bring_up(_here(), timeout, report)
+        result = bring_up(_here(), timeout, report, also or ())
     if json:
         show.as_json(result.data())
     else:
@@ -73,7 +78,10 @@ def _print_up(result: Up) -> None:
     typer.echo(
         f"  key        {result.key}\n             (Authorization: Bearer …; development only, kept in .tekup/dev.key)"
     )
-    typer.echo(f"  operators  {result.parts.url('MCP_CONTROL_PLANE_PORT')}  (token in .tekup/operator.token)\n")
+    typer.echo(f"  operators  {result.parts.url('MCP_CONTROL_PLANE_PORT')}  (token in .tekup/operator.token)")
+    if result.prometheus:
+        typer.echo(f"  metrics    {result.prometheus}  (Prometheus)")
+    typer.echo("")
     typer.echo("One tool call per service, through the gate:")
     for call in result.calls:
         mark = "ok    " if call.ok else "FAILED"

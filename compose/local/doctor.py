@@ -75,9 +75,10 @@ def programs(patient: Patient) -> Iterator[Finding]:
 async def _programs(patient: Patient) -> list[Finding]:
     resolver = Resolver(Silent(), fetch=False)
     given = patient.effective.settings.browser_executable
-    results = await asyncio.gather(*(resolver.find(name) for name in NEEDED), return_exceptions=True)
+    wanted = (*NEEDED, *patient.effective.settings.extras)
+    results = await asyncio.gather(*(resolver.find(name) for name in wanted), return_exceptions=True)
     findings = []
-    for name, result in zip(NEEDED, results, strict=True):
+    for name, result in zip(wanted, results, strict=True):
         if name == "chromium" and given:
             findings.append(Finding(name, True, f"{given}, set by MCP_BROWSER_EXECUTABLE"))
         elif isinstance(result, Found):

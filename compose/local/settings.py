@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import BadSettings
 from .layout import SETTINGS_FILE, Layout
@@ -21,6 +21,8 @@ from .layout import SETTINGS_FILE, Layout
 SERVICES = ("browser", "filesystem", "search", "hub")
 CONTROL_PLANE = "control-plane"
 """Name of the control plane's first replica, and of the group of all."""
+EXTRAS = ("prometheus",)
+"""What runs only when asked for."""
 _PREFIXES = tuple(f"MCP_{service.upper()}_" for service in SERVICES)
 _KIT = ("MCP_TOOL_DEADLINE_S", "MCP_RELOAD")
 _SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
@@ -52,6 +54,8 @@ class Settings(BaseModel):
     control_plane_replicas: Annotated[int, Field(ge=1, le=9)] = Field(
         1, alias="MCP_CONTROL_PLANE_REPLICAS", description="how many control planes; one of them leads"
     )
+    prometheus_port: Port = Field(9090, alias="MCP_PROMETHEUS_PORT", description="Prometheus, where it is asked for")
+    also: str = Field("", alias="MCP_WITH", description="what to run besides, comma-separated: prometheus")
     drain_quiet_s: Seconds = Field(
         0.5, alias="MCP_DRAIN_QUIET_S", description="a stopping instance serves on until so long without a call"
     )
@@ -70,6 +74,23 @@ class Settings(BaseModel):
     search_roots: str = Field(
         "", alias="MCP_SEARCH_ROOTS", description="folders for search besides .tekup/workspace, `:`-separated"
     )
+
+    @field_validator("also")
+    @classmethod
+    def _known(cls, also: str) -> str:
+        unknown = sorted(set(_names(also)) - set(EXTRAS))
+        if unknown:
+            raise ValueError(f"there is no {', '.join(unknown)} to run besides, only {', '.join(EXTRAS)}")
+        return also
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """What is asked for besides, each a program of that name."""
+        return tuple(name for name in EXTRAS if name in _names(self.also))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 class Origin(StrEnum):
@@ -169,9 +190,14 @@ def _validated(values: dict[str, object], origins: Mapping[str, Origin], problem
 
 
 def named_ports(settings: Settings) -> dict[str, int]:
-    """All ports that are settings, by the variable that sets them."""
+    """All ports that are settings and in use, by the variable that sets them."""
     values: dict[str, object] = settings.model_dump(by_alias=True)
-    return {name: value for name, value in values.items() if name.endswith("_PORT") and isinstance(value, int)}
+    unused = {f"MCP_{name.upper()}_PORT" for name in EXTRAS if name not in settings.extras}
+    return {
+        name: value
+        for name, value in values.items()
+        if name.endswith("_PORT") and name not in unused and isinstance(value, int)
+    }
 
 
 def replica_ports(settings: Settings) -> dict[str, str]:

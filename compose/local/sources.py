@@ -95,6 +95,10 @@ class GoBuild:
 
     module: str
     package: str
+    tags: tuple[str, ...] = ()
+    """Build tags."""
+    version_in: str = ""
+    """The variable that holds the version the program prints, where the build has to set it."""
 
     @property
     def origin(self) -> str:
@@ -104,7 +108,7 @@ class GoBuild:
     def entry(self, name: str, version: str) -> Entry:
         """Where the result is kept; the key covers everything that decides what is built."""
         folder = repository() / self.module
-        digest = hashlib.sha256(self.package.encode())
+        digest = hashlib.sha256(" ".join((self.package, *self._flags(version))).encode())
         for file in ("go.mod", "go.sum"):
             digest.update((folder / file).read_bytes())
         return Entry(name, version, digest.hexdigest(), name)
@@ -118,11 +122,11 @@ class GoBuild:
         async def build(folder: Path) -> None:
             go = await work.need("go")
             async with work.step(name, "fetching Go modules") as doing:
-                await self._build(go, folder / name, doing)
+                await self._build(go, folder / name, version, doing)
 
         return await cached_or_built(entry, build, work.report)
 
-    async def _build(self, go: Path, output: Path, doing: Doing) -> None:
+    async def _build(self, go: Path, output: Path, version: str, doing: Doing) -> None:
         module = repository() / self.module
         env = {"GOWORK": "off"}
         packages = 0
@@ -138,12 +142,22 @@ class GoBuild:
             doing.done += 1
 
         await run_or_fail(
-            [str(go), "list", "-deps", self.package], timeout_s=DOWNLOAD_S, cwd=module, env=env, on_line=listed
+            [str(go), "list", *self._tags(), "-deps", self.package],
+            timeout_s=DOWNLOAD_S,
+            cwd=module,
+            env=env,
+            on_line=listed,
         )
         doing.text, doing.total = "compiling, once per user; what was compiled before is reused", packages
         # -buildvcs=false: the checkout around the module is not the source of the program
-        argv = [str(go), "build", "-buildvcs=false", "-v", "-o", str(output), self.package]
+        argv = [str(go), "build", "-buildvcs=false", *self._flags(version), "-v", "-o", str(output), self.package]
         await run_or_fail(argv, timeout_s=BUILD_S, cwd=module, env=env, on_line=compiled)
+
+    def _tags(self) -> tuple[str, ...]:
+        return ("-tags", ",".join(self.tags)) if self.tags else ()
+
+    def _flags(self, version: str) -> tuple[str, ...]:
+        return (*self._tags(), *(("-ldflags", f"-X {self.version_in}={version}") if self.version_in else ()))
 
 
 @dataclass(frozen=True)

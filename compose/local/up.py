@@ -5,17 +5,18 @@ Running it twice changes nothing: what is there is kept, what runs is left runni
 
 import asyncio
 import contextlib
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from .credentials import make_credentials
 from .files import lock_holder, try_lock
-from .gate_folder import lay_out_gate
+from .gate_folder import lay_out_gate, lay_out_prometheus
 from .layout import Layout
 from .link import Link, end_earlier, start_supervisor, stop_supervisor
 from .operators_api import CLIENT, OperatorsApi, development_key
-from .platform_table import Parts, gate_values, platform_table, wanted_ports
+from .platform_table import PROMETHEUS_PORT, Parts, gate_values, platform_table, prometheus_values, wanted_ports
 from .ports import chosen_ports, forget_ports, is_free, require_free
 from .programs import NEEDED, Found, Resolver
 from .progress import Reporter, wait_for
@@ -47,6 +48,11 @@ class Up:
         """Whether every service that was called answered."""
         return all(call.ok for call in self.calls)
 
+    @property
+    def prometheus(self) -> str:
+        """Where Prometheus is, "" if it was not asked for."""
+        return self.parts.url(PROMETHEUS_PORT) if "prometheus" in self.parts.effective.settings.extras else ""
+
     def data(self) -> dict[str, object]:
         """For `--json`."""
         gateway = self.parts.url("MCP_GATEWAY_PORT")
@@ -58,6 +64,7 @@ class Up:
             "key": self.key,
             "control_plane": self.parts.url("MCP_CONTROL_PLANE_PORT"),
             "consul": self.parts.url("MCP_CONSUL_PORT"),
+            "prometheus": self.prometheus,
             "operator_token_file": str(self.parts.layout.operator_token),
             "started": self.started,
             "scaled_to_0": list(self.scaled_to_0),
@@ -66,18 +73,19 @@ class Up:
         }
 
 
-def bring_up(layout: Layout, timeout_s: float, report: Reporter) -> Up:
+def bring_up(layout: Layout, timeout_s: float, report: Reporter, also: Sequence[str] = ()) -> Up:
     """Bring the environment up, or find that it is.
 
     Args:
         layout: the environment.
         timeout_s: the most to wait for processes and gate; fetching programs comes on top.
         report: told what is going on.
+        also: what to run besides, instead of what `MCP_WITH` says.
 
     Raises:
         LocalError: a subclass that says what went wrong and what to do.
     """
-    effective = load(layout)
+    effective = load(layout, {**os.environ, "MCP_WITH": ",".join(also)} if also else None)
     began = time.monotonic()
     layout.make_folders()
     with alone(layout, report):
@@ -120,7 +128,8 @@ def _first_calls(target: Target, services: tuple[str, ...], report: Reporter) ->
 
 async def _programs(effective: Effective, report: Reporter) -> dict[str, Found]:
     given = effective.settings.browser_executable
-    return await Resolver(report).find_all(name for name in NEEDED if not (given and name == "chromium"))
+    wanted = (*NEEDED, *effective.settings.extras)
+    return await Resolver(report).find_all(name for name in wanted if not (given and name == "chromium"))
 
 
 def _prepare(layout: Layout, effective: Effective, programs: dict[str, Found], report: Reporter) -> Parts:
@@ -136,6 +145,7 @@ def _prepare(layout: Layout, effective: Effective, programs: dict[str, Found], r
     make_credentials(layout)
     write_welcome(layout)
     lay_out_gate(layout.gate, gate_values(parts))
+    lay_out_prometheus(layout.prometheus, prometheus_values(parts))
     write_table(layout.table, platform_table(parts))
     return parts
 

@@ -8,6 +8,7 @@ import sys
 
 from control_plane.agent.agent import Agent
 from control_plane.agent.disk import GateFolder
+from control_plane.agent.shown import show
 from control_plane.consul import Consul
 from control_plane.errors import Refused
 from control_plane.logs import log_as_json
@@ -23,9 +24,13 @@ async def run(settings: AgentSettings, folder: GateFolder) -> None:
     async with Consul(settings.consul_url) as consul, Traefik(settings.gate_private_url) as traefik:
         agent = Agent(consul, traefik, folder, gate=settings.gate_id, ttl_s=settings.session_ttl_s)
         async with asyncio.TaskGroup() as tasks:
-            work = tasks.create_task(agent.run())
+            work = [
+                tasks.create_task(agent.run()),
+                tasks.create_task(show(consul, settings.gate_id, settings.gate_private_url)),
+            ]
             await stop.wait()
-            work.cancel()
+            for task in work:
+                task.cancel()
 
 
 def main() -> None:

@@ -64,14 +64,14 @@ class Calls:
         self.shadow = Shadow(clock)
 
     async def run(
-        self, declared: KitTool, arguments: Mapping[str, object], work: Callable[[], Awaitable[ToolResult]]
+        self, declared: KitTool, arguments: Mapping[str, object], work: Callable[[], Awaitable[object]]
     ) -> ToolResult:
         """Run one call of a declared tool.
 
         Args:
             declared: The tool.
             arguments: As received.
-            work: Validates them, runs the function, converts its result.
+            work: Validates them and runs the function.
 
         Returns:
             The result; every failure but a protocol error is one, in words.
@@ -104,7 +104,7 @@ class Calls:
         self,
         declared: KitTool,
         arguments: Mapping[str, object],
-        work: Callable[[], Awaitable[ToolResult]],
+        work: Callable[[], Awaitable[object]],
         record: Record,
     ) -> ToolResult:
         unknown = sorted(set(arguments) - declared.parameters)
@@ -113,14 +113,12 @@ class Calls:
         record.outcome = Outcome.TOOL_ERROR
         return failed(_unknown_arguments(declared, unknown))
 
-    async def _attempt(
-        self, declared: KitTool, work: Callable[[], Awaitable[ToolResult]], record: Record
-    ) -> ToolResult:
+    async def _attempt(self, declared: KitTool, work: Callable[[], Awaitable[object]], record: Record) -> ToolResult:
         name = declared.tool.name
         with anyio.move_on_after(declared.deadline_s) as scope:
             try:
-                await self._drills.apply(name, probe=current_call().client == PROBE_CLIENT)
-                result = await work()
+                spoiled = await self._drills.apply(name, probe=current_call().client == PROBE_CLIENT)
+                result = _fitting(declared, await work(), spoiled=spoiled)
             except ToolError as error:
                 record.outcome, text = _explain(name, error)
                 return failed(text)
@@ -165,8 +163,37 @@ def _unknown_arguments(declared: KitTool, unknown: list[str]) -> str:
     return f"{declared.tool.name} does not know the argument(s) {', '.join(unknown)[:200]}; it knows: {known}"
 
 
+class _DoesNotFit(ToolError):
+    """A result against its tool's own output schema."""
+
+
+def _fitting(declared: KitTool, returned: object, *, spoiled: bool) -> ToolResult:
+    """What a tool returned as its result, which fits its output schema.
+
+    Raises:
+        _DoesNotFit: It does not.
+    """
+    convert = declared.tool.fn_metadata.convert_result
+    try:
+        result = convert(returned)
+        if isinstance(result, CallToolResult) and spoiled:
+            result = result.model_copy(update={"structured_content": None})
+        # A finished result is checked as it is sent: a model made without its checks, or changed since, is not when
+        # converted. In microseconds; a JSON Schema validator needs 18 ms for a list of 500.
+        return convert(result)
+    except Exception as error:  # whatever a conversion raises: the tool ran, and its result is what is wrong
+        raise _DoesNotFit from error
+
+
 def _explain(name: str, error: ToolError) -> tuple[Outcome, str]:
     """What a failure was and how to put it. The SDK wraps what the tool raised; the wrapping says nothing more."""
+    if isinstance(error, _DoesNotFit):
+        reference = secrets.token_hex(4)
+        logger.error("tool.schema", extra={"tool": name, "reference": reference, "reason": str(error.__cause__)[:500]})
+        return Outcome.SCHEMA, (
+            f"{name} ran, but its result does not fit its own output schema and is withheld; "
+            f"its operators find the reason in the log as {reference}"
+        )
     if isinstance(error, UnexpectedToolError):
         reference = secrets.token_hex(4)
         logger.error("tool.crashed", extra={"tool": name, "reference": reference}, exc_info=error.__cause__ or error)

@@ -10,6 +10,7 @@ import logging
 import os
 import random
 from pathlib import Path
+from typing import Annotated
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -17,11 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from services.common.errors import ToolError
 from services.common.rights import allows
 
-__all__ = ["Drill", "Drills"]
+__all__ = ["CRASH_EXIT_CODE", "Drill", "Drills"]
 
 logger = logging.getLogger(__name__)
 
 CRASH_EXIT_CODE = 70
+Status = Annotated[int, Field(ge=500, le=599)]
 
 
 class Drill(BaseModel):
@@ -34,6 +36,9 @@ class Drill(BaseModel):
         error: Then fails with this text.
         crash: Then ends the process at once.
         hang: Then never answers; the deadline or the caller ends it.
+        status: Is answered with this HTTP status instead, before anything else; 5xx only.
+        break_schema: Then loses what its output schema promises; does nothing to a tool without one.
+        grow_mb: Keeps so many MiB more first, and for good. At its own limit of memory the process dies.
         probe: Hits the instance's own probes too.
     """
 
@@ -45,6 +50,9 @@ class Drill(BaseModel):
     error: str = ""
     crash: bool = False
     hang: bool = False
+    status: Status = 0
+    break_schema: bool = False
+    grow_mb: int = Field(default=0, ge=0)
     probe: bool = False
 
 
@@ -62,21 +70,34 @@ class Drills:
         self._path = path
         self._seen: tuple[int, int, int] | None = None
         self._drills: tuple[Drill, ...] = ()
+        self._kept: list[bytearray] = []
 
-    async def apply(self, tool: str, *, probe: bool) -> None:
+    def status(self, tool: str, *, probe: bool) -> int:
+        """The HTTP status that a request to call `tool` is refused with, 0 for none; `tool` "" is none."""
+        if self._path is None or not tool:
+            return 0
+        refusing = (drill for drill in self._current(self._path) if drill.status and _hits(drill, tool, probe=probe))
+        return next((drill.status for drill in refusing), 0)
+
+    async def apply(self, tool: str, *, probe: bool) -> bool:
         """Do to a call of `tool` what the drills say.
+
+        Returns:
+            Whether its result is to break its output schema.
 
         Raises:
             ToolError: A drill says so.
         """
-        if self._path is None:
-            return
-        for drill in self._current(self._path):
-            hit = allows((drill.tool,), tool) and (drill.probe or not probe)
-            if hit and random.random() < drill.rate:  # noqa: S311  # a share of calls, nothing secret
-                await self._carry_out(drill, tool)
+        spoiled = False
+        if self._path is not None:
+            for drill in self._current(self._path):
+                if not drill.status and _hits(drill, tool, probe=probe):
+                    await self._carry_out(drill, tool)
+                    spoiled = spoiled or drill.break_schema
+        return spoiled
 
     async def _carry_out(self, drill: Drill, tool: str) -> None:
+        self._grow(drill.grow_mb, tool)
         await anyio.sleep(drill.delay_ms / 1000)
         if drill.crash:
             logger.warning("drill.crash", extra={"tool": tool})
@@ -85,6 +106,15 @@ class Drills:
             await anyio.sleep_forever()
         if drill.error:
             raise ToolError(drill.error)
+
+    def _grow(self, mb: int, tool: str) -> None:
+        if not mb:
+            return
+        try:
+            self._kept.append(bytearray(b"x") * (mb * 1024 * 1024))  # written to: zeros would take no memory
+        except MemoryError:  # a container's limit kills at once; a process's own limit is made to do the same
+            logger.warning("drill.out_of_memory", extra={"tool": tool, "kept": len(self._kept)})
+            os._exit(CRASH_EXIT_CODE)
 
     def _current(self, path: Path) -> tuple[Drill, ...]:
         try:
@@ -100,3 +130,8 @@ class Drills:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             logger.warning("drills.unreadable", extra={"path": str(path), "reason": reason})
         return self._drills
+
+
+def _hits(drill: Drill, tool: str, *, probe: bool) -> bool:
+    hit = allows((drill.tool,), tool) and (drill.probe or not probe)
+    return hit and random.random() < drill.rate  # noqa: S311  # a share of calls, nothing secret

@@ -14,7 +14,8 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.activity import Activity
-from services.common.call import CONTROL_PLANE_CLIENT, restore_call, set_call
+from services.common.call import CONTROL_PLANE_CLIENT, PROBE_CLIENT, restore_call, set_call
+from services.common.drills import Drills
 from services.common.jsonrpc import HEADER_MISMATCH, UNSUPPORTED_VERSION, Refusal, refuse
 from services.common.metrics import Metrics
 from services.common.trust import TRUST_HEADERS, Trust
@@ -25,7 +26,8 @@ MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 _READ_AWAY_BYTES: Final = 32 * 1024 * 1024
 _READ_AWAY_S: Final = 5.0
 _VERSION_HEADER: Final = MCP_PROTOCOL_VERSION_HEADER.encode()
-_DECIDING: Final = TRUST_HEADERS | {_VERSION_HEADER}
+_NAME_HEADER: Final = b"mcp-name"
+_DECIDING: Final = TRUST_HEADERS | {_VERSION_HEADER, _NAME_HEADER}
 _PLAIN: Final = {
     400: "Content-Type must be application/json",
     405: "only POST is served here",
@@ -89,6 +91,7 @@ class Front:
         trust: Says who calls.
         activity: Told of every admitted request.
         metrics: Told of every refusal.
+        drills: May refuse requests.
         legacy: Serve the handshake era too.
         whose: Headers that name this instance; the control plane gets them with every answer, for it asks one target
             and has to know whether another answered in its place.
@@ -101,6 +104,7 @@ class Front:
         trust: Trust,
         activity: Activity,
         metrics: Metrics,
+        drills: Drills,
         legacy: bool,
         whose: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
@@ -108,6 +112,7 @@ class Front:
         self._trust = trust
         self._activity = activity
         self._metrics = metrics
+        self._drills = drills
         self._legacy = legacy
         self._whose = tuple(whose)
         metrics.in_flight.set_function(lambda: activity.in_flight)
@@ -120,6 +125,9 @@ class Front:
             headers = read_headers(scope["headers"])
             call = self._trust.call_of(headers)
             check_era(headers.get(_VERSION_HEADER, b"").decode("latin-1"), legacy=self._legacy)
+            name = headers.get(_NAME_HEADER, b"").decode("latin-1")
+            if status := self._drills.status(name, probe=call.client == PROBE_CLIENT):
+                raise Refusal(status, status, "a drill refuses this call")
         except Refusal as refusal:
             self._metrics.refused.labels(str(refusal.status)).inc()
             await _read_away(receive)

@@ -137,6 +137,7 @@ class Instance:
                 trust=Trust(self._kit.keyring, standalone=standalone, own_proof=own_proof),
                 activity=self._activity,
                 metrics=self._kit.metrics,
+                drills=self._kit.drills,
                 legacy=legacy,
                 whose=(
                     (b"x-tekup-instance", self._kit.instance.encode()),

@@ -66,7 +66,8 @@ class Kit:
         self.completions: list[AsyncFunction] = []
         self.handle_kinds: list[Handles[object]] = []
         self.metrics = Metrics(service=name, version=self.version, instance=self.instance)
-        self.calls = Calls(self.metrics, Drills(settings.drill_file), clock)
+        self.drills = Drills(settings.drill_file)
+        self.calls = Calls(self.metrics, self.drills, clock)
         self.own_server: OwnServer | None = None
         self.leaving: list[Callable[[], None]] = []
         self.state: Callable[[], Mapping[str, object]] = dict
@@ -120,6 +121,7 @@ class Kit:
             tool.parameters["additionalProperties"] = False
             parameters = frozenset(tool.parameters.get("properties", {}))
             self.tools[name] = KitTool(tool, deadline_s or self.settings.tool_deadline_s, parameters)
+            self.metrics.expect(name)
             return function
 
         return register

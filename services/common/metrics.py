@@ -26,6 +26,8 @@ class Outcome(StrEnum):
     ERROR = "error"
     REFUSED = "refused"
     """Of copies only: the tool may change something."""
+    SCHEMA = "schema"
+    """It worked, but its result does not fit the output schema the tool declares."""
 
 
 class Metrics:
@@ -62,6 +64,12 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.schema_violations = Counter(
+            "tekup_tool_schema_violations",
+            "Results that did not fit the output schema of their tool, and were withheld",
+            ["tool"],
+            registry=self.registry,
+        )
         # Finding a child by its labels takes a lock and costs more than counting.
         self._count_of = cache(self.calls.labels)
         self._seconds_of = cache(self.seconds.labels)
@@ -86,10 +94,19 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
+    def expect(self, tool: str) -> None:
+        """Show the series of a tool from the start, as 0: one that appears with its first failure looks like none."""
+        for outcome in Outcome:
+            self._count_of(tool, outcome.value)
+        self._seconds_of(tool)
+        self.schema_violations.labels(tool)
+
     def count(self, tool: str, outcome: Outcome, seconds: float) -> None:
         """Count one ended tool call."""
         self._count_of(tool, outcome.value).inc()
         self._seconds_of(tool).observe(seconds)
+        if outcome is Outcome.SCHEMA:
+            self.schema_violations.labels(tool).inc()
 
     def count_copy(self, tool: str, outcome: Outcome, seconds: float) -> None:
         """Count one ended copy of a tool call."""

@@ -158,9 +158,7 @@ class KitServer(MCPServer[dict[str, Any]]):
             known = ", ".join(sorted(tool for tool in self._kit.tools if current_call().may_use(tool))) or "none"
             raise MCPError(INVALID_PARAMS, f"Unknown tool {name[:80]!r}; {self._kit.name} has: {known}")
         given = context or Context(mcp_server=self)
-        return await self._calls.run(
-            declared, arguments, lambda: declared.tool.run(arguments, given, convert_result=True)
-        )
+        return await self._calls.run(declared, arguments, lambda: declared.tool.run(arguments, given))
 
 
 @asynccontextmanager

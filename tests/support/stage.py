@@ -22,7 +22,7 @@ import psutil
 
 from tests.support.consul_process import ConsulProcess, free_ports
 from tests.support.gate import MAC, Gate, close, lay_out, wait_until
-from tests.support.prometheus import PrometheusProcess
+from tests.support.prometheus_process import PrometheusProcess
 
 ROOT = Path(__file__).parents[2]
 SERVICE = "ledger"
@@ -173,6 +173,7 @@ class Stage:
             "MCP_PORT": str(port),
             "MCP_REPLICA": name,
             "MCP_PROMETHEUS_URL": self.prometheus.url,
+            "MCP_PROMETHEUS_SCRAPE_S": f"{self.prometheus.scrape_s:g}",
             "MCP_GATE_INTERNAL_URL": self.gates[0].internal,
             "MCP_SECRETS_FILE": str(self._secrets_of("control-plane")),
             **settings,

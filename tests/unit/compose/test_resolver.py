@@ -148,6 +148,19 @@ def test_the_pinned_consul_is_the_one_its_module_requires() -> None:
     assert required.group(1) == PROGRAMS["consul"].pinned
 
 
+@pytest.mark.parametrize("name", ["prometheus", "promtool"])
+def test_the_pinned_prometheus_is_the_one_its_module_requires(name: str) -> None:
+    text = (repository() / "observability" / "prometheus" / "go.mod").read_text()
+    required = re.search(r"github\.com/prometheus/prometheus v(\S+)", text)
+    assert required is not None
+    assert required.group(1) == PROGRAMS[name].pinned
+
+
+def test_build_tags_decide_what_is_built() -> None:
+    plain, tagged = (GoBuild("consul", "example.test/x", tags).entry("tool", "1") for tags in ((), ("small",)))
+    assert plain.folder != tagged.folder
+
+
 def test_the_conformance_suites_lock_pins_every_package_by_its_content_and_by_no_address() -> None:
     lock = json.loads((repository() / "tests" / "conformance" / "package-lock.json").read_text())
     packages = {path: package for path, package in lock["packages"].items() if path}

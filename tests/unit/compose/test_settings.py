@@ -109,3 +109,15 @@ def test_the_file_may_call_a_setting_by_its_short_name(layout: Layout) -> None:
     effective = load(layout, {})
     assert effective.settings.control_plane_replicas == 3
     assert effective.origins["MCP_CONTROL_PLANE_REPLICAS"] is Origin.FILE
+
+
+def test_what_runs_besides_is_asked_for_by_name_and_only_then_has_a_port(layout: Layout) -> None:
+    settings = load(layout, {"MCP_WITH": " prometheus,", "MCP_PROMETHEUS_PORT": "9191"}).settings
+    assert settings.extras == ("prometheus",)
+    assert named_ports(settings)["MCP_PROMETHEUS_PORT"] == 9191
+    assert "MCP_PROMETHEUS_PORT" not in named_ports(load(layout, {}).settings)
+
+
+def test_asking_for_what_there_is_not_names_what_there_is(layout: Layout) -> None:
+    with pytest.raises(BadSettings, match=r"MCP_WITH = 'prometheus,grafana'.*no grafana .*only prometheus"):
+        load(layout, {"MCP_WITH": "prometheus,grafana"})

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import anyio
 import pytest
 
 from services.common import ToolError
-from services.common.drills import Drills
+from services.common.drills import CRASH_EXIT_CODE, Drills
 
 
 @pytest.fixture
@@ -72,3 +74,45 @@ async def test_a_hang_ends_only_by_cancellation(file: Path) -> None:
     with anyio.move_on_after(0.05) as scope:
         await Drills(file).apply("demo_x", probe=False)
     assert scope.cancelled_caught
+
+
+async def test_a_status_is_for_requests_to_the_tools_it_names_and_not_for_the_instances_own(file: Path) -> None:
+    drill(file, [{"tool": "demo_*", "status": 503}])
+    drills = Drills(file)
+    assert drills.status("demo_x", probe=False) == 503
+    assert (drills.status("other_x", probe=False), drills.status("demo_x", probe=True)) == (0, 0)
+    assert Drills(None).status("demo_x", probe=False) == 0
+    drill(file, [{"status": 503}])
+    assert drills.status("", probe=False) == 0
+    assert not await drills.apply("demo_x", probe=False)
+
+
+@pytest.mark.parametrize("status", [200, 404, 600])
+async def test_a_status_that_is_no_5xx_is_refused(file: Path, status: int) -> None:
+    drill(file, [{"status": status}])
+    assert Drills(file).status("demo_x", probe=False) == 0
+
+
+async def test_a_broken_schema_is_said_to_whoever_makes_the_result(file: Path) -> None:
+    drill(file, [{"tool": "demo_a*", "break_schema": True}])
+    drills = Drills(file)
+    assert await drills.apply("demo_add", probe=False)
+    assert not await drills.apply("demo_look", probe=False)
+
+
+def test_growth_stays_until_the_process_dies_of_its_own_limit(file: Path) -> None:
+    drill(file, [{"grow_mb": 64}])
+    script = (
+        "import asyncio, pathlib, resource, sys\n"
+        "from services.common.drills import Drills\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        "drills = Drills(pathlib.Path(sys.argv[1]))\n"
+        "for n in range(64):\n"
+        "    print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, flush=True)\n"
+        "    asyncio.run(drills.apply('demo_x', probe=False))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, file], capture_output=True, text=True, check=False)
+    calls = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert done.returncode == CRASH_EXIT_CODE, done.stderr
+    assert 8 < len(calls) < 64
+    assert calls[8][1] - calls[0][1] > 8 * 48

@@ -1,0 +1,72 @@
+"""A full environment with Prometheus: everything is found through Consul and labelled by the catalog."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Environment, make_environment
+from tests.support.gate import wait_until
+
+pytestmark = [pytest.mark.local, pytest.mark.timeout(3600)]
+
+FOUND_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """An environment with Prometheus that is up."""
+    made = make_environment(tmp_path_factory.mktemp("measured"))
+    settings = made.directory / "tekup.toml"
+    settings.write_text(settings.read_text() + "MCP_PROMETHEUS_PORT = 0\n")
+    try:
+        made.up = made.tekup_json("up", "--with", "prometheus")
+        yield made
+    finally:
+        made.tekup("down")
+
+
+def labels_of(environment: Environment, query: str) -> list[dict[str, str]]:
+    """Labels of the series a query gives."""
+    url = f"{environment.up['prometheus']}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return [series["metric"] for series in json.load(answer)["data"]["result"]]
+
+
+@pytest.mark.feature("D3")
+def test_every_instance_and_the_gate_are_found_and_a_new_instance_as_well(measured: Environment) -> None:
+    def services() -> list[str]:
+        return sorted(found["service"] for found in labels_of(measured, "tekup_instance_info"))
+
+    wait_until(lambda: services() == ["browser", "filesystem", "hub", "search"], "four services", FOUND_S)
+    measured.tekup_json("scale", "search=2")
+    wait_until(lambda: services().count("search") == 2, "the second instance of search", FOUND_S)
+    wait_until(lambda: labels_of(measured, 'tekup_gate_decisions_total{service="search"}'), "the plugin", FOUND_S)
+    wait_until(lambda: labels_of(measured, 'traefik_service_requests_total{instance="local"}'), "Traefik", FOUND_S)
+
+
+def test_status_shows_prometheus_and_the_control_plane_is_told_where_it_is(measured: Environment) -> None:
+    process = measured.process("prometheus")
+    assert (process.state, process.url) == ("ready", measured.up["prometheus"])
+    table = json.loads((measured.state / "table.json").read_text())
+    (plane,) = (one for one in table["processes"] if one["name"] == "control-plane")
+    assert plane["env"]["MCP_PROMETHEUS_URL"] == process.url
+
+
+def test_another_up_in_the_same_words_changes_nothing(measured: Environment) -> None:
+    again = measured.tekup("up", "--with", "prometheus")
+    assert again.returncode == 0
+    assert "was running already" in again.stdout
+    assert "settings or programs have changed" not in again.stderr
+    assert str(measured.up["prometheus"]) in again.stdout
+
+
+def test_without_it_nothing_of_it_is_there(tmp_path: Path) -> None:
+    refused = Environment(tmp_path).tekup("up", "--with", "grafana")
+    assert refused.returncode == 2
+    assert "only prometheus" in refused.stderr
