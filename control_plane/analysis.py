@@ -111,12 +111,17 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict of one check; evidence for a rate check, the last value for a range check."""
+    """The verdict of one check; evidence for a rate check, the last value for a range check.
+
+    Attributes:
+        holds: Whether the canary passes only if this passes.
+    """
 
     name: str
     verdict: Verdict
     sentence: str
     dry_run: bool
+    holds: bool = True
     evidence: Evidence | None = None
     value: float | None = None
 
@@ -169,12 +174,15 @@ def judge(plan: Plan, state: State, margin: float = 0.0) -> Judgement:
     findings = tuple(_find(plan, check, state.checks[check.name], margin) for check in plan.checks)
     counting = [finding for finding in findings if not finding.dry_run]
     for verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.INCONCLUSIVE):
-        found = [finding.sentence for finding in counting if finding.verdict is verdict]
+        found = [one.sentence for one in counting if one.verdict is verdict and (one.holds or verdict in _ALWAYS)]
         if found:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             return Judgement(verdict, f"{found[0]}{more}", findings)
     passed = f"{plan.canary} does as well as {plan.stable} in every check ({len(counting)})"
     return Judgement(Verdict.PASS, passed, findings)
+
+
+_ALWAYS = (Verdict.FAIL, Verdict.ERROR)
 
 
 def replay(
@@ -241,7 +249,7 @@ def _find(plan: Plan, check: Check, state: CheckState, margin: float) -> Finding
         case RateCheck(), RateState():
             evidence = _evidence(plan, check, state, max(margin, check.margin))
             verdict, said = _rate_verdict(plan, check, state, evidence)
-            return Finding(check.name, verdict, said, check.dry_run, evidence)
+            return Finding(check.name, verdict, said, check.dry_run, check.holds, evidence)
     raise ValueError(f"check {check.name} is of another kind than what is remembered of it")
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from control_plane.sequential import Block, Count
 
 _P95 = 0.95
+_NEVER_SLOW_S = 0.025
+"""Below it a call is quick, whatever others take: a canary is not sent back for milliseconds nobody feels."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,15 @@ class Durations:
                 Count(below, above)
 
     def edge_above_p95(self) -> int | None:
-        """Number of the first edge that at most 5 % of stable's calls are above, else the last; None without calls."""
+        """Number of the first edge of 25 ms or more that at most 5 % of stable's calls are above, else the last.
+
+        None without calls.
+        """
         if not self.stable[-1]:
             return None
-        enough = (number for number, calls in enumerate(self.stable[:-1]) if calls >= _P95 * self.stable[-1])
+        wanted = _P95 * self.stable[-1]
+        pairs = zip(self.edges_s, self.stable, strict=False)
+        enough = (number for number, (edge_s, calls) in enumerate(pairs) if edge_s >= _NEVER_SLOW_S and calls >= wanted)
         return next(enough, len(self.edges_s) - 1)
 
 
