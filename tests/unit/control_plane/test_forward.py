@@ -127,6 +127,15 @@ async def test_without_the_operator_token_nothing_is_sent_on(two: Two) -> None:
     assert len(two.road.passed) == before
 
 
+async def test_a_change_that_the_fence_refused_is_told_as_not_made(two: Two) -> None:
+    session = (await two.store.read(LEADER_KEY)).entries[""].session
+    async with client(two.leader, Forward(two.leader, httpx.AsyncClient(), wait_s=1)) as api:
+        await two.store.close_session(session)
+        answer = await api.post("/v1/clients", json=CI)
+    assert (answer.status_code, answer.json()["title"], answer.headers["retry-after"]) == (503, "Not the leader", "1")
+    assert "is gone, nothing was written" in answer.json()["detail"]
+
+
 async def test_a_call_that_was_sent_on_goes_no_further(two: Two) -> None:
     before = len(two.road.passed)
     answer = await two.api.post("/v1/clients", json=CI, headers={FORWARDED: "three"})
