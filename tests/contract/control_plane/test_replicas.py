@@ -228,6 +228,7 @@ async def test_a_leader_cut_off_from_consul_is_followed_and_stands_by_once_it_is
     assert "leadership.uncertain" in three_replicas.members[old].log
 
 
+@pytest.mark.long
 async def test_consul_that_is_restarted_is_taken_up_again(three_replicas: Crew) -> None:
     async with at_work(three_replicas):
         await asyncio.to_thread(three_replicas.server.kill)
