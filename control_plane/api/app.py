@@ -25,6 +25,7 @@ from control_plane.api.routes import ROUTES
 from control_plane.engine import Engine
 from control_plane.errors import (
     Conflict,
+    Fenced,
     NotFound,
     NotInitialised,
     NotLeader,
@@ -39,6 +40,8 @@ from control_plane.model import problems_of
 log = logging.getLogger(__name__)
 
 ALL_ROUTES = (*ROUTES, *ROLLOUT_ROUTES)
+# Told with Retry-After, which promises that to ask again repeats nothing.
+NOTHING_DONE = (NotLeader, Fenced)
 # First match counts, so the narrower error stands above the wider.
 STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
     (NotFound, 404, "Not found"),
@@ -46,6 +49,7 @@ STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
     (Refused, 422, "Refused"),
     (NotInitialised, 409, "Not initialised"),
     (NotLeader, 503, "Not the leader"),
+    (Fenced, 503, "Not the leader"),
     (Unanswered, 502, "Outcome unknown"),
     (Unavailable, 503, "Unavailable"),
 )
@@ -138,7 +142,7 @@ def _parse(request: Request, raw: bytes, kind: type[BaseModel]) -> BaseModel:
 async def _told(_: Request, error: Exception) -> Response:
     for kind, status, title in STATUS:
         if isinstance(error, kind):
-            return _problem(status, title, str(error), {"Retry-After": "1"} if kind is NotLeader else None)
+            return _problem(status, title, str(error), {"Retry-After": "1"} if kind in NOTHING_DONE else None)
     raise error
 
 

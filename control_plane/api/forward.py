@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from http import HTTPStatus
 
 import httpx
 from starlette.datastructures import MutableHeaders
@@ -78,15 +79,22 @@ class Forward:
             leader = await self._plane.replicas.to_ask(until_s)
             if leader == mine:
                 return None
-            try:
-                return await self._ask(leader, request, body)
-            except NEVER_SENT as error:
-                if time.monotonic() > until_s:
-                    raise NotLeader(
-                        f"the leader, {leader.replica} at {leader.url}, cannot be reached; nothing was changed, ask"
-                        " again in some seconds"
-                    ) from error
-                await asyncio.sleep(LOOK_S)
+            theirs, out_of_time = await self._try(leader, request, body), time.monotonic() > until_s
+            if theirs and (out_of_time or not _nothing_done(theirs)):
+                return theirs
+            if out_of_time:
+                raise NotLeader(
+                    f"the leader, {leader.replica} at {leader.url}, cannot be reached; nothing was changed, ask again"
+                    " in some seconds"
+                )
+            await asyncio.sleep(LOOK_S)
+
+    async def _try(self, leader: Replica, request: Request, body: bytes) -> Response | None:
+        """The leader's answer; None if it takes no connection, so that nothing was sent."""
+        try:
+            return await self._ask(leader, request, body)
+        except NEVER_SENT:
+            return None
 
     async def _ask(self, leader: Replica, request: Request, body: bytes) -> Response:
         headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
@@ -105,6 +113,11 @@ class Forward:
             ) from error
         back = {name: answer.headers[name] for name in PASSED_BACK if name in answer.headers}
         return Response(answer.content, answer.status_code, headers=back)
+
+
+def _nothing_done(answer: Response) -> bool:
+    """Whether the leader leads no more, as one that was restarted while its former session still stands."""
+    return answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE and "Retry-After" in answer.headers
 
 
 def _as_asked(request: Request) -> str:

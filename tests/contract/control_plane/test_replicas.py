@@ -196,6 +196,27 @@ async def test_a_write_that_arrives_after_its_leader_was_deposed_is_refused_by_t
         pass
 
 
+async def test_a_leader_that_dies_during_a_change_leaves_it_open_and_asking_again_makes_it_once(
+    three_replicas: Crew,
+) -> None:
+    old = await three_replicas.until_led()
+    line = three_replicas.members[old].cut
+    line.cut_at(b"PUT /v1/txn")
+    standby = others(three_replicas, old)[0]
+    change = asyncio.create_task(three_replicas.ask("POST", "/v1/clients", {"id": "open", "reason": "x"}, of=standby))
+    await eventually(line.dark, "the change on its way to Consul", 20)
+    await three_replicas.kill(old)
+    answer = await change
+    assert (answer.status_code, answer.json()["title"]) == (502, "Outcome unknown")
+    assert answer.headers[REPLICA] == standby
+    three_replicas.heal(old)  # too late or not: the session of the dead one may still stand
+    await three_replicas.until_led(but=old)
+    again = await three_replicas.ask("POST", "/v1/clients", {"id": "open", "reason": "x"})
+    assert again.status_code == 200
+    assert [record.verb for record in await three_replicas.records()] == ["init", "client.add"]
+
+
+@pytest.mark.long
 async def test_a_leader_cut_off_from_consul_is_followed_and_stands_by_once_it_is_back(three_replicas: Crew) -> None:
     old = await three_replicas.until_led()
     async with at_work(three_replicas) as traffic:
@@ -207,6 +228,7 @@ async def test_a_leader_cut_off_from_consul_is_followed_and_stands_by_once_it_is
     assert "leadership.uncertain" in three_replicas.members[old].log
 
 
+@pytest.mark.long
 async def test_consul_that_is_restarted_is_taken_up_again(three_replicas: Crew) -> None:
     async with at_work(three_replicas):
         await asyncio.to_thread(three_replicas.server.kill)

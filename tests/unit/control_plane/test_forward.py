@@ -19,6 +19,7 @@ from control_plane.loop import ControlPlane
 from control_plane.model import HistoryRecord
 from tests.support.memory import Memory
 from tests.support.plane import ObedientGate, control_plane, running, standing_by
+from tests.support.wait import eventually
 
 pytestmark = pytest.mark.feature("C12")
 TOKEN = {"Authorization": "Bearer secret-token"}
@@ -127,6 +128,15 @@ async def test_without_the_operator_token_nothing_is_sent_on(two: Two) -> None:
     assert len(two.road.passed) == before
 
 
+async def test_a_change_that_the_fence_refused_is_told_as_not_made(two: Two) -> None:
+    session = (await two.store.read(LEADER_KEY)).entries[""].session
+    async with client(two.leader, Forward(two.leader, httpx.AsyncClient(), wait_s=1)) as api:
+        await two.store.close_session(session)
+        answer = await api.post("/v1/clients", json=CI)
+    assert (answer.status_code, answer.json()["title"], answer.headers["retry-after"]) == (503, "Not the leader", "1")
+    assert "is gone, nothing was written" in answer.json()["detail"]
+
+
 async def test_a_call_that_was_sent_on_goes_no_further(two: Two) -> None:
     before = len(two.road.passed)
     answer = await two.api.post("/v1/clients", json=CI, headers={FORWARDED: "three"})
@@ -163,6 +173,28 @@ async def test_a_leader_that_dies_during_a_change_leaves_it_open_and_nobody_repe
 async def test_a_leader_that_cannot_be_reached_is_tried_until_it_can(two: Two) -> None:
     two.road.fates = [lambda request: httpx.ConnectError("refused", request=request)] * 2
     answer = await two.api.post("/v1/clients", json=CI)
+    assert (answer.status_code, answer.json()["changed"]) == (200, True)
+
+
+async def test_a_leader_that_was_restarted_and_leads_no_more_is_asked_again_until_somebody_does(two: Two) -> None:
+    session = (await two.store.read(LEADER_KEY)).entries[""].session
+    impostor = await two.store.open_session("former life", 5)
+    await two.store.close_session(session)
+    former = two.leader.leadership.me
+    assert await two.store.lock(LEADER_KEY, former.to_bytes(), impostor)
+
+    async def noticed() -> bool:
+        return not two.leader.leadership.leading
+
+    await eventually(noticed, "the leader to notice", 20)
+    change = asyncio.create_task(two.api.post("/v1/clients", json=CI))
+
+    async def sent() -> bool:
+        return two.road.passed[-1].url.path == "/v1/clients"
+
+    await eventually(sent, "the change to be sent on", 20)
+    await two.store.close_session(impostor)
+    answer = await change
     assert (answer.status_code, answer.json()["changed"]) == (200, True)
 
 

@@ -1,0 +1,34 @@
+"""The real thing's process table: what depends on the number of control planes."""
+
+from pathlib import Path
+
+import pytest
+
+from compose.local.layout import Layout
+from compose.local.platform_table import Parts, platform_table, wanted_ports
+from compose.local.programs import Found
+from compose.local.settings import load
+from compose.local.table import Table
+
+NAMES = ("consul", "traefik", "chromium", "rg")
+
+
+def table(folder: Path, replicas: int) -> Table:
+    effective = load(Layout(folder), {"MCP_CONTROL_PLANE_REPLICAS": str(replicas)})
+    ports = {name: port or 20000 + at for at, (name, port) in enumerate(wanted_ports(effective).items())}
+    programs = {name: Found(name, Path("/bin") / name, "1", "test") for name in NAMES}
+    return platform_table(Parts(Layout(folder), effective, ports, programs))
+
+
+@pytest.mark.feature("C12")
+def test_each_replica_has_a_port_and_a_name_of_its_own_and_all_are_one_group(tmp_path: Path) -> None:
+    planes = [one for one in table(tmp_path, 3).processes if one.group == "control-plane"]
+    assert [one.name for one in planes] == ["control-plane", "control-plane-2", "control-plane-3"]
+    assert [one.env["MCP_REPLICA"] for one in planes] == [one.name for one in planes]
+    assert len({one.env["MCP_PORT"] for one in planes}) == len({one.url for one in planes}) == 3
+    assert len({one.env["MCP_OPERATOR_TOKEN_FILE"] for one in planes}) == 1
+
+
+def test_with_one_replica_there_is_one_control_plane_on_the_port_of_the_setting(tmp_path: Path) -> None:
+    (plane,) = [one for one in table(tmp_path, 1).processes if one.group == "control-plane"]
+    assert (plane.name, plane.env["MCP_PORT"]) == ("control-plane", "3010")
