@@ -10,9 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PURE = {"model", "errors", "contract", "decide", "delivery", "render", "routes", "signed",
-        "analysis", "checks", "readings", "sequential", "schemas", "shapes"}  # fmt: skip
+        "analysis", "checks", "readings", "sequential", "schemas", "shapes", "values"}  # fmt: skip
 # Each layer of the control plane may import those to its left, and its own.
-LAYERS = (PURE, {"ports"}, {"consul", "traefik", "gateway", "files", "logs", "settings", "watch"},
+LAYERS = (PURE, {"ports"}, {"consul", "traefik", "gateway", "wire", "files", "logs", "settings", "watch"},
           {"registry", "leadership", "gates", "book", "metrics", "probing", "loop"},
           {"agent"}, {"api"}, {"cli", "__main__"})  # fmt: skip
 NO_IO = {"asyncio", "os", "time", "socket", "httpx", "aiohttp", "consul", "logging", "subprocess", "pathlib"}
