@@ -154,7 +154,7 @@ def _apart(one: Schema, other: Schema, root: object) -> bool:
     """Whether surely no value fits both: other types, other values, or other ones of a property that both require."""
     if NOTHING in (one, other) or _types_apart(one.get("type"), other.get("type")) or _values_apart(one, other):
         return True
-    if {one.get("type"), other.get("type")} != {"object"}:
+    if (one.get("type"), other.get("type")) != ("object", "object"):
         return False  # `required` says nothing to what is no object
     mine, theirs = mapping(one.get("properties")), mapping(other.get("properties"))
     return any(
