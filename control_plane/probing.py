@@ -23,6 +23,7 @@ from control_plane.ports import Gateway
 log = logging.getLogger(__name__)
 
 SICK_AFTER = 3
+AGAIN = 5
 SLOT_S = 1.0
 HUB = "hub"
 """The internal entrypoint leads to no hub, which would call back through it: its own readiness has to do."""
@@ -35,12 +36,16 @@ class Pace:
     """How much is probed.
 
     Attributes:
-        every_s: Each target once in so many seconds.
+        every_s: Each target once in so many seconds; one that failed `AGAIN` times as often.
         at_most: Probes that run at one time.
     """
 
     every_s: float = 15.0
     at_most: int = 8
+
+    def after_s(self, state: ProbeState) -> float:
+        """How long after its last probe a target is probed again, so that a fault and its end are soon known."""
+        return self.every_s / AGAIN if state.problem else self.every_s
 
 
 @dataclass(frozen=True)
@@ -192,7 +197,7 @@ class Probing:
         self._forget_all_but(targets)
         await self._look_up_wishes(now_s)
         waited = {target: self._begun_s.get(target, -math.inf) for target in targets if target not in self._busy}
-        due = sorted((one for one in waited if waited[one] + self._pace.every_s <= now_s), key=waited.__getitem__)
+        due = sorted((one for one in waited if self._due_s(one) <= now_s), key=waited.__getitem__)
         share = due[: math.ceil(len(targets) * slot_s / self._pace.every_s)]
         for target in share:
             await self._places.acquire()  # a full house makes everybody wait longer, and the crowd no larger
@@ -202,6 +207,9 @@ class Probing:
             await asyncio.sleep(slot_s / len(share))
         if not share:
             await asyncio.sleep(slot_s)
+
+    def _due_s(self, target: Target) -> float:
+        return self._begun_s.get(target, -math.inf) + self._pace.after_s(self.state(*target.labels))
 
     def _forget_all_but(self, targets: Iterable[Target]) -> None:
         kept = set(targets)

@@ -189,6 +189,12 @@ def test_a_state_is_unknown_before_its_first_probe() -> None:
     assert (state.shown, state.sick, state.after("", 5).ok_at_s) == ("unknown", False, 5)
 
 
+def test_one_that_failed_is_probed_again_sooner() -> None:
+    state = ProbeState(Target("notes", "1.0.0"))
+    assert Pace(every_s=15).after_s(state.after("", 5)) == 15
+    assert Pace(every_s=15).after_s(state.after("drill", 5)) == 3
+
+
 async def test_the_api_shows_probes_and_metrics() -> None:
     store, gateway = Memory(), FakeGateway(problems={INSTANCE: "drill"})
     plane = ControlPlane(
