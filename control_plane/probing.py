@@ -13,11 +13,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
+from control_plane.contract import Offer
 from control_plane.delivery import ProbeCall
 from control_plane.errors import NotInitialised, TekupError, Unavailable
 from control_plane.leadership import Leadership
 from control_plane.metrics import PlaneMetrics
-from control_plane.model import Instance, version_target
+from control_plane.model import Instance, problems_of, version_target
 from control_plane.ports import Gateway
 
 log = logging.getLogger(__name__)
@@ -111,6 +114,20 @@ def targets_of(instances: Iterable[Instance]) -> tuple[Target, ...]:
     each = {Target(one.service, one.version, one.id) for one in live}
     versions = {Target(one.service, one.version) for one in live}
     return tuple(sorted(each | versions, key=lambda target: target.labels))
+
+
+def calls_of(offer: Offer, wished: Sequence[ProbeCall] = ()) -> tuple[ProbeCall, ...]:
+    """The calls that have to work: the operator's if there are any, else those that the service itself declares.
+
+    Raises:
+        Unavailable: A declared one is of a tool that cannot be called.
+    """
+    if wished:
+        return tuple(wished)
+    try:
+        return tuple(ProbeCall(tool=tool, arguments=dict(found)) for tool, found in sorted(offer.probes.items()))
+    except ValidationError as error:
+        raise Unavailable(f"a probe declared by {offer.version} cannot be made: {problems_of(error)}") from error
 
 
 async def prove(gateway: Gateway, service: str, target: str, calls: Sequence[ProbeCall], times: int = 3) -> str:
@@ -256,10 +273,7 @@ class Probing:
 
     async def _calls(self, target: Target) -> tuple[ProbeCall, ...]:
         if target not in self._own:
-            offer = await self._gateway.offer(target.service, target.name)
-            self._own[target] = tuple(
-                ProbeCall(tool=tool, arguments=dict(arguments)) for tool, arguments in sorted(offer.probes.items())
-            )
+            self._own[target] = calls_of(await self._gateway.offer(target.service, target.name))
         return self._own[target]
 
     def _note(self, target: Target, problem: str) -> None:
