@@ -92,7 +92,7 @@ class _Comparison:
         self._second = second
         self._steps = 0
         self._begun: set[tuple[int, int]] = set()
-        self._fine: set[tuple[int, int]] = set()
+        self._fine: dict[tuple[int, int], None] = {}
         self._held: list[object] = []
 
     def compare(self, first: object, second: object, path: tuple[str, ...]) -> list[Difference]:
@@ -107,10 +107,14 @@ class _Comparison:
             return []
         self._begun.add(pair)
         self._held += (first, second)  # so that no other object gets their ids
+        known = len(self._fine)
         found = self._compare(first, second, path)
         self._begun.discard(pair)
         if not found:
-            self._fine.add(pair)
+            self._fine[pair] = None
+        else:  # what was found fine within may have rested on this pair
+            while len(self._fine) > known:
+                self._fine.popitem()
         return found
 
     def _compare(self, first: object, second: object, path: tuple[str, ...]) -> list[Difference]:

@@ -105,6 +105,23 @@ def test_a_schema_takes_what_it_takes(schema: Any) -> None:
     assert not differences(whole(schema), whole(copy.deepcopy(schema)))
 
 
+def test_what_was_fine_within_a_branch_that_failed_is_looked_at_again() -> None:
+    def tree(value: object, branches: list[str]) -> object:
+        leaf = {"type": "object", "properties": {"up": {"$ref": "#/$defs/Node"}}, "additionalProperties": False}
+        node = {
+            "type": "object",
+            "properties": {"leaf": {"$ref": "#/$defs/Leaf"}, "value": value},
+            "additionalProperties": False,
+        }
+        any_of = {"type": "object", "additionalProperties": True}
+        defs = {"Leaf": leaf, "Node": node, "Any": any_of}
+        first = {"anyOf": [{"$ref": f"#/$defs/{name}"} for name in branches]}
+        return {"$defs": defs, "prefixItems": [first, {"$ref": "#/$defs/Leaf"}], "type": "array"}
+
+    found = differences(tree({"type": ["string", "null"]}, ["Node"]), tree({"type": "string"}, ["Node", "Any"]))
+    assert [(each.sort, each.path) for each in found] == [(Sort.TYPE, ("[]", "up", "value"))]
+
+
 def test_one_branch_among_overlapping_ones_cannot_be_told_wherever_it_stands() -> None:
     cases: tuple[object, ...] = ({"oneOf": [{}, {}]}, {"anyOf": [{"oneOf": [{}, {"type": "string"}]}]})
     for overlapping in cases:
