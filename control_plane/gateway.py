@@ -11,7 +11,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -23,17 +23,16 @@ from control_plane.contract import Json, Offer
 from control_plane.errors import Refused, Unavailable
 from control_plane.model import version_target
 from control_plane.ports import Answered
+from control_plane.wire import Reply, one_line, read
 
 log = logging.getLogger(__name__)
 
 MODERN: Final = "2026-07-28"
 CALLER: Final = "control-plane"
 PROBE_META: Final = "dev.tekup/probe"
-MOST_BYTES: Final = 8 << 20
 MOST_PAGES: Final = 50
 MOST_ITEMS: Final = 2_000
 CONNECT_S: Final = 2.0
-SHOWN_CHARS: Final = 300
 _META: Final = {
     "io.modelcontextprotocol/protocolVersion": MODERN,
     "io.modelcontextprotocol/clientCapabilities": {},
@@ -74,17 +73,6 @@ def read_proof(path: Path) -> str:
     if found.service != CALLER:
         raise Refused(f"{where} holds the keys of {found.service!r}, not of {CALLER!r}")
     return hmac.digest(bytes.fromhex(found.keys[0]), b"caller", "sha256").hex()
-
-
-@dataclass(frozen=True)
-class _Reply:
-    """What came back; either a result or a problem, and who said so ("" if no instance did)."""
-
-    instance: str
-    version: str
-    result: Mapping[str, Any] | None
-    problem: str = ""
-    code: int = 0
 
 
 class InternalGate:
@@ -185,9 +173,7 @@ class InternalGate:
             raise Unavailable(f"{method} of {target}: {problem}")
         return _Result(reply.version, reply.result if reply.result is not None else absent or {})
 
-    async def _ask(
-        self, service: str, target: str, method: str, params: Mapping[str, object], name: str = ""
-    ) -> _Reply:
+    async def _ask(self, service: str, target: str, method: str, params: Mapping[str, object], name: str = "") -> Reply:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": _META}}
         headers = {
             "Content-Type": "application/json",
@@ -207,13 +193,13 @@ class InternalGate:
                     ) as answer,
                 ):
                     self._note(url)
-                    return await _read(answer)
+                    return await read(answer)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 away.append(f"{url} ({type(error).__name__})")
             except (TimeoutError, httpx.TimeoutException):
-                return _Reply("", "", None, f"no answer within {self._timeout_s:g} s")
+                return Reply("", "", None, f"no answer within {self._timeout_s:g} s")
             except httpx.HTTPError as error:
-                return _Reply("", "", None, f"the answer was lost ({type(error).__name__})")
+                return Reply("", "", None, f"the answer was lost ({type(error).__name__})")
         raise Unavailable(f"no gate answers at {', '.join(away)}; MCP_GATE_INTERNAL_URL says where they are")
 
     def _note(self, url: str) -> None:
@@ -228,51 +214,7 @@ class _Result:
     result: Mapping[str, Any]
 
 
-async def _read(answer: httpx.Response) -> _Reply:
-    instance, version = (answer.headers.get(f"x-tekup-{which}", "") for which in ("instance", "version"))
-    message = await _message(answer)
-    result, error = message.get("result"), message.get("error")
-    if isinstance(result, dict):
-        return _Reply(instance, version, result)
-    if isinstance(error, dict) and isinstance(error.get("message"), str):
-        code = error.get("code")
-        return _Reply(instance, version, None, _line(error["message"]), code if isinstance(code, int) else 0)
-    return _Reply(instance, version, None, f"HTTP {answer.status_code} without an answer in JSON-RPC")
-
-
-async def _message(answer: httpx.Response) -> Mapping[str, Any]:
-    """The one answer of a body, or of a stream of events, in which it is the message with an id."""
-    streamed = answer.headers.get("content-type", "").lower().startswith("text/event-stream")
-    if not streamed:
-        return _parsed(b"".join([chunk async for chunk in _bounded(answer)]))
-    rest = b""
-    async for chunk in _bounded(answer):
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            message = _parsed(line.removeprefix(b"data:")) if line.startswith(b"data:") else {}
-            if "id" in message:
-                return message
-    return {}
-
-
-async def _bounded(answer: httpx.Response) -> AsyncIterator[bytes]:
-    read = 0
-    async for chunk in answer.aiter_bytes():
-        read += len(chunk)
-        if read > MOST_BYTES:
-            raise httpx.DecodingError(f"more than {MOST_BYTES} bytes")
-        yield chunk
-
-
-def _parsed(body: bytes) -> Mapping[str, Any]:
-    try:
-        message = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return message if isinstance(message, dict) else {}
-
-
-def _stranger(service: str, target: str, reply: _Reply) -> str:
+def _stranger(service: str, target: str, reply: Reply) -> str:
     """Whether another than the target answered, "" if it was the target."""
     if not reply.instance or not reply.version:
         return "the answer does not say who gave it; the service runs on a kit that cannot be probed"
@@ -291,12 +233,7 @@ def _failure(result: Mapping[str, Any]) -> str:
     content = result.get("content")
     parts = content if isinstance(content, list) else []
     texts = [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
-    return _line(" ".join(texts)) or "it failed"
-
-
-def _line(text: str) -> str:
-    one = " ".join(text.split())
-    return one if len(one) <= SHOWN_CHARS else f"{one[: SHOWN_CHARS - 1]}…"
+    return one_line(" ".join(texts)) or "it failed"
 
 
 def _probe(tool: Json) -> Json | None:

@@ -13,16 +13,20 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
+from control_plane.contract import Offer
 from control_plane.delivery import ProbeCall
 from control_plane.errors import NotInitialised, TekupError, Unavailable
 from control_plane.leadership import Leadership
 from control_plane.metrics import PlaneMetrics
-from control_plane.model import Instance, version_target
+from control_plane.model import Instance, problems_of, version_target
 from control_plane.ports import Gateway
 
 log = logging.getLogger(__name__)
 
 SICK_AFTER = 3
+AGAIN = 5
 SLOT_S = 1.0
 HUB = "hub"
 """The internal entrypoint leads to no hub, which would call back through it: its own readiness has to do."""
@@ -35,12 +39,16 @@ class Pace:
     """How much is probed.
 
     Attributes:
-        every_s: Each target once in so many seconds.
+        every_s: Each target once in so many seconds; one that failed `AGAIN` times as often.
         at_most: Probes that run at one time.
     """
 
     every_s: float = 15.0
     at_most: int = 8
+
+    def after_s(self, state: ProbeState) -> float:
+        """How long after its last probe a target is probed again, so that a fault and its end are soon known."""
+        return self.every_s / AGAIN if state.problem else self.every_s
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,20 @@ def targets_of(instances: Iterable[Instance]) -> tuple[Target, ...]:
     each = {Target(one.service, one.version, one.id) for one in live}
     versions = {Target(one.service, one.version) for one in live}
     return tuple(sorted(each | versions, key=lambda target: target.labels))
+
+
+def calls_of(offer: Offer, wished: Sequence[ProbeCall] = ()) -> tuple[ProbeCall, ...]:
+    """The calls that have to work: the operator's if there are any, else those that the service itself declares.
+
+    Raises:
+        Unavailable: A declared one is of a tool that cannot be called.
+    """
+    if wished:
+        return tuple(wished)
+    try:
+        return tuple(ProbeCall(tool=tool, arguments=dict(found)) for tool, found in sorted(offer.probes.items()))
+    except ValidationError as error:
+        raise Unavailable(f"a probe declared by {offer.version} cannot be made: {problems_of(error)}") from error
 
 
 async def prove(gateway: Gateway, service: str, target: str, calls: Sequence[ProbeCall], times: int = 3) -> str:
@@ -192,7 +214,7 @@ class Probing:
         self._forget_all_but(targets)
         await self._look_up_wishes(now_s)
         waited = {target: self._begun_s.get(target, -math.inf) for target in targets if target not in self._busy}
-        due = sorted((one for one in waited if waited[one] + self._pace.every_s <= now_s), key=waited.__getitem__)
+        due = sorted((one for one in waited if self._due_s(one) <= now_s), key=waited.__getitem__)
         share = due[: math.ceil(len(targets) * slot_s / self._pace.every_s)]
         for target in share:
             await self._places.acquire()  # a full house makes everybody wait longer, and the crowd no larger
@@ -202,6 +224,9 @@ class Probing:
             await asyncio.sleep(slot_s / len(share))
         if not share:
             await asyncio.sleep(slot_s)
+
+    def _due_s(self, target: Target) -> float:
+        return self._begun_s.get(target, -math.inf) + self._pace.after_s(self.state(*target.labels))
 
     def _forget_all_but(self, targets: Iterable[Target]) -> None:
         kept = set(targets)
@@ -248,10 +273,7 @@ class Probing:
 
     async def _calls(self, target: Target) -> tuple[ProbeCall, ...]:
         if target not in self._own:
-            offer = await self._gateway.offer(target.service, target.name)
-            self._own[target] = tuple(
-                ProbeCall(tool=tool, arguments=dict(arguments)) for tool, arguments in sorted(offer.probes.items())
-            )
+            self._own[target] = calls_of(await self._gateway.offer(target.service, target.name))
         return self._own[target]
 
     def _note(self, target: Target, problem: str) -> None:

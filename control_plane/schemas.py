@@ -6,7 +6,7 @@ does not name a property and does not forbid it, another may come to name it; th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -15,16 +15,16 @@ from control_plane.shapes import (
     ANNOTATIONS,
     MOST_ALTERNATIVES,
     NOTHING,
+    OVERLAPPING,
     Schema,
     TooMuch,
     alternatives,
-    is_number,
     resolved,
 )
+from control_plane.values import BOUNDS, UPPER, exactly, is_of, mapping, names_in, values_of
 
 MOST_DEEP: Final = 64
 MOST_STEPS: Final = 20_000
-UPPER: Final = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 UNDERSTOOD: Final = (
     ANNOTATIONS
     | {"type", "enum", "const", "multipleOf", "uniqueItems", "pattern", "format", "items", "prefixItems"}
@@ -33,7 +33,7 @@ UNDERSTOOD: Final = (
 )
 RESTRICTING: Final = frozenset(
     {"not", "if", "then", "else", "contains", "minContains", "maxContains", "propertyNames", "dependentRequired"}
-    | {"dependentSchemas", "contentEncoding", "contentMediaType"}
+    | {"dependentSchemas", "contentEncoding", "contentMediaType", OVERLAPPING}
 )
 """Not compared, but taking one of them away can only allow more; for `then` and `else` `if` is compared as well."""
 
@@ -92,7 +92,7 @@ class _Comparison:
         self._second = second
         self._steps = 0
         self._begun: set[tuple[int, int]] = set()
-        self._fine: set[tuple[int, int]] = set()
+        self._fine: dict[tuple[int, int], None] = {}
         self._held: list[object] = []
 
     def compare(self, first: object, second: object, path: tuple[str, ...]) -> list[Difference]:
@@ -107,10 +107,14 @@ class _Comparison:
             return []
         self._begun.add(pair)
         self._held += (first, second)  # so that no other object gets their ids
+        known = len(self._fine)
         found = self._compare(first, second, path)
         self._begun.discard(pair)
         if not found:
-            self._fine.add(pair)
+            self._fine[pair] = None
+        else:  # what was found fine within may have rested on this pair
+            while len(self._fine) > known:
+                self._fine.popitem()
         return found
 
     def _compare(self, first: object, second: object, path: tuple[str, ...]) -> list[Difference]:
@@ -120,24 +124,9 @@ class _Comparison:
         if large == NOTHING:
             return [Difference(Sort.NOTHING, path, "", first, second)]
         wide = alternatives(large, self._second)
-        exclusive = self._exclusive(small, large, path)
-        found = [
+        return [
             each for one in alternatives(small, self._first) for each in self._fit(one, wide, path, (first, second))
         ]
-        return exclusive + found
-
-    def _exclusive(self, small: Schema, large: Schema, path: tuple[str, ...]) -> list[Difference]:
-        """`oneOf` also refuses what fits two of its branches, so a new branch may refuse what was fine."""
-        branches = large.get("oneOf")
-        if not isinstance(branches, list) or len(branches) < 2:
-            return []
-        before = small.get("oneOf")
-        known = len(before) if isinstance(before, list) else 0
-        if len(branches) <= known:
-            return []
-        heads = [resolved(branch, self._second) for branch in branches]
-        apart = all(_apart(a, b, self._second) for at, a in enumerate(heads) for b in heads[at + 1 :])
-        return [] if apart else [Difference(Sort.UNSURE, path, "oneOf", before, branches)]
 
     def _fit(
         self, one: Schema, wide: tuple[Schema, ...], path: tuple[str, ...], said: tuple[object, object]
@@ -152,7 +141,7 @@ class _Comparison:
                 return []
             if best is None or len(found) < len(best):
                 best = found
-        values = _values(one) or []
+        values = values_of(one) or []
         if len(wide) > 1 < len(values) <= MOST_ALTERNATIVES:  # each may fit another
             singles = ({**one, "enum": [value]} for value in values)
             return [found for single in singles for found in self._fit(single, wide, path, said)]
@@ -162,12 +151,12 @@ class _Comparison:
         return [Difference(Sort.TYPE, path, kind if isinstance(kind, str) else "any type", *said)]
 
     def _alternative(self, one: Schema, other: Schema, path: tuple[str, ...]) -> Iterator[Difference]:
-        values = _values(one)
+        values = values_of(one)
         if values is not None:
             yield from _values_fit(values, one, other, path)
         elif "enum" in other or "const" in other:
             yield Difference(Sort.VALUES, path, "other values", one, other)
-        for keyword, holds in _BOUNDS.items():
+        for keyword, holds in BOUNDS.items():
             if keyword in other and other[keyword] != one.get(keyword) and not holds(one.get(keyword), other[keyword]):
                 yield Difference(Sort.BOUND, path, keyword, one.get(keyword), other[keyword])
         yield from self._items(one, other, path)
@@ -189,10 +178,10 @@ class _Comparison:
         yield from self.compare(one.get("items", True), other.get("items", True), within)
 
     def _members(self, one: Schema, other: Schema, path: tuple[str, ...]) -> Iterator[Difference]:
-        mine, theirs = _mapping(one.get("properties")), _mapping(other.get("properties"))
+        mine, theirs = mapping(one.get("properties")), mapping(other.get("properties"))
         rest, their_rest = one.get("additionalProperties", True), other.get("additionalProperties", True)
-        had = _names(one.get("required"))
-        for name in [each for each in _names(other.get("required")) if each not in had]:
+        had = names_in(one.get("required"))
+        for name in [each for each in names_in(other.get("required")) if each not in had]:
             yield Difference(Sort.REQUIRED, (*path, name), name, mine.get(name), theirs.get(name))
         for name, schema in mine.items():
             if name in theirs:
@@ -223,110 +212,19 @@ class _Comparison:
         return not _refers(one[keyword]) or _definitions(self._first) == _definitions(self._second)
 
 
-def _at_least(first: object, second: object) -> bool:
-    return is_number(first) and is_number(second) and first >= second  # type: ignore[operator]
-
-
-def _counts_at_least(first: object, second: object) -> bool:
-    return second == 0 or _at_least(first, second)
-
-
-def _at_most(first: object, second: object) -> bool:
-    return is_number(first) and is_number(second) and first <= second  # type: ignore[operator]
-
-
-def _multiple(first: object, second: object) -> bool:
-    return isinstance(first, int) and isinstance(second, int) and second > 0 and first % second == 0
-
-
-def _never(_first: object, second: object) -> bool:
-    return second is False  # `uniqueItems: false` asks for nothing; a pattern or format is no boolean
-
-
-_BOUNDS: Final[Mapping[str, Callable[[object, object], bool]]] = {
-    **dict.fromkeys(("minimum", "exclusiveMinimum"), _at_least),
-    **dict.fromkeys(("minLength", "minItems", "minProperties"), _counts_at_least),
-    **dict.fromkeys(UPPER, _at_most),
-    "multipleOf": _multiple,
-    **dict.fromkeys(("format", "pattern", "uniqueItems"), _never),
-}
-
-
 def _type_fits(first: object, second: object) -> bool:
     return second is None or first == second or (first == "integer" and second == "number")
 
 
-def _values(schema: Schema) -> list[object] | None:
-    if "const" in schema:
-        return [schema["const"]]
-    values = schema.get("enum")
-    return values if isinstance(values, list) else None
-
-
 def _values_fit(values: list[object], one: Schema, other: Schema, path: tuple[str, ...]) -> Iterator[Difference]:
-    theirs = _values(other)
-    kept = None if theirs is None else {_exactly(value) for value in theirs}
+    theirs = values_of(other)
+    kept = None if theirs is None else {exactly(value) for value in theirs}
     for value in values:
         kind = other.get("type")
-        if one.get("type") is not None and not _is_of(value, one["type"]):
+        if one.get("type") is not None and not is_of(value, one["type"]):
             continue  # never valid in the first place
-        if (kind is not None and not _is_of(value, kind)) or (kept is not None and _exactly(value) not in kept):
+        if (kind is not None and not is_of(value, kind)) or (kept is not None and exactly(value) not in kept):
             yield Difference(Sort.VALUES, path, repr(value) if not isinstance(value, str) else value, values, theirs)
-
-
-def _exactly(value: object) -> tuple[str, str]:
-    """JSON equality: `1` and `1.0` are one value, `1` and `true` are not."""
-    if is_number(value):
-        return "number", repr(float(value)) if abs(value) < 2**53 else repr(value)  # type: ignore[arg-type]
-    return type(value).__name__, repr(value)
-
-
-_PYTHON: Final[Mapping[str, tuple[type, ...]]] = {
-    "string": (str,),
-    "boolean": (bool,),
-    "null": (type(None),),
-    "array": (list, tuple),
-    "object": (dict,),
-}
-
-
-def _is_of(value: object, kind: object) -> bool:
-    if kind in ("number", "integer"):
-        return is_number(value) and (kind == "number" or float(value).is_integer())  # type: ignore[arg-type]
-    return isinstance(kind, str) and isinstance(value, _PYTHON.get(kind, ()))
-
-
-def _apart(one: Schema, other: Schema, root: object) -> bool:
-    """Whether surely no value fits both: other types, or another constant under a property that both require."""
-    for a in alternatives(one, root):
-        for b in alternatives(other, root):
-            if not _types_apart(a.get("type"), b.get("type")) and not _told_apart(a, b, root):
-                return False
-    return True
-
-
-def _types_apart(one: object, other: object) -> bool:
-    return bool(one and other and one != other and {one, other} != {"integer", "number"})
-
-
-def _told_apart(one: Schema, other: Schema, root: object) -> bool:
-    for name in _names(one.get("required")):
-        if name in _names(other.get("required")):
-            mine, theirs = (
-                _values(resolved(_mapping(each.get("properties")).get(name, True), root)) for each in (one, other)
-            )
-            if mine and theirs and not {_exactly(value) for value in mine} & {_exactly(value) for value in theirs}:
-                return True
-    mine, theirs = _values(one), _values(other)
-    return bool(mine and theirs and not {_exactly(value) for value in mine} & {_exactly(value) for value in theirs})
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _names(value: object) -> list[str]:
-    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
 
 
 def _refers(value: object) -> bool:
@@ -336,5 +234,5 @@ def _refers(value: object) -> bool:
 
 
 def _definitions(root: object) -> tuple[object, object]:
-    document = _mapping(root)
+    document = mapping(root)
     return document.get("$defs"), document.get("definitions")

@@ -10,13 +10,15 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from control_plane.values import exactly, kind_of, mapping, names_in, values_of
+
 Schema = Mapping[str, object]
 
 ANNOTATIONS: Final = frozenset(
     {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment"}
-    | {"$defs", "definitions", "x-mcp-header"}
+    | {"$defs", "definitions", "x-mcp-header", "discriminator"}
 )
-"""What says nothing about which values are valid; `x-mcp-header` is compared by itself."""
+"""What says nothing about which values are valid; `discriminator` is OpenAPI's, `x-mcp-header` goes by itself."""
 
 OF_TYPE: Final[Mapping[str, frozenset[str]]] = {
     "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}),
@@ -31,6 +33,8 @@ OF_TYPE: Final[Mapping[str, frozenset[str]]] = {
 
 NOTHING: Final[Schema] = {"not": {}}
 UNRESOLVED: Final = "$ref"
+OVERLAPPING: Final = "overlapping oneOf"
+"""Kept on the branches of a `oneOf` of which a value may fit two and is refused: another `oneOf` refuses others."""
 MOST_REFERENCES: Final = 32
 MOST_ALTERNATIVES: Final = 64
 SHOWN_CHARS: Final = 300
@@ -135,8 +139,39 @@ def alternatives(schema: Schema, root: object) -> tuple[Schema, ...]:
         rest = {key: one[key] for key in one.keys() - {union}}
         branches = one[union]
         assert isinstance(branches, list)  # noqa: S101  # as just looked up
+        if union == "oneOf" and not _all_apart([resolved(branch, root) for branch in branches], root):
+            rest[OVERLAPPING] = branches
         waiting += [(merged(rest, resolved(branch, root)), depth + 1) for branch in reversed(branches)]
     return tuple(found)
+
+
+def _all_apart(branches: list[Schema], root: object) -> bool:
+    pairs = ((one, other) for at, one in enumerate(branches) for other in branches[at + 1 :])
+    return len(branches) <= MOST_ALTERNATIVES and all(_apart(one, other, root) for one, other in pairs)
+
+
+def _apart(one: Schema, other: Schema, root: object) -> bool:
+    """Whether surely no value fits both: other types, other values, or other ones of a property that both require."""
+    if NOTHING in (one, other) or _types_apart(one.get("type"), other.get("type")) or _values_apart(one, other):
+        return True
+    if (one.get("type"), other.get("type")) != ("object", "object"):
+        return False  # `required` says nothing to what is no object
+    mine, theirs = mapping(one.get("properties")), mapping(other.get("properties"))
+    return any(
+        _values_apart(resolved(mine.get(name, True), root), resolved(theirs.get(name, True), root))
+        for name in set(names_in(one.get("required"))) & set(names_in(other.get("required")))
+    )
+
+
+def _types_apart(one: object, other: object) -> bool:
+    mine, theirs = ({each} if isinstance(each, str) else set(names_in(each)) for each in (one, other))
+    mine, theirs = ({"number" if each == "integer" else each for each in kinds} for kinds in (mine, theirs))
+    return bool(mine and theirs and not mine & theirs)
+
+
+def _values_apart(one: Schema, other: Schema) -> bool:
+    mine, theirs = ({exactly(value) for value in values_of(each) or ()} for each in (one, other))
+    return bool(mine and theirs and not mine & theirs)
 
 
 def _by_type(schema: Schema) -> Iterable[Schema]:
@@ -151,19 +186,6 @@ def _by_type(schema: Schema) -> Iterable[Schema]:
     if not isinstance(types, list):
         return (_relevant(schema),)
     return tuple(_relevant({**schema, "type": each}) for each in types)
-
-
-def is_number(value: object) -> bool:
-    """Whether JSON would call it a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def kind_of(value: object) -> str:
-    """The JSON type of a value, the narrowest."""
-    if is_number(value):
-        return "integer" if isinstance(value, int) or float(value).is_integer() else "number"  # type: ignore[arg-type]
-    kinds = {bool: "boolean", str: "string", type(None): "null", list: "array"}
-    return kinds.get(type(value), "object")
 
 
 def _relevant(schema: Schema) -> Schema:

@@ -20,6 +20,7 @@ class FakeGateway:
         problems: Why calls to a target fail, by target; what is not here works.
         away: Whether no gate answers.
         hung: Targets that never answer.
+        broken: Whether calls raise what no gateway should.
         probes: What every service declares itself.
         tools: Names of the tools a target offers, all of them read-only.
         asked: Calls, by target and tool.
@@ -29,6 +30,7 @@ class FakeGateway:
     problems: dict[str, str] = field(default_factory=dict)
     away: bool = False
     hung: set[str] = field(default_factory=set)
+    broken: bool = False
     probes: dict[str, dict[str, object]] = field(default_factory=lambda: {"notes_list": {}})
     tools: dict[str, tuple[str, ...]] = field(default_factory=dict)
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -53,6 +55,8 @@ class FakeGateway:
             await asyncio.sleep(3600 if target in self.hung else 0.001)
         finally:
             self.running -= 1
+        if self.broken:
+            raise ValueError("a fault of ours")
         if self.away:
             raise Unavailable("no gate answers")
         return Answered("aaaaaa", "1.0.0", self.problems.get(target, ""), 0.001)

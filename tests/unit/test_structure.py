@@ -10,11 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PURE = {"model", "errors", "contract", "course", "decide", "delivery", "lint", "names", "rollout", "steer", "render",
-        "routes", "signed", "analysis", "checks", "readings", "sequential", "schemas", "shapes", "resources",
+        "routes", "signed", "analysis", "checks", "readings", "sequential", "schemas", "shapes", "values", "resources",
         "differences", "desired", "shadow", "tallies"}  # fmt: skip
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports"},
-          {"consul", "traefik", "prometheus", "gateway", "admin", "files", "logs", "settings", "watch"},
+          {"consul", "traefik", "prometheus", "gateway", "wire", "admin", "files", "logs", "settings", "watch"},
           {"registry", "leadership", "replicas", "gates", "staged", "history", "book", "outcome", "state",
            "metrics", "probing", "loop", "observing", "engine"},
           {"agent"}, {"api"}, {"cli", "__main__"})  # fmt: skip

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field
 
 from control_plane.contract import Breach, Kind, Offer, Waiver, breaches, waived
 
@@ -197,6 +198,55 @@ def test_a_new_branch_of_one_of_is_fine_only_if_it_is_apart_from_the_others() ->
     assert [kind for kind, _ in argument(shape("circle", "square"), shape("circle"))] == [Kind.NARROWED]
     overlapping = {"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 3}]}
     assert [kind for kind, _ in argument({"type": "string"}, overlapping)] == [Kind.CANNOT_TELL]
+
+
+class Circle(BaseModel):
+    kind: Literal["circle"]
+    radius: int | None = None
+
+
+class Square(BaseModel):
+    kind: Literal["square"]
+
+
+class Before(BaseModel):
+    name: str
+    mode: Literal["x", "y"] = "x"
+    tags: tuple[str, ...] = ()
+    counts: dict[str, int] = {}
+    shape: Annotated[Circle | Square, Field(discriminator="kind")]
+    pair: tuple[int, str] | None = None
+
+
+class Triangle(BaseModel):
+    kind: Literal["triangle"]
+
+
+class After(BaseModel):
+    """As services declare their arguments, and what they usually change."""
+
+    name: str | None = None
+    mode: Literal["x", "y", "z"] = "y"
+    tags: list[str | int] = []
+    counts: dict[str, float | None] = {}
+    shape: Annotated[Circle | Square | Triangle, Field(discriminator="kind")]
+    pair: tuple[int, str] | None = None
+    new: Square | None = None
+
+
+def test_what_pydantic_makes_of_a_services_arguments_is_understood() -> None:
+    before, after = (tool(schema=model.model_json_schema()) for model in (Before, After))
+    assert not changed(before, after)
+    assert changed(after, before) == [
+        (Kind.REQUIRED, "argument name is required now"),
+        (Kind.NARROWED, "argument name no longer takes null"),
+        (Kind.NARROWED, "argument mode no longer takes z"),
+        (Kind.NARROWED, "argument tags[] no longer takes integer"),
+        (Kind.NARROWED, "argument counts.* no longer takes number"),
+        (Kind.NARROWED, "argument counts.* no longer takes null"),
+        (Kind.NARROWED, "argument shape.kind no longer takes triangle"),
+        (Kind.REMOVED, "argument new is gone, and unknown arguments are refused"),
+    ]
 
 
 RESULT: Json = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}

@@ -130,7 +130,7 @@ async def test_without_the_operator_token_nothing_is_sent_on(two: Two) -> None:
 
 async def test_a_change_that_the_fence_refused_is_told_as_not_made(two: Two) -> None:
     session = (await two.store.read(LEADER_KEY)).entries[""].session
-    async with client(two.leader, Forward(two.leader, httpx.AsyncClient(), wait_s=1)) as api:
+    async with client(two.leader, two.store, Forward(two.leader, httpx.AsyncClient(), wait_s=1)) as api:
         await two.store.close_session(session)
         answer = await api.post("/v1/clients", json=CI)
     assert (answer.status_code, answer.json()["title"], answer.headers["retry-after"]) == (503, "Not the leader", "1")

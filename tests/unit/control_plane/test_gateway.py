@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from control_plane.errors import Refused, Unavailable
-from control_plane.gateway import MOST_BYTES, InternalGate, read_proof
+from control_plane.gateway import InternalGate, read_proof
 from control_plane.settings import ControlPlaneSettings, load
+from control_plane.wire import MOST_BYTES
 
 Answer = Callable[[Mapping[str, Any], Mapping[str, str]], bytes]
 TARGET = "notes_1-0-0"

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from control_plane.api import create_app
+from control_plane.contract import Offer
 from control_plane.delivery import Delivery, ProbeCall
 from control_plane.engine import Engine
 from control_plane.errors import Unavailable
@@ -19,7 +20,7 @@ from control_plane.loop import ControlPlane, Wish
 from control_plane.metrics import PlaneMetrics, Standing
 from control_plane.model import Instance, InstanceState
 from control_plane.ports import Gateway
-from control_plane.probing import Pace, ProbeState, Probing, Target, prove, targets_of
+from control_plane.probing import Pace, ProbeState, Probing, Target, calls_of, prove, targets_of
 from tests.support.gateways import FakeGateway
 from tests.support.memory import Memory
 from tests.support.plane import ObedientGate, running
@@ -169,8 +170,14 @@ async def test_a_gate_that_is_away_and_a_probe_nobody_can_make_are_problems_and_
     async with probing(gateway) as world:
         await world.until_shown("failing: no gate answers")
         gateway.away, gateway.probes = False, {"no such name!": {}}
-        await world.until_shown("failing: the probe itself failed (ValidationError)")
-        gateway.probes = {"notes_list": {}}
+
+        async def told() -> bool:
+            return "a probe declared by 1.0.0 cannot be made" in world.probing.state("notes", "1.0.0", "aaaaaa").shown
+
+        await eventually(told, "the probe that cannot be made", WITHIN_S)
+        gateway.probes, gateway.broken = {"notes_list": {}}, True
+        await world.until_shown("failing: the probe itself failed (ValueError)")
+        gateway.broken = False
         await world.until_shown("ok")
 
 
@@ -187,9 +194,21 @@ async def test_a_proof_takes_every_call_several_times_and_says_which_failed() ->
         await prove(gateway, "notes", VERSION, calls)
 
 
+def test_the_calls_that_have_to_work_are_the_operators_or_else_the_services_own() -> None:
+    offer = Offer("1.0.0", frozenset(), {}, probes={"notes_list": {"limit": 1}})
+    assert calls_of(offer) == (ProbeCall(tool="notes_list", arguments={"limit": 1}),)
+    assert calls_of(offer, [ProbeCall(tool="notes_read")]) == (ProbeCall(tool="notes_read"),)
+
+
 def test_a_state_is_unknown_before_its_first_probe() -> None:
     state = ProbeState(Target("notes", "1.0.0"))
     assert (state.shown, state.sick, state.after("", 5).ok_at_s) == ("unknown", False, 5)
+
+
+def test_one_that_failed_is_probed_again_sooner() -> None:
+    state = ProbeState(Target("notes", "1.0.0"))
+    assert Pace(every_s=15).after_s(state.after("", 5)) == 15
+    assert Pace(every_s=15).after_s(state.after("drill", 5)) == 3
 
 
 async def test_the_api_shows_probes_and_metrics() -> None:
