@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PURE = {"model", "errors", "contract", "decide", "delivery", "render", "routes", "signed",
-        "analysis", "checks", "readings", "sequential", "resources", "differences", "desired"}  # fmt: skip
+        "analysis", "checks", "readings", "sequential", "resources", "differences", "desired", "page"}  # fmt: skip
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports"}, {"consul", "traefik", "files", "logs", "settings", "watch"},
           {"registry", "leadership", "gates", "staged", "history", "book", "outcome", "state", "loop"},
