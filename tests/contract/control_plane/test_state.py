@@ -25,7 +25,7 @@ from tests.support.wait import eventually
 pytestmark = [pytest.mark.local, pytest.mark.feature("C9")]
 WHY = Wish("tester", "to see")
 VERSIONS = 11_100
-BOUND_S = 1.0
+BOUND_S = 2.0
 
 
 class Dying(Consul):
@@ -146,7 +146,7 @@ async def p95_s(times: int, ask: Callable[[int], Awaitable[object]]) -> float:
 async def test_ten_thousand_revisions_stay_fast(
     plane: ControlPlane, consul: Dying, record_property: Callable[[str, object], None]
 ) -> None:
-    """Every p95 is below a second; what is kept comes back right, what is not is said."""
+    """Every p95 is below two seconds; what is kept comes back right, what is not is said."""
     was = await ten_thousand(plane, consul)
     last = (await plane.page()).revision.number
     oldest = 1000
