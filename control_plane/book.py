@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
 
 from control_plane import staged
 from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, NotInitialised, Refused, Unavailable
 from control_plane.history import HISTORY_PREFIX, History, history_key, record_writes
-from control_plane.model import (
-    Change,
-    ClientPolicy,
-    HistoryRecord,
-    Key,
-    Policy,
-    Revision,
-    ServicePolicy,
-    Stored,
-    Table,
+from control_plane.model import Change, HistoryRecord, Revision, Stored, Table
+from control_plane.page import (
+    DOCUMENTS,
+    Edit,
+    Held,
+    Page,
+    Place,
+    change_of,
+    changed_by,
+    changes_of,
+    record_of,
+    revoked_again,
+    text_of,
+    turned,
 )
 from control_plane.ports import Fence, Store, Write
 from control_plane.resources import VERSIONED
@@ -29,61 +31,7 @@ from control_plane.staged import REVISION_KEY
 
 __all__ = ["DOCUMENTS", "HISTORY_PREFIX", "REVISION_KEY", "Book", "Edit", "Held", "Page", "Place"]
 
-MOST_DOCUMENT_BYTES = 64_000
 log = logging.getLogger(__name__)
-
-D = TypeVar("D", bound=Stored)
-Place = tuple[Table, str]
-DOCUMENTS: Mapping[Table, type[Stored]] = {
-    Table.SERVICES: ServicePolicy,
-    Table.CLIENTS: ClientPolicy,
-    Table.KEYS: Key,
-    Table.DELIVERY: Delivery,
-}
-
-
-@dataclass(frozen=True)
-class Page:
-    """All policy documents as raw bytes, with the index that guards the next write."""
-
-    revision: Revision
-    index: int
-    tables: Mapping[Table, Mapping[str, bytes]]
-
-    def find(self, table: Table, key: str, kind: type[D]) -> D | None:
-        """One document, parsed; None if there is none."""
-        raw = self.tables[table].get(key)
-        return None if raw is None else kind.stored(raw, table.prefix, key)
-
-    def all(self, table: Table, kind: type[D]) -> dict[str, D]:
-        """A whole table, parsed, in key order."""
-        documents = sorted(self.tables[table].items())
-        return {key: kind.stored(raw, table.prefix, key) for key, raw in documents}
-
-    def changed_by_another_hand(self) -> tuple[Table, ...]:
-        """Tables that do not fit the revision."""
-        none = table_sum({})  # as a table counts that is younger than the revision
-        return tuple(table for table in Table if table_sum(self.tables[table]) != self.revision.tables.get(table, none))
-
-    def policy(self) -> Policy:
-        """Everything, parsed."""
-        return Policy(
-            self.revision,
-            self.all(Table.SERVICES, ServicePolicy),
-            self.all(Table.CLIENTS, ClientPolicy),
-            self.all(Table.KEYS, Key),
-        )
-
-
-@dataclass(frozen=True)
-class Edit:
-    """What a verb wants written: documents by table and key (None removes), and what the record says of it."""
-
-    verb: str
-    author: str
-    reason: str
-    documents: Mapping[Place, Stored | None] = field(default_factory=dict)
-
 
 Beside = Callable[[Revision], Sequence[Write]]
 
@@ -91,19 +39,6 @@ Beside = Callable[[Revision], Sequence[Write]]
 def nothing(_: Revision) -> Sequence[Write]:
     """No other writes."""
     return ()
-
-
-@dataclass(frozen=True)
-class Held:
-    """What the gates hold on to, whatever the store says.
-
-    Attributes:
-        running: Epoch and number of the newest revision they run.
-        revoked: Keys they refuse as revoked, and since when.
-    """
-
-    running: tuple[int, int]
-    revoked: Mapping[str, int] = field(default_factory=dict)
 
 
 class Book:
@@ -193,17 +128,17 @@ class Book:
             Fenced: We do not lead any more.
             Unavailable: The store did not answer; the change may or may not be written.
         """
-        changed = _changed(page, edit)
+        changed = changed_by(page, edit)
         if not changed:
             if others := beside(page.revision):
                 await self._store.commit(others, fence)
             return page.revision, False
-        following = _turn(page, changed)
+        following = turned(page, changed)
         documents = [
             Write(table.prefix + key, document.to_bytes() if document else None)
             for (table, key), document in changed.items()
         ]
-        record = _record(edit, following, _changes(page, changed), at_s)
+        record = record_of(edit, following, changes_of(page, changed), at_s)
         await self._commit(page, documents, following, record, fence, beside(following))
         await self._keep_history(following, page, changed, fence)
         return following, True
@@ -243,10 +178,10 @@ class Book:
         Raises:
             Refused: It would be refused.
         """
-        changed = _changed(page, edit)
+        changed = changed_by(page, edit)
         if changed:
-            _turn(page, changed)
-        return tuple(_changes(page, changed))
+            turned(page, changed)
+        return tuple(changes_of(page, changed))
 
     async def finish(self, fence: Fence) -> Revision | None:
         """End a change that was begun and not ended, ours or an earlier leader's; see :mod:`control_plane.staged`."""
@@ -274,7 +209,7 @@ class Book:
         page.all(Table.DELIVERY, Delivery)
         odd, held = page.changed_by_another_hand(), page.revision
         back = held.place < gates.running
-        revoked = _revoked_again(page, gates.revoked)
+        revoked = revoked_again(page, gates.revoked)
         if not odd and not back and not revoked:
             return held, False
         tables = {**page.tables, Table.KEYS: {**page.tables[Table.KEYS], **revoked}}
@@ -282,9 +217,9 @@ class Book:
         epoch = gates.running[0] + 1 if back else held.epoch
         following = Revision(epoch=epoch, number=held.number + 1, tables=sums)
         changes = await self._changed_by_hand(page, odd)
-        changes += [_change(Table.KEYS, Table.KEYS.prefix + key, None, None) for key in revoked]
+        changes += [change_of(Table.KEYS, Table.KEYS.prefix + key, None, None) for key in revoked]
         documents = [Write(Table.KEYS.prefix + key, raw) for key, raw in revoked.items()]
-        await self._commit(page, documents, following, _record(edit, following, changes, at_s), fence)
+        await self._commit(page, documents, following, record_of(edit, following, changes, at_s), fence)
         return following, True
 
     async def _finish_or_give_up(self, fence: Fence) -> None:
@@ -307,7 +242,7 @@ class Book:
                 continue
             before, after = said[table], page.tables[table]
             changes += [
-                _change(table, table.prefix + key, _text(before.get(key)), _text(after.get(key)))
+                change_of(table, table.prefix + key, text_of(before.get(key)), text_of(after.get(key)))
                 for key in sorted(before.keys() | after.keys())
                 if before.get(key) != after.get(key)
             ]
@@ -337,88 +272,5 @@ class Book:
         back = [Change(key=one.key, before=one.after, after=one.before) for one in by_hand]
         following = page.revision.model_copy(update={"number": page.revision.number + 1})
         documents = [Write(one.key, None if one.after is None else one.after.encode()) for one in back]
-        await self._commit(page, documents, following, _record(edit, following, back, at_s), fence)
+        await self._commit(page, documents, following, record_of(edit, following, back, at_s), fence)
         return following, True
-
-
-def _revoked_again(page: Page, revoked: Mapping[str, int]) -> dict[str, bytes]:
-    """Keys that a store from before their revocation shows as good, revoked."""
-    known = page.all(Table.KEYS, Key)
-    return {
-        key: known[key].model_copy(update={"revoked": since}).to_bytes()
-        for key, since in sorted(revoked.items())
-        if key in known and not known[key].revoked
-    }
-
-
-def _changed(page: Page, edit: Edit) -> dict[Place, Stored | None]:
-    """The documents of an edit that are not so already.
-
-    Raises:
-        Refused: There are too many, or one is too large.
-    """
-    changed = {
-        place: document
-        for place, document in edit.documents.items()
-        if page.tables[place[0]].get(place[1]) != (document.to_bytes() if document else None)
-    }
-    if len(changed) > staged.MOST_CHANGED:
-        raise Refused(
-            f"{edit.verb} would change {len(changed)} documents; at most {staged.MOST_CHANGED} go in one change, so"
-            " make several"
-        )
-    for (table, key), document in changed.items():
-        if document and (size := len(document.to_bytes())) > MOST_DOCUMENT_BYTES:
-            raise Refused(
-                f"{table.prefix}{key} would take {size} bytes, more than {MOST_DOCUMENT_BYTES}; make it smaller"
-            )
-    return changed
-
-
-def _text(raw: bytes | None) -> str | None:
-    # What another hand wrote need not be text.
-    return None if raw is None else raw.decode(errors="replace")
-
-
-def _turn(page: Page, changed: Mapping[Place, Stored | None]) -> Revision:
-    sums = dict(page.revision.tables)
-    for touched in {table for table, _ in changed}:
-        documents = dict(page.tables[touched])
-        for (table, key), document in changed.items():
-            if table is touched and document is None:
-                documents.pop(key, None)
-            elif table is touched and document is not None:
-                documents[key] = document.to_bytes()
-        if touched is Table.SERVICES and not documents:
-            raise Refused("the change would leave no service at all; nothing was written")
-        sums[touched] = table_sum(documents)
-    return Revision(epoch=page.revision.epoch, number=page.revision.number + 1, tables=sums)
-
-
-def _changes(page: Page, changed: Mapping[Place, Stored | None]) -> list[Change]:
-    changes = []
-    for (table, key), document in changed.items():
-        before = page.tables[table].get(key)
-        after = document.to_bytes().decode() if document else None
-        changes.append(_change(table, table.prefix + key, None if before is None else before.decode(), after))
-    return changes
-
-
-def _change(table: Table, key: str, before: str | None, after: str | None) -> Change:
-    # Keys are not versioned and never come back by a rollback: the record names them without their content.
-    secret = table is Table.KEYS
-    return Change(key=key, before=None if secret else before, after=None if secret else after)
-
-
-def _record(edit: Edit, revision: Revision, changes: Sequence[Change], at_s: float) -> HistoryRecord:
-    return HistoryRecord(
-        number=revision.number,
-        epoch=revision.epoch,
-        at=at_s,
-        author=edit.author,
-        verb=edit.verb,
-        reason=edit.reason,
-        changes=tuple(changes),
-        touched=len(changes),
-        tables=revision.tables,
-    )

@@ -415,13 +415,17 @@ class ControlPlane:
 
     async def _finish_begun(self) -> None:
         """As the leader, end a change of many documents that was begun and not ended; see ``staged``."""
+        said = ""
         while True:
             await self.leadership.held()
             try:
                 async with self._writing:
                     await self._finish()
-            except (NotInitialised, NotLeader, Refused, Unavailable) as error:
-                log.warning("change.not_finished", extra={"why": str(error)})
+                said = ""
+            except (NotLeader, Refused, Unavailable) as error:
+                if str(error) != said:
+                    log.warning("change.not_finished", extra={"why": str(error)})
+                said = str(error)
             await asyncio.sleep(FINISH_EVERY_S)
 
     async def _take_in(self) -> None:

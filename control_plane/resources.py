@@ -247,7 +247,7 @@ def schema(only: str = "") -> dict[str, object]:
         raise Refused(f"kind {only!r} is unknown; kinds are {', '.join(KINDS)}")
     names = [only] if only else [*KINDS]
     _, whole = models_json_schema([(KINDS[name].document, "validation") for name in names])
-    shared = dict(whole["$defs"])
+    shared = {name: _described(model) for name, model in whole["$defs"].items()}
     own = {name: _of_kind(name, shared.pop(KINDS[name].document.__name__)) for name in names}
     return {
         "$schema": SCHEMA_DIALECT,
@@ -255,6 +255,21 @@ def schema(only: str = "") -> dict[str, object]:
         "oneOf": [{"$ref": f"#/$defs/{name}"} for name in names],
         "$defs": own | shared,
     }
+
+
+def _described(model: dict[str, object]) -> dict[str, object]:
+    """A model's schema with what its docstring says of each attribute at that property, where editors show it."""
+    text, _, attributes = str(model.get("description", "")).partition("\n\nAttributes:\n")
+    properties = model.get("properties")
+    if not attributes or not isinstance(properties, dict):
+        return model
+    # An entry begins at the block's own indent; what is indented deeper goes on with it.
+    entries = re.split(r"\n {4}(?=\S)", f"\n{attributes}")[1:]
+    said = {name: " ".join(rest.split()) for name, _, rest in (entry.partition(":") for entry in entries)}
+    described = {
+        name: {**field, "description": said[name]} if name in said else field for name, field in properties.items()
+    }
+    return {**model, "description": text, "properties": described}
 
 
 def _of_kind(name: str, model: dict[str, object]) -> dict[str, object]:

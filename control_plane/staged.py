@@ -27,7 +27,6 @@ DECLARED = "change"
 # Consul takes 128 operations and 512 kB a transaction, values in base64; one operation is the fence's.
 MOST_WRITES = 100
 MOST_BYTES = 240_000
-MOST_CHANGED = 10_000
 
 
 class Line(Document):

@@ -29,7 +29,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> 
         typer.echo(typed(empty))
 
 
-def done(answer: Json, what: str, *, json_wanted: bool, aside: bool = False) -> None:
+def done(answer: Json, what: str, *, json_wanted: bool, aside: bool = False, lacks_it: str = "the set") -> None:
     """Say what became of a change; exits with 4 if it is not in force everywhere.
 
     Args:
@@ -37,11 +37,12 @@ def done(answer: Json, what: str, *, json_wanted: bool, aside: bool = False) -> 
         what: What was changed.
         json_wanted: Print the answer instead.
         aside: Say it on standard error; standard output holds the result.
+        lacks_it: See :func:`plan`.
     """
     if json_wanted:
         as_json(answer)
     elif answer["dry_run"]:
-        plan(answer)
+        plan(answer, lacks_it=lacks_it)
         typer.echo(typed(f"{what}: dry run, nothing was written; revision {answer['revision']} stands"), err=aside)
     else:
         begun = f"revision {answer['revision']}" if answer["changed"] else f"so already, revision {answer['revision']}"
@@ -58,13 +59,18 @@ def _ending(answer: Json) -> str:
     return f", NOT in force on {gates}; `tekup gates list` says why"
 
 
-def plan(answer: Json) -> None:
-    """What changes, document by document and field by field, and how many of each."""
+def plan(answer: Json, *, lacks_it: str = "the set") -> None:
+    """What changes, field by field, and how much of it.
+
+    Args:
+        answer: The API's.
+        lacks_it: What was applied, and does not have the documents that stay.
+    """
     found = _differences(answer)
     for one in found:
         _lines(one.lines())
     for name in cast("list[str]", answer.get("kept", [])):
-        typer.echo(f"= {name} stays, though it is not in the set")
+        typer.echo(f"= {name} stays, though {lacks_it} does not have it")
     counted = (sum(one.action == action for one in found) for action in ("added", "changed", "removed"))
     typer.echo("{} to add, {} to change, {} to remove".format(*counted) if found else "nothing to change")
 

@@ -57,7 +57,8 @@ def _texts(source: str) -> dict[str, str]:
     try:
         return {str(file.relative_to(root)) if file != root else str(file): file.read_text("utf-8") for file in files}
     except (OSError, UnicodeError) as error:
-        raise BadInput(f"{source} cannot be read: {error}; name a directory or file of YAML text") from error
+        why = getattr(error, "strerror", None) or error
+        raise BadInput(f"{source} cannot be read: {why}; name a directory or file of YAML text") from error
 
 
 def _files(root: Path) -> list[Path]:
@@ -189,10 +190,10 @@ def history(
         show.as_json(answer)
         return
     rows = [
-        (str(one["revision"]), _when(one["at"]), one["author"], one["verb"], str(one["documents"]), one["reason"])
+        (str(one["revision"]), _when_short(one["at"]), one["author"], one["verb"], str(one["documents"]), one["reason"])
         for one in rows_of(answer, "records")
     ]
-    show.table(("REVISION", "WHEN", "WHO", "VERB", "DOCS", "REASON"), rows, "No revision there.")
+    show.table(("REV", "UTC", "WHO", "VERB", "DOCS", "REASON"), rows, "No revision there.")
 
 
 def _one_record(number: int, *, json_wanted: bool) -> None:
@@ -207,6 +208,12 @@ def _one_record(number: int, *, json_wanted: bool) -> None:
 
 def _when(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(at))
+
+
+def _when_short(at: float) -> str:
+    """Day and minute of this year, the day alone of an earlier one: a table has 80 columns."""
+    this_year = time.gmtime(at).tm_year == time.gmtime().tm_year
+    return time.strftime("%m-%d %H:%M" if this_year else "%Y-%m-%d", time.gmtime(at))
 
 
 def rollback(
@@ -225,9 +232,10 @@ def rollback(
     """
     body: show.Json = {"to": to, "reason": reason, "expected_revision": expect, "dry_run": dry_run}
     answer = Api.here().ask("POST", "/v1/state/rollback", body, timeout_s=TIMEOUT_S)
+    then = f"revision {to}"
     if not (json or dry_run):
-        show.plan(answer)
-    show.done(answer, f"state as of revision {to}", json_wanted=json)
+        show.plan(answer, lacks_it=then)
+    show.done(answer, f"state as of {then}", json_wanted=json, lacks_it=then)
 
 
 def drift(json: JsonFlag = False) -> None:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PURE = {"model", "errors", "contract", "course", "decide", "delivery", "lint", "names", "rollout", "steer", "render",
         "routes", "signed", "analysis", "checks", "readings", "sequential", "schemas", "shapes", "values", "resources",
-        "differences", "desired", "shadow", "tallies"}  # fmt: skip
+        "differences", "desired", "page", "shadow", "tallies"}  # fmt: skip
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports"},
           {"consul", "traefik", "prometheus", "gateway", "wire", "admin", "files", "logs", "settings", "watch"},

@@ -25,7 +25,7 @@ from tests.support.wait import eventually
 pytestmark = [pytest.mark.local, pytest.mark.feature("C9")]
 WHY = Wish("tester", "to see")
 VERSIONS = 11_100
-BOUND_S = 1.0
+BOUND_S = 2.0
 
 
 class Dying(Consul):
@@ -146,7 +146,7 @@ async def p95_s(times: int, ask: Callable[[int], Awaitable[object]]) -> float:
 async def test_ten_thousand_revisions_stay_fast(
     plane: ControlPlane, consul: Dying, record_property: Callable[[str, object], None]
 ) -> None:
-    """Every p95 is below a second; what is kept comes back right, what is not is said."""
+    """Every p95 is below two seconds; what is kept comes back right, what is not is said."""
     was = await ten_thousand(plane, consul)
     last = (await plane.page()).revision.number
     oldest = 1000
@@ -159,6 +159,11 @@ async def test_ten_thousand_revisions_stay_fast(
         "rollback": await p95_s(20, lambda n: plane.state.rollback(oldest + (n * 7919) % 10_000, WHY)),
         "drift": await p95_s(10, lambda _: plane.state.drift(plane.gates.all)),
     }
+    await consul.commit([Write("tekup/policy/clients/c1", b'{"id":"c1","allow":["evil_*"]}')])
+    figures["drift, by hand"] = await p95_s(10, lambda _: plane.state.drift(plane.gates.all))
+    figures["restore"] = await p95_s(1, lambda _: plane.restore(WHY))
+    await consul.commit([Write("tekup/policy/clients/c1", b'{"id":"c1","allow":["evil_*"]}')])
+    figures["repair"] = await p95_s(1, lambda _: plane.repair(WHY))
     for name, taken_s in figures.items():
         record_property(name, f"{taken_s * 1000:.0f} ms")
     assert max(figures.values()) < BOUND_S, figures

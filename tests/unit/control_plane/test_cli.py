@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -121,6 +122,41 @@ def test_an_empty_name_is_refused_unasked(tekup: Tekup, listener: Listener, verb
     assert isinstance(result.exception, BadInput)
     assert "an empty name" in str(result.exception)
     assert listener.asked == []
+
+
+@pytest.mark.parametrize("verb", [("plan",), ("diff",), ("apply", "--reason", "x")])
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "holds no .yml or .yaml file"),
+        ({"notes.txt": "kind: Client"}, "holds no .yml or .yaml file"),
+        ({".hidden.yml": "kind: Client\nid: ci"}, "holds no .yml or .yaml file"),
+        ({"a.yml": "kind: Client\nid: ci\nalow: []"}, "a.yml, document 1, Client ci: alow"),
+        (
+            {"a.yml": "kind: Client\nid: ci", "b/c.yaml": "kind: Client\nid: ci"},
+            "ci stands in a.yml, document 1 already",
+        ),
+        ({"a.yml": b"\xff\xfe"}, "cannot be read"),
+    ],
+)
+def test_a_set_that_makes_no_sense_is_refused_unasked(
+    tekup: Tekup, listener: Listener, tmp_path: Path, verb: tuple[str, ...], files: dict[str, str | bytes], said: str
+) -> None:
+    folder = tmp_path / "desired"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    result = tekup(*verb, "-f", str(folder))
+    assert isinstance(result.exception, BadInput)
+    assert said in str(result.exception)
+    assert listener.asked == []
+
+
+def test_a_schema_is_printed_without_a_control_plane() -> None:
+    printed = CliRunner().invoke(app, ["schema", "Client"])
+    assert json.loads(printed.stdout)["title"] == "Client"
+    assert isinstance(CliRunner().invoke(app, ["schema", "Nope"]).exception, BadInput)
 
 
 @pytest.mark.parametrize(

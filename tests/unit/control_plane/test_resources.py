@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import jsonschema
 import pytest
@@ -18,13 +19,12 @@ from control_plane.resources import KINDS, Place, ordered, parse_files, parse_va
 pytestmark = pytest.mark.feature("C9")
 SEARCH = ServicePolicy(name="search", stable="1.0.0", lanes=(Lane(version="1.0.0", weight_pct=100),))
 GLOBS = st.from_regex(r"[!-Z^-z|~]{1,20}", fullmatch=True)
+PRINTED = st.characters(min_codepoint=32, exclude_characters="\x7f", codec="utf-8")
 CLIENTS = st.builds(
     ClientPolicy,
     id=st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True),
     allow=st.lists(GLOBS, max_size=4).map(tuple),
-    roots=st.lists(st.text(st.characters(min_codepoint=32, exclude_characters="\x7f"), min_size=1), max_size=2).map(
-        tuple
-    ),
+    roots=st.lists(st.text(PRINTED, min_size=1), max_size=2).map(tuple),
 )
 VERSIONS = st.from_regex(r"[0-9A-Za-z.]{1,10}", fullmatch=True)
 SERVICES = st.builds(
@@ -142,6 +142,14 @@ def test_each_kind_has_a_schema_of_its_own(kind: str) -> None:
     alone = schema(kind)
     assert alone["title"] == kind
     assert json.dumps(alone).count('"const"') == 1
+
+
+def test_a_schema_says_at_each_field_what_it_means() -> None:
+    found: Any = schema("Service")["$defs"]
+    assert found["Service"]["description"] == "Where the calls of a service go."
+    assert found["Service"]["properties"]["stable"]["description"] == "Lists and discovery come from it."
+    mirror = found["Rule"]["properties"]["mirror"]["description"]
+    assert mirror.startswith("Version that gets a copy of each of these calls")
 
 
 def test_an_unknown_kind_has_no_schema() -> None:

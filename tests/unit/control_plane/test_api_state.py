@@ -1,0 +1,133 @@
+"""The HTTP API of the state as a whole: resources, plan and apply, history and rollback, drift, dry runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+
+from control_plane.api import create_app
+from control_plane.engine import Engine
+from control_plane.resources import schema
+from tests.support.memory import Memory
+from tests.support.plane import ObedientGate, control_plane, running
+
+pytestmark = pytest.mark.feature("C9")
+TOKEN = {"Authorization": "Bearer secret-token"}
+CI: dict[str, Any] = {"kind": "Client", "id": "ci", "allow": ["search_*"]}
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[httpx.AsyncClient]:
+    store = Memory()
+    async with running(control_plane(store), ObedientGate(store, "gate-1")) as plane:
+        transport = httpx.ASGITransport(create_app(plane, Engine(plane, store), "secret-token"))
+        async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=TOKEN) as client:
+            await client.post("/v1/init", json={})
+            yield client
+
+
+async def apply(api: httpx.AsyncClient, *resources: dict[str, Any], **more: object) -> Any:
+    answer = await api.post("/v1/state/apply", json={"resources": resources, "reason": "to see", **more})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_the_schema_is_the_one_the_cli_prints(api: httpx.AsyncClient) -> None:
+    assert (await api.get("/v1/state/schema")).json() == schema()
+
+
+async def test_a_set_is_planned_applied_and_exported(api: httpx.AsyncClient) -> None:
+    planned = (await api.post("/v1/state/plan", json={"resources": [CI]})).json()
+    assert [(one["action"], one["kind"], one["name"]) for one in planned["changes"]] == [("added", "Client", "ci")]
+    done = await apply(api, CI, expected_revision=planned["revision"])
+    assert (done["revision"], done["changed"], done["in_force"], done["dry_run"]) == (1, True, True, False)
+    assert not (await apply(api, CI))["changed"]
+    exported = (await api.get("/v1/state/resources")).json()
+    assert exported == {"revision": 1, "resources": [{**CI, "cohort": "", "roots": [], "hosts": []}]}
+    for one in exported["resources"]:
+        jsonschema.validate(one, schema())
+    assert (await api.get("/v1/state/resources", params={"revision": 0})).json()["resources"] == []
+
+
+async def test_a_change_is_shown_field_by_field(api: httpx.AsyncClient) -> None:
+    await apply(api, CI)
+    shown = (await api.post("/v1/state/diff", json={"resources": [{**CI, "cohort": "beta"}]})).json()
+    assert shown["changes"][0]["fields"] == [{"path": "cohort", "before": "", "after": "beta"}]
+
+
+async def test_history_and_rollback(api: httpx.AsyncClient) -> None:
+    await apply(api, CI)
+    await apply(api, {**CI, "cohort": "beta"})
+    records = (await api.get("/v1/state/history", params={"limit": 2})).json()["records"]
+    assert [(one["revision"], one["verb"], one["documents"]) for one in records] == [
+        (2, "state.apply", 1),
+        (1, "state.apply", 1),
+    ]
+    one = (await api.get("/v1/state/history/2")).json()
+    assert one["changes"][0]["after"]["cohort"] == "beta"
+    tried = (await api.post("/v1/state/rollback", json={"to": 1, "reason": "x", "dry_run": True})).json()
+    assert (tried["changed"], tried["dry_run"], tried["revision"]) == (True, True, 2)
+    done = (await api.post("/v1/state/rollback", json={"to": 1, "reason": "x"})).json()
+    assert (done["changed"], done["revision"]) == (True, 3)
+    assert (await api.get("/v1/state/resources")).json()["resources"][0]["cohort"] == ""
+
+
+async def test_there_is_no_drift_and_nothing_to_restore(api: httpx.AsyncClient) -> None:
+    assert (await api.get("/v1/state/drift")).json() == {"revision": 0, "changes": [], "tables": [], "gates": []}
+    assert not (await api.post("/v1/state/restore", json={"reason": "x"})).json()["changed"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "said"),
+    [
+        ("POST", "/v1/state/apply", {"resources": [], "reason": "x"}, 422, "holds no resource"),
+        ("POST", "/v1/state/apply", {"resources": [CI]}, 422, "reason: Field required"),
+        (
+            "POST",
+            "/v1/state/apply",
+            {"resources": [CI], "reason": "x", "expected_revision": 7},
+            409,
+            "you read revision 7",
+        ),
+        ("POST", "/v1/state/plan", {"resources": [{"kind": "X"}]}, 422, "resources[0]: kind 'X' is unknown"),
+        ("POST", "/v1/state/rollback", {"to": 9, "reason": "x"}, 404, "revision 9 does not exist"),
+        ("POST", "/v1/state/rollback", {"to": -1, "reason": "x"}, 422, "to: Input should be greater"),
+        ("GET", "/v1/state/history/x", None, 422, "revision: 'x' is not a whole number"),
+        ("GET", "/v1/state/history/99", None, 404, "revision 99 does not exist"),
+        ("GET", "/v1/state/history?limit=0", None, 422, "limit 0 does not lie between 1 and 1000"),
+        ("GET", "/v1/state/history?before=-1", None, 422, "before: '-1' is not a whole number"),
+        ("GET", "/v1/state/resources?revision=9", None, 404, "revision 9 does not exist"),
+        ("DELETE", "/v1/clients/ci?reason=x&dry_run=yes", None, 422, "dry_run: 'yes' is neither true nor false"),
+    ],
+)
+async def test_bad_input_is_a_problem_that_names_it(
+    api: httpx.AsyncClient, method: str, path: str, body: object, status: int, said: str
+) -> None:
+    answer = await api.request(method, path, json=body)
+    assert answer.status_code == status
+    assert said in answer.json()["detail"]
+
+
+async def test_a_set_may_be_larger_than_other_bodies(api: httpx.AsyncClient) -> None:
+    many = [{**CI, "id": f"c{n}", "roots": ["/" + "x" * 500]} for n in range(3000)]
+    assert (await api.post("/v1/state/plan", json={"resources": many})).status_code == 200
+    assert (await api.post("/v1/state/plan", content=b" " * ((16 << 20) + 1))).status_code == 413
+
+
+async def test_a_dry_run_of_a_key_makes_none(api: httpx.AsyncClient) -> None:
+    await apply(api, CI)
+    made = (await api.post("/v1/clients/ci/keys", json={"reason": "x", "dry_run": True})).json()
+    assert (made["id"], made["key"], made["dry_run"]) == ("", "", True)
+    gone = (await api.delete("/v1/clients/ci", params={"reason": "x", "dry_run": "true"})).json()
+    assert [(one["action"], one["name"]) for one in gone["changes"]] == [("removed", "ci")]
+    assert (await api.get("/v1/clients/ci/keys")).json()["keys"] == []
+
+
+async def test_the_openapi_document_names_the_query(api: httpx.AsyncClient) -> None:
+    paths = (await api.get("/v1/openapi.json")).json()["paths"]
+    assert [one["name"] for one in paths["/v1/state/history"]["get"]["parameters"]] == ["limit", "before"]
+    assert [one["name"] for one in paths["/v1/keys/{key}"]["delete"]["parameters"]] == ["key", "reason", "dry_run"]
