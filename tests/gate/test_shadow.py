@@ -120,8 +120,8 @@ def test_callers_notice_nothing_of_a_mirror(
     record_property("median_ms", f"{middle:.2f}, not copied {statistics.median(plain):.2f}")
     record_property("p99_ms", f"{late:.2f}, not copied {sorted(plain)[-5]:.2f}")
     # Whoever waited for the mirror would take a second or more.
-    assert middle < 50
-    assert late < 500
+    assert middle < 200
+    assert late < 900
 
 
 def test_a_mirror_that_hangs_holds_no_more_than_a_few_copies(

@@ -2,8 +2,8 @@ package policy
 
 import "net/http"
 
-// rules is what a middleware's configuration says.
-type rules struct {
+// settings are what a middleware's configuration says.
+type settings struct {
 	role    string
 	calls   bool // the role forwards calls
 	hosts   []string
@@ -11,8 +11,8 @@ type rules struct {
 	callers []string
 }
 
-func newRules(config *Config) *rules {
-	p := &rules{role: config.Role, hosts: config.Hosts, origins: config.Origins, callers: config.Callers}
+func newSettings(config *Config) *settings {
+	p := &settings{role: config.Role, hosts: config.Hosts, origins: config.Origins, callers: config.Callers}
 	p.calls = p.role == rolePublic || p.role == roleInternal
 	return p
 }
@@ -46,14 +46,14 @@ type decision struct {
 
 // decide is the algorithm of docs/architecture.md, steps 0-6, but for the draw among lanes. It looks at nothing but
 // its arguments and changes nothing.
-func decide(p *rules, r *request, t *tables, now int64) (*decision, *refusal) {
+func decide(p *settings, r *request, t *tables, now int64) (*decision, *refusal) {
 	if p.role == roleInternal {
 		return decideInternal(p, r, t, now)
 	}
 	return decidePublic(p, r, t, now)
 }
 
-func decidePublic(p *rules, r *request, t *tables, now int64) (*decision, *refusal) {
+func decidePublic(p *settings, r *request, t *tables, now int64) (*decision, *refusal) {
 	if !hostAllowed(p.hosts, r.host) || !originAllowed(p.origins, r.header["Origin"]) {
 		return nil, refusePage(p, r)
 	}
@@ -91,7 +91,7 @@ func decidePublic(p *rules, r *request, t *tables, now int64) (*decision, *refus
 }
 
 // decideInternal is step 0: the hub and the control plane, for a client by its grant or for themselves.
-func decideInternal(p *rules, r *request, t *tables, now int64) (*decision, *refusal) {
+func decideInternal(p *settings, r *request, t *tables, now int64) (*decision, *refusal) {
 	if t.services == nil || t.clients == nil || t.secrets == nil {
 		return nil, refuseNoTable(t)
 	}

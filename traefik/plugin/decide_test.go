@@ -113,7 +113,7 @@ func TestEveryMissingTableIsUnavailable(t *testing.T) {
 	} {
 		for _, role := range []string{rolePublic, roleInternal} {
 			r := requestOf(row)
-			_, no := decide(&rules{role: role}, &request{method: "POST", path: "/mcp", header: r.Header}, broken, testTime)
+			_, no := decide(&settings{role: role}, &request{method: "POST", path: "/mcp", header: r.Header}, broken, testTime)
 			if no == nil || no.status != 503 || !strings.Contains(no.message, name) {
 				t.Errorf("%s without %s: %+v", role, name, no)
 			}

@@ -100,7 +100,7 @@ func refuseVersion(requested string, supported []string) *refusal {
 	return no
 }
 
-func refusePage(p *rules, r *request) *refusal {
+func refusePage(p *settings, r *request) *refusal {
 	if len(p.hosts) > 0 && !hostAllowed(p.hosts, r.host) {
 		return refuse(http.StatusForbidden, "host", "Host %q is not served here; use the address you were given", clip(r.host))
 	}

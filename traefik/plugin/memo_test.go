@@ -91,7 +91,7 @@ func openTo(t *testing.T, expires int64) (*gate, *received) {
 	config := CreateConfig()
 	config.Role = rolePublic
 	got := &received{}
-	return &gate{next: got, rules: newRules(config), store: s}, got
+	return &gate{next: got, settings: newSettings(config), store: s}, got
 }
 
 func serve(g *gate) (*http.Request, int) {

@@ -46,9 +46,9 @@ func CreateConfig() *Config {
 }
 
 type gate struct {
-	next  http.Handler
-	rules *rules
-	store *store
+	next     http.Handler
+	settings *settings
+	store    *store
 }
 
 // New makes one middleware. Traefik calls it again for each on every reload, in one interpreter: what must exist
@@ -62,7 +62,7 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (htt
 	if config.Tables == "" && config.Role != roleLast {
 		return nil, fmt.Errorf("middleware %s: tables is missing: give the absolute folder of services.json", name)
 	}
-	g := &gate{next: next, rules: newRules(config)}
+	g := &gate{next: next, settings: newSettings(config)}
 	if config.Role != roleLast {
 		g.store = openStore(config.Tables)
 	}
@@ -71,11 +71,11 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (htt
 
 // ServeHTTP is the one function that every good call runs through; memo.go says why it is written so flat.
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !g.rules.calls {
+	if !g.settings.calls {
 		g.serveOther(w, r)
 		return
 	}
-	id := digest(g.rules.role, r)
+	id := digest(g.settings.role, r)
 	s := g.store
 	s.mu.RLock()
 	d := s.tables.memo[id]
@@ -126,7 +126,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serveOther answers for the roles that forward nothing.
 func (g *gate) serveOther(w http.ResponseWriter, r *http.Request) {
-	if g.rules.role == rolePrivate {
+	if g.settings.role == rolePrivate {
 		g.servePrivate(w, r)
 		return
 	}
@@ -144,7 +144,7 @@ func rewrite(r *http.Request) {
 func (g *gate) decideAnew(w http.ResponseWriter, r *http.Request, id string, now int64) *decision {
 	t := g.store.current()
 	view := &request{method: r.Method, path: r.URL.EscapedPath(), host: r.Host, header: r.Header}
-	d, no := decide(g.rules, view, t, now)
+	d, no := decide(g.settings, view, t, now)
 	if no != nil {
 		// The access log keeps these three: a refused caller must not be able to write itself another name into it.
 		delete(r.Header, headerClient)

@@ -40,7 +40,7 @@ func TestABodyEndsWithoutAskingTheServerThatMayHaveClosedIt(t *testing.T) {
 		}
 		read = string(raw)
 	})
-	g := &gate{next: next, rules: newRules(&Config{Role: rolePublic}), store: s}
+	g := &gate{next: next, settings: newSettings(&Config{Role: rolePublic}), store: s}
 	g.ServeHTTP(httptest.NewRecorder(), r)
 	if read != "{}" {
 		t.Errorf("the next handler read %q", read)
@@ -50,7 +50,7 @@ func TestABodyEndsWithoutAskingTheServerThatMayHaveClosedIt(t *testing.T) {
 func TestWhatNobodyAnsweredIsSaidByWhyNobodyDid(t *testing.T) {
 	for path, status := range map[string]int{"/mcp": 503, "/": 503, "/502": 502, "/504": 504} {
 		w := httptest.NewRecorder()
-		(&gate{rules: newRules(&Config{Role: roleLast})}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		(&gate{settings: newSettings(&Config{Role: roleLast})}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		if w.Code != status || !strings.Contains(w.Body.String(), fmt.Sprintf(`"code":%d`, status)) {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}

@@ -260,7 +260,7 @@ func TestNewRefusesABadConfiguration(t *testing.T) {
 
 func TestThePrivateRoleReportsWhatIsInForce(t *testing.T) {
 	s := furnished(t)
-	g := &gate{rules: &rules{role: rolePrivate}, store: s}
+	g := &gate{settings: &settings{role: rolePrivate}, store: s}
 	k := s.current().clients.keys["k1"]
 	d := &decision{client: "dev", service: "alpha", targets: []string{"alpha_1"}, reason: "lane", key: k}
 	d.prepare(s.counts)

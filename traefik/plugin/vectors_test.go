@@ -170,11 +170,11 @@ func TestDecisions(t *testing.T) {
 			config := CreateConfig()
 			config.Role = row.Role
 			got := &received{}
-			g := &gate{next: got, rules: newRules(config), store: newStore(t.TempDir())}
+			g := &gate{next: got, settings: newSettings(config), store: newStore(t.TempDir())}
 			g.store.tables = world
 			r := requestOf(row)
 			view := &request{method: r.Method, path: r.URL.EscapedPath(), host: r.Host, header: r.Header}
-			d, no := decide(g.rules, view, world, testTime)
+			d, no := decide(g.settings, view, world, testTime)
 			if row.Expect.Status != 0 {
 				checkRefusal(t, row, no)
 				return
