@@ -9,8 +9,9 @@ import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import httpx
 import pytest
 
 from control_plane.consul import Consul
@@ -312,3 +313,22 @@ async def test_a_client_too_large_for_a_grant_holds_up_nobody_else(world: World)
     report = await world.report()
     assert report is not None
     assert any("key ffffffffff is refused" in problem for problem in report.problems)
+
+
+@pytest.mark.feature("D3")
+async def test_the_gate_stands_in_the_catalog_with_its_private_entrypoint_and_comes_back_when_lost(
+    world: World,
+) -> None:
+    url = f"{world.server.url}/v1/health/service/tekup-gate?passing"
+
+    async def shown() -> dict[str, Any] | None:
+        async with httpx.AsyncClient() as client:
+            found = (await client.get(url)).json()
+        return found[0]["Service"] if found else None
+
+    service = await eventually(shown, "the gate in the catalog", 20)
+    assert (service["ID"], service["Meta"]["gate"]) == ("tekup-gate-gate", "gate")
+    assert world.gate.private == f"http://{service['Address']}:{service['Port']}"
+    async with httpx.AsyncClient() as client:
+        await client.put(f"{world.server.url}/v1/agent/service/deregister/tekup-gate-gate")
+    await eventually(shown, "the gate in the catalog again", 20)
