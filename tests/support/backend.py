@@ -3,8 +3,8 @@
 Run as a program, so that a test can kill it: `python backend.py PORT NAME`. `X-Test-Delay: <seconds>` delays the
 answer, `X-Test-Status: <code>` sets its status, `X-Test-Size: <bytes>` makes it larger by as much, `X-Test-Stream: <n>`
 streams n chunks as they are made, `X-Test-Touch: <file>` makes a file as soon as the call is here. For copies only:
-`X-Test-Copy-Delay`, `X-Test-Copy-Status`, `X-Test-Copy-Stream`. `GET /seen` tells how many calls and copies came so far,
-how many are under way, and the headers of the last call and the last copy.
+`X-Test-Copy-Delay`, `X-Test-Copy-Status`, `X-Test-Copy-Stream`. `GET /seen` tells how many calls and copies came so
+far, how many are under way, and the headers of the last call and the last copy.
 """
 
 from __future__ import annotations
