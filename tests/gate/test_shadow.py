@@ -101,6 +101,7 @@ BROKEN = {
     "that answers 503": {"X-Test-Copy-Status": "503"},
     "that is slow": {"X-Test-Copy-Delay": "1"},
     "that hangs": {"X-Test-Copy-Delay": "300"},
+    "that never ends its stream": {"X-Test-Copy-Stream": "100000"},
     "that is dead": {},
 }
 

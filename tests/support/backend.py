@@ -2,9 +2,9 @@
 
 Run as a program, so that a test can kill it: `python backend.py PORT NAME`. `X-Test-Delay: <seconds>` delays the
 answer, `X-Test-Status: <code>` sets its status, `X-Test-Size: <bytes>` makes it larger by as much, `X-Test-Stream: <n>`
-streams n chunks as they are made, `X-Test-Touch: <file>` makes a file as soon as the call is here. The first two for
-copies only: `X-Test-Copy-Delay`, `X-Test-Copy-Status`. `GET /seen` tells how many calls and copies came so far, how
-many are under way, and the headers of the last call and the last copy.
+streams n chunks as they are made, `X-Test-Touch: <file>` makes a file as soon as the call is here. For copies only:
+`X-Test-Copy-Delay`, `X-Test-Copy-Status`, `X-Test-Copy-Stream`. `GET /seen` tells how many calls and copies came so
+far, how many are under way, and the headers of the last call and the last copy.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ async def respond(
     if touched := sent.get("x-test-touch"):
         await asyncio.to_thread(Path(touched).touch)
     await asyncio.sleep(float(sent.get(f"x-test-{for_copies}delay", "0")))
-    if chunks := int(sent.get("x-test-stream", "0")):
+    if chunks := int(sent.get(f"x-test-{for_copies}stream", "0")):
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(chunks):
             writer.write(b"8\r\ndata: 1\n\r\n")
