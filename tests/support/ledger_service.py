@@ -30,6 +30,8 @@ class LedgerSettings(ServiceSettings):
     idle_s: float = 600.0
     total_s: float = 3600.0
     per_client: int = 100
+    without: str = ""
+    """A tool that this version has not."""
 
 
 class Noted(BaseModel):
@@ -52,6 +54,12 @@ class Listed(BaseModel):
 
     instance: str
     handles: tuple[str, ...]
+
+
+class Said(BaseModel):
+    """What one was told."""
+
+    text: str
 
 
 class _Pen:
@@ -97,10 +105,17 @@ async def build(kit: Kit, settings: LedgerSettings) -> AsyncIterator[None]:
         """Write an entry, then work for a while."""
         return await written(entry, hold_ms)
 
-    @kit.tool(title="Hurry", deadline_s=HURRY_S)
+    @kit.tool(title="Say again", read_only=True)
+    async def ledger_echo(text: str) -> Said:
+        """The same from every instance of every version."""
+        return Said(text=text)
+
     async def ledger_hurry(entry: str, hold_ms: int = 0) -> Noted:
         """Write an entry, then work for a while, but never longer than two seconds."""
         return await written(entry, hold_ms)
+
+    if settings.without != "ledger_hurry":
+        kit.tool(title="Hurry", deadline_s=HURRY_S)(ledger_hurry)
 
     @kit.tool(title="Open a book")
     async def ledger_open() -> Opened:
