@@ -12,10 +12,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from control_plane import course, steer
+from control_plane.analysis import Verdict
 from control_plane.book import Page
+from control_plane.checks import Plan
 from control_plane.contract import Waiver
 from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, Fenced, NotFound, NotInitialised, NotLeader, Refused, Unavailable
@@ -23,7 +25,9 @@ from control_plane.loop import ControlPlane, Documents, Outcome, Wish, Written
 from control_plane.model import Revision, ServicePolicy, Table, compact_json, versions_of
 from control_plane.observing import NO_METRICS, Observer
 from control_plane.ports import Entry, Gateway, Metrics, Store, Write
-from control_plane.rollout import ENDED_PREFIX, ROLLOUTS_PREFIX, Phase, Place, Rollout, policy_of
+from control_plane.readings import Missing
+from control_plane.review import Review, Span, review
+from control_plane.rollout import ENDED_PREFIX, ROLLOUTS_PREFIX, Phase, Place, Rollout, policy_of, range_check
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +85,7 @@ class Engine:
         self._store = store
         self._metrics = metrics
         self._observer = Observer(plane, metrics=metrics, gateway=gateway, now=now)
+        self._shown = plane.metrics.rollouts
         self._now = now
         self._turn_s = turn_s
 
@@ -96,7 +101,10 @@ class Engine:
         try:
             while self._plane.leadership.leading:
                 try:
-                    running = [name for name, held in (await self.all()).items() if not held.rollout.phase.ended]
+                    known = await self.all()
+                    running = [name for name, held in known.items() if not held.rollout.phase.ended]
+                    for name, held in known.items():
+                        self._shown.shown(name, held.rollout.phase.value)
                 except (Unavailable, Refused) as error:
                     log.warning("rollouts.not_read", extra={"why": str(error)})
                     running = list(carried)
@@ -105,6 +113,7 @@ class Engine:
                         carried[name] = asyncio.create_task(self._carry(name))
                 await asyncio.sleep(self._turn_s)
         finally:
+            self._shown.resigned()
             for task in carried.values():
                 task.cancel()
             await asyncio.gather(*carried.values(), return_exceptions=True)
@@ -133,6 +142,10 @@ class Engine:
         before = held.rollout
         seen = await self._observer.seen(before)
         after = course.turn(before, seen, self._now())
+        if seen.look is not None and (judged := after.judged()):
+            self._shown.looked(before.service, judged.verdict.value)
+        elif isinstance(seen.look, Missing):
+            self._shown.looked(before.service, Verdict.ERROR.value)
         current = await self._policy(before.service)
         if after == before and policy_of(after, current) == current:
             return before.waits_for if before.phase in _WAITING else None
@@ -206,6 +219,20 @@ class Engine:
         delivery = Delivery.parse(compact_json(wanted), f"rollout of {service}")
         await self._refuse_unmeasured(delivery)
         return delivery
+
+    async def review(self, service: str, plan: Plan, span: Span) -> Review:
+        """What the analysis would have said of two versions; see :func:`control_plane.review.review`.
+
+        Args:
+            service: The service.
+            plan: The versions; the service's own checks are added to those it names.
+            span: When.
+        """
+        if self._metrics is None:
+            raise Refused(f"review of {service}: {NO_METRICS}")
+        checks = (await self.delivery(service, {})).checks
+        whole = replace(plan, checks=(*plan.checks, *(range_check(check) for check in checks)))
+        return await review(self._metrics, service, whole, {check.name: check.query for check in checks}, span)
 
     async def _refuse_unmeasured(self, delivery: Delivery) -> None:
         judged = delivery.strategy.value == "canary" and any(step.analysis for step in delivery.steps)

@@ -52,6 +52,42 @@ class _Standing:
             yield GaugeMetricFamily(name, text, value=value)
 
 
+class RolloutMetrics:
+    """What there is to tell of rollouts; on the replica that leads.
+
+    Args:
+        registry: Where they are shown.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._phase = Gauge(
+            "tekup_rollout_phase", "1 for the phase the last rollout of a service is in", ["service", "phase"],
+            registry=registry,
+        )  # fmt: skip
+        self._looks = Counter(
+            "tekup_rollout_looks", "Looks at rollouts by what they came to", ["service", "verdict"], registry=registry
+        )
+        self._phases: dict[str, str] = {}
+
+    def shown(self, service: str, phase: str) -> None:
+        """Note the phase of a service's last rollout."""
+        before = self._phases.get(service)
+        if before not in (None, phase):
+            self._phase.remove(service, before)
+        self._phases[service] = phase
+        self._phase.labels(service, phase).set(1)
+
+    def looked(self, service: str, verdict: str) -> None:
+        """Count a look."""
+        self._looks.labels(service, verdict).inc()
+
+    def resigned(self) -> None:
+        """Drop all phases: another replica shows them."""
+        for service, phase in self._phases.items():
+            self._phase.remove(service, phase)
+        self._phases.clear()
+
+
 class PlaneMetrics:
     """The metrics of one replica.
 
@@ -72,6 +108,7 @@ class PlaneMetrics:
             "tekup_probe_failures", "Probes through the gate that failed", LABELS, registry=self._registry
         )
         self._known: set[tuple[str, str, str]] = set()
+        self.rollouts = RolloutMetrics(self._registry)
 
     def probed(self, target: tuple[str, str, str], *, ok: bool) -> None:
         """Note how a probe ended.

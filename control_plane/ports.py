@@ -123,7 +123,7 @@ class Catalog(Protocol):
 class Metrics(Protocol):
     """What calls were like, by version."""
 
-    async def look(self, service: str, plan: Plan, custom: Mapping[str, str]) -> Look:
+    async def look(self, service: str, plan: Plan, custom: Mapping[str, str], at_s: float | None = None) -> Look:
         """One reading of every check of the plan; never raises, a source that is away is a reading, too.
 
         Args:
@@ -131,6 +131,7 @@ class Metrics(Protocol):
             plan: Stable and canary version and the checks. Names of built-in checks: those of
                 :func:`control_plane.checks.default_checks`.
             custom: PromQL of the range checks, by name; `{{service}}`, `{{stable}}`, `{{canary}}` are filled in.
+            at_s: As things were then, in seconds since the epoch; None for now.
         """
         ...
 

@@ -72,12 +72,14 @@ class Prometheus:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def look(self, service: str, plan: Plan, custom: Mapping[str, str]) -> Look:
+    async def look(self, service: str, plan: Plan, custom: Mapping[str, str], at_s: float | None = None) -> Look:
         """See :meth:`control_plane.ports.Metrics.look`; takes `TIMEOUT_S` at most."""
         sides = Sides(plan.stable, plan.canary, *(version_target(service, one) for one in (plan.stable, plan.canary)))
         async with asyncio.TaskGroup() as tasks:
-            counted = tasks.create_task(self._samples_or_why(question(service, sides)))
-            values = {name: tasks.create_task(self._value(service, plan, query)) for name, query in custom.items()}
+            counted = tasks.create_task(self._samples_or_why(question(service, sides), at_s))
+            values = {
+                name: tasks.create_task(self._value(service, plan, query, at_s)) for name, query in custom.items()
+            }
         samples = counted.result()
         readings: dict[str, Reading] = {name: task.result() for name, task in values.items()}
         if isinstance(samples, Missing):
@@ -94,18 +96,19 @@ class Prometheus:
         except (httpx.HTTPError, TimeoutError, ValueError, TypeError) as error:
             raise Unavailable(_away(self._url, error)) from error
 
-    async def _value(self, service: str, plan: Plan, query: str) -> Value | Missing:
-        samples = await self._samples_or_why(_filled(query, service, plan.stable, plan.canary))
+    async def _value(self, service: str, plan: Plan, query: str, at_s: float | None) -> Value | Missing:
+        samples = await self._samples_or_why(_filled(query, service, plan.stable, plan.canary), at_s)
         if isinstance(samples, Missing):
             return samples
         if len(samples) != 1:
             return Missing(f"the query gave {len(samples) or 'no'} values; it must give one")
         return Value(samples[0].value) if samples[0].is_number else Missing("the query gave no number (NaN)")
 
-    async def _samples_or_why(self, query: str) -> list[Sample] | Missing:
+    async def _samples_or_why(self, query: str, at_s: float | None) -> list[Sample] | Missing:
+        asked = {"query": query} | ({} if at_s is None else {"time": f"{at_s:.3f}"})
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                answer = await self._http.post("/api/v1/query", data={"query": query})
+                answer = await self._http.post("/api/v1/query", data=asked)
             said = _Answer.model_validate_json(answer.content)
         except ValidationError:
             return Missing(f"Prometheus at {self._url} answered with nonsense; is it one?")

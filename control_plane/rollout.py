@@ -16,7 +16,7 @@ from pydantic import Field
 from control_plane.analysis import Judgement, State, judge
 from control_plane.checks import Check, Plan, RangeCheck, RateCheck, default_checks
 from control_plane.contract import Waiver
-from control_plane.delivery import Delivery, Step, Strategy
+from control_plane.delivery import CustomCheck, Delivery, Step, Strategy
 from control_plane.model import Document, Glob, InstanceId, Lane, Rule, ServiceName, ServicePolicy, Version
 from control_plane.names import allows
 
@@ -179,17 +179,7 @@ class Rollout(Document):
             return Plan(self.stable, self.canary, (COPIES,))
         muted = self.delivery.dry_run
         checks = [_muted(check, muted) for check in _checks(self.tools, step)]
-        checks += [
-            RangeCheck(
-                check.name,
-                check.name,
-                low=float("-inf") if check.low is None else check.low,
-                high=float("inf") if check.high is None else check.high,
-                failures=check.failures,
-                dry_run=check.dry_run,
-            )
-            for check in self.delivery.checks
-        ]
+        checks += [range_check(check) for check in self.delivery.checks]
         return Plan(self.stable, self.canary, tuple(checks))
 
     @property
@@ -203,6 +193,13 @@ class Rollout(Document):
             return None
         step = self.present_step
         return judge(self.plan, self.analysis, (step.margin if step else None) or 0.0)
+
+
+def range_check(check: CustomCheck) -> RangeCheck:
+    """A check of one's own as the analysis takes it."""
+    low = float("-inf") if check.low is None else check.low
+    high = float("inf") if check.high is None else check.high
+    return RangeCheck(check.name, check.name, low, high, check.failures, check.dry_run)
 
 
 def _checks(tools: Iterable[str], step: Step | None) -> list[Check]:

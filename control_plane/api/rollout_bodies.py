@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from control_plane.analysis import Finding
 from control_plane.api.bodies import Body, Done, Reason
 from control_plane.course import explain
-from control_plane.delivery import CustomCheck, Delivery, ProbeCall, Seconds, Step, Strategy
+from control_plane.delivery import CustomCheck, Delivery, ProbeCall, Seconds, Step, Strategy, ToolName
 from control_plane.loop import Outcome
 from control_plane.model import Glob, Split, Version
+from control_plane.review import Review
 from control_plane.rollout import Event, Rollout, share_said, step_said
 
 
@@ -55,6 +57,11 @@ class FindingShown(Body):
     verdict: str
     sentence: str
     dry_run: bool
+
+    @classmethod
+    def of(cls, found: Finding) -> FindingShown:
+        """From what the analysis found."""
+        return cls(name=found.name, verdict=found.verdict.value, sentence=found.sentence, dry_run=found.dry_run)
 
 
 class StepShown(Body):
@@ -104,10 +111,7 @@ class RolloutShown(Body):
             until_s=explained.until_s,
             ended=rollout.phase.ended,
             steps=tuple(_step(rollout, number, step) for number, step in enumerate(rollout.steps)),
-            findings=tuple(
-                FindingShown(name=one.name, verdict=one.verdict.value, sentence=one.sentence, dry_run=one.dry_run)
-                for one in (judged.findings if judged else ())
-            ),
+            findings=tuple(FindingShown.of(one) for one in (judged.findings if judged else ())),
             events=rollout.events,
         )  # fmt: skip
 
@@ -149,3 +153,31 @@ class Linted(Body):
 
     delivery: Delivery
     warnings: tuple[str, ...]
+
+
+class ReviewWish(Body):
+    """A stretch of the past to judge."""
+
+    stable: Version
+    canary: Version
+    since_s: Annotated[float, Field(gt=0, le=30 * 86_400, description="Begins so many seconds ago,")]
+    for_s: Annotated[float | None, Field(gt=0, description="and lasts so long; to now without.")] = None
+    tools: Annotated[tuple[ToolName, ...], Field(max_length=20, description="Tools to judge one by one.")] = ()
+
+
+class Reviewed(Body):
+    """What the analysis would have said."""
+
+    looks: int
+    verdict: str
+    said: str
+    failed: Annotated[float | None, Field(description="When it would have failed, in seconds since the epoch.")]
+    findings: tuple[FindingShown, ...]
+
+    @classmethod
+    def of(cls, found: Review) -> Reviewed:
+        """From what the review found."""
+        last = found.last
+        shown = tuple(FindingShown.of(one) for one in last.findings)
+        return cls(looks=found.looks, verdict=last.verdict.value, said=last.sentence, failed=found.failed_s,
+                   findings=shown)  # fmt: skip

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from control_plane import steer
 from control_plane.api import rollout_bodies as bodies
 from control_plane.api.route import ApiRoute, Asked
+from control_plane.checks import Plan, default_checks
 from control_plane.contract import Waiver
 from control_plane.engine import Start
 from control_plane.lint import warnings
 from control_plane.loop import Outcome
+from control_plane.review import Span
 from control_plane.rollout import Rollout
 
 MOST_OF_A_REASON = 200
@@ -88,6 +90,15 @@ async def lint_rollout(ask: Asked) -> bodies.Linted:
     return bodies.Linted(delivery=delivery, warnings=warnings(delivery))
 
 
+async def review_rollout(ask: Asked) -> bodies.Reviewed:
+    """What the analysis would have said of two versions in the past."""
+    body = ask.read(bodies.ReviewWish)
+    from_s = time.time() - body.since_s
+    until_s = time.time() if body.for_s is None else min(time.time(), from_s + body.for_s)
+    plan = Plan(body.stable, body.canary, default_checks(body.tools))
+    return bodies.Reviewed.of(await ask.engine.review(ask.path["service"], plan, Span(from_s, until_s)))
+
+
 async def _steered(ask: Asked, verb: str, move: Callable[[Rollout, steer.By], Rollout]) -> bodies.RolloutDone:
     body = ask.read(bodies.VerbWish)
     wish = ask.wish(body.reason, dry_run=body.dry_run)
@@ -101,6 +112,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", f"{_AT}s", "Rollouts of a service", past_rollouts, bodies.Rollouts),
     ApiRoute("POST", _AT, "Start a rollout", start_rollout, bodies.RolloutDone, bodies.RolloutWish),
     ApiRoute("POST", f"{_AT}/lint", "Look a rollout over", lint_rollout, bodies.Linted, bodies.LintWish),
+    ApiRoute("POST", f"{_AT}/review", "Judge the past", review_rollout, bodies.Reviewed, bodies.ReviewWish),
     *(
         ApiRoute("POST", f"{_AT}/{verb}", summary, answer, bodies.RolloutDone, bodies.VerbWish)
         for verb, summary, answer in (

@@ -15,7 +15,7 @@ from control_plane.cli import show
 from control_plane.cli.client import Api
 from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason
 from control_plane.cli.policy import part
-from control_plane.cli.rollout_screen import screen
+from control_plane.cli.rollout_screen import reviewed, screen
 
 POLL_S = 1.0
 CLEAR = "\x1b[H\x1b[2J"
@@ -207,6 +207,29 @@ def lint(service: Service, json: JsonFlag = False) -> None:
         return
     found = cast("list[str]", answer["warnings"])
     typer.echo("\n".join(f"- {text}" for text in found) or "Nothing to be said against it.")
+
+
+@rollout.command("review")
+def review(
+    service: Service,
+    stable: Annotated[str, typer.Argument(help="The version to compare with.")],
+    canary: Annotated[str, typer.Argument(help="The version to judge.")],
+    since: Annotated[float, typer.Option(help="Begin so many minutes ago.", min=0.1)] = 30,
+    minutes: Annotated[float | None, typer.Option("--for", help="Minutes to look at; to now without.")] = None,
+    tool: Annotated[list[str] | None, typer.Option("--tool", help="A tool to judge by itself; repeat.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Say what the analysis would have said in the past; nothing is changed.
+
+    Example: tekup rollout review search 1.2.0 1.3.0 --since 60 --for 20
+    """
+    body: show.Json = {"stable": stable, "canary": canary, "since_s": since * 60, "tools": tool or []}
+    body |= {"for_s": minutes * 60} if minutes else {}
+    answer = cast("Shown", Api.here().ask("POST", f"{_path(service)}/review", body))
+    if json:
+        show.as_json(answer)
+        return
+    typer.echo("\n".join(reviewed(answer)))
 
 
 @rollout.command("status")

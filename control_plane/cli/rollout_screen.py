@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,17 +35,33 @@ def _lines(shown: Shown) -> Iterator[str]:
         yield "Steps"
         for number, step in enumerate(shown["steps"], 1):
             yield f"  {SIGNS[step['state']]} {number}. {step['said']}"
-    if shown["findings"]:
-        yield ""
-        yield "Checks"
-        for finding in shown["findings"]:
-            aside = " (dry run)" if finding["dry_run"] else ""
-            yield from _wrapped(f"{VERDICTS[finding['verdict']]} {finding['sentence']}{aside}", "  ", "    ")
+    yield from _checks(shown["findings"])
     yield ""
     yield "Last events"
     first = shown["began"]
     for event in shown["events"][-MOST_EVENTS:]:
         yield from _wrapped(f"{_clock(event['at'] - first):>6}  {event['said']}", "  ", " " * 10)
+
+
+def reviewed(shown: Shown) -> Iterator[str]:
+    """A review: the verdict, when it would have failed, and the checks.
+
+    Args:
+        shown: A review as the API gives it.
+    """
+    yield from _wrapped(f"{shown['verdict']} after {shown['looks']} looks: {shown['said']}", "", "  ")
+    if shown["failed"] is not None:
+        yield time.strftime("It would have failed at %Y-%m-%d %H:%M:%SZ.", time.gmtime(shown["failed"]))
+    yield from _checks(shown["findings"])
+
+
+def _checks(findings: list[Shown]) -> Iterator[str]:
+    if findings:
+        yield ""
+        yield "Checks"
+    for finding in findings:
+        aside = " (dry run)" if finding["dry_run"] else ""
+        yield from _wrapped(f"{VERDICTS[finding['verdict']]} {finding['sentence']}{aside}", "  ", "    ")
 
 
 def _until(shown: Shown) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench.analysis import analysis
+from tests.bench.delivery import delivery
 from tests.bench.environment import Environment, environment
 from tests.bench.faults import others_p95
 from tests.bench.first_call import first_calls
@@ -155,6 +156,11 @@ def judging(_: Path, given: argparse.Namespace) -> list[Row]:
     return analysis(given.rollouts)
 
 
+def rolling_out(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """Shifts on two gates, and broken canaries on their way back."""
+    return delivery(folder, given.changes)
+
+
 def _until_known(env: Environment) -> None:
     wait_until(lambda: "bbbbbb" in json.dumps(env.ask("GET", "/v1/services/bench")), "the second version", WAIT_S)
 
@@ -164,6 +170,7 @@ GROUPS: dict[str, Callable[[Path, argparse.Namespace], list[Row]]] = {
     "gate": gate,
     "starting": starting,
     "faults": faults,
+    "delivery": rolling_out,
     "analysis": judging,
 }
 

@@ -20,7 +20,7 @@ class FakeMetrics:
         self._calls = 0
         self._wrong: dict[str, int] = {}
 
-    async def look(self, service: str, plan: Plan, custom: Mapping[str, str]) -> Look:
+    async def look(self, service: str, plan: Plan, custom: Mapping[str, str], at_s: float | None = None) -> Look:
         if self.away:
             return Missing(self.away)
         self.looks += 1

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from control_plane import steer
+from control_plane.analysis import Verdict
+from control_plane.checks import Plan, default_checks
 from control_plane.delivery import Delivery, Step
 from control_plane.engine import Engine, Start
 from control_plane.errors import Conflict, NotFound, Refused
@@ -17,6 +19,7 @@ from control_plane.leadership import Leadership
 from control_plane.loop import ControlPlane, Wish
 from control_plane.model import Instance, ServicePolicy, Table
 from control_plane.ports import Write
+from control_plane.review import Span
 from control_plane.rollout import Phase, Rollout
 from tests.support.fake_metrics import FakeMetrics
 from tests.support.gateways import FakeGateway
@@ -245,3 +248,26 @@ async def test_without_a_metrics_source_a_step_with_analysis_is_refused(world: W
         steps = Delivery(service="search", steps=(Step(weight_pct=10, bake_s=1, analysis=False),))
         await engine.start("search", WISH, Start("1.1.0", steps.model_dump(mode="json", include={"steps"})))
         await reached(engine, Phase.WARM)
+
+
+async def test_metrics_show_the_phase_and_what_looks_came_to(world: World, engine: Engine) -> None:
+    await engine.start("search", WISH, Start("1.1.0", QUICK))
+    await reached(engine, Phase.SUCCEEDED)
+    shown = 'tekup_rollout_phase{phase="succeeded",service="search"} 1.0'
+    await until(lambda: shown in engine._plane.metrics.text().decode())
+    text = engine._plane.metrics.text().decode()
+    assert text.count("tekup_rollout_phase{") == 1
+    assert 'tekup_rollout_looks_total{service="search",verdict="inconclusive"}' in text
+
+
+async def test_the_past_is_judged_by_the_same_checks(world: World, engine: Engine) -> None:
+    plan = Plan("1.0.0", "1.1.0", default_checks())
+    good = await engine.review("search", plan, Span(0, 300))
+    assert (good.looks, good.last.verdict, good.failed_s) == (61, Verdict.PASS, None)
+    world.metrics.bad = {"tool_errors": 0.5}
+    bad = await engine.review("search", plan, Span(0, 300))
+    assert bad.last.verdict is Verdict.FAIL
+    assert bad.failed_s is not None
+    assert bad.failed_s <= 15
+    with pytest.raises(Refused, match="must span 5 to 5000 seconds"):
+        await engine.review("search", plan, Span(0, 6000))
