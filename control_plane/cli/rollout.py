@@ -110,34 +110,26 @@ def promote(
     _steer(service, "promote", {"reason": reason, "full": full, "dry_run": dry_run}, json_wanted=json)
 
 
-@rollout.command("abort")
-def abort(
-    service: Service,
-    drain: Annotated[bool, typer.Option("--drain", help="Let the new version keep its handles.")] = False,
-    dry_run: DryRunFlag = False,
-    reason: Reason = NO_REASON,
-    json: JsonFlag = False,
-) -> None:
-    """Give the stable version everything at once.
+def _way_back(name: str, text: str, example: str) -> None:
+    def command(
+        service: Service,
+        drain: Annotated[bool, typer.Option("--drain", help="Let the new version keep its handles.")] = False,
+        dry_run: DryRunFlag = False,
+        reason: Reason = NO_REASON,
+        json: JsonFlag = False,
+    ) -> None:
+        _steer(service, name, {"reason": reason, "drain": drain, "dry_run": dry_run}, json_wanted=json)
 
-    Example: tekup rollout abort search --reason "wrong results"
-    """
-    _steer(service, "abort", {"reason": reason, "drain": drain, "dry_run": dry_run}, json_wanted=json)
+    command.__doc__ = f"{text}\n\n    Example: tekup rollout {example}"
+    rollout.command(name)(command)
 
 
-@rollout.command("undo")
-def undo(
-    service: Service,
-    drain: Annotated[bool, typer.Option("--drain", help="Let the new version keep its handles.")] = False,
-    dry_run: DryRunFlag = False,
-    reason: Reason = NO_REASON,
-    json: JsonFlag = False,
-) -> None:
-    """Flip back to the version before the last rollout, in one step.
-
-    Example: tekup rollout undo search --reason "customers complain"
-    """
-    _steer(service, "undo", {"reason": reason, "drain": drain, "dry_run": dry_run}, json_wanted=json)
+_way_back("abort", "Give the stable version everything at once.", 'abort search --reason "wrong results"')
+_way_back(
+    "undo",
+    "Flip back to the version before the last rollout, in one step.",
+    'undo search --reason "customers complain"',
+)
 
 
 def _steer(service: str, verb: str, body: show.Json, *, json_wanted: bool) -> None:
