@@ -14,9 +14,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import httpx
 import pytest
 
 from tests.support.counted import Calls
+from tests.support.load import body, headers
 from tests.support.stage import Process, Stage, stage
 
 T = TypeVar("T")
@@ -267,3 +269,31 @@ async def test_a_query_of_ones_own_judges_too_and_nonsense_is_refused_by_prometh
     ended = await aside(play.stage.reached, "rolled_back", "succeeded", "failed", within_s=120)
     assert "in-flight" in ended["said"]
     assert ended["phase"] == "rolled_back"
+
+
+@pytest.mark.feature("A4", "C4")
+@pytest.mark.parametrize(("drain", "answered"), [(True, True), (False, False)], ids=["drained", "closed"])
+async def test_handles_of_a_canary_end_with_it_unless_it_is_drained(play: Play, drain: bool, answered: bool) -> None:
+    play.put_on()
+    step = {"weight_pct": 100, "tools": ["ledger_open"], "bake_s": 600}
+    await aside(play.stage.begin, play.canary, steps=[step])
+    await aside(play.stage.reached, "baking")
+    opened = await called(play, "ledger_open", {})
+    handle = opened["structuredContent"]["handle"]
+    added = {"handle": handle, "entry": "before"}
+    assert (await called(play, "ledger_add", added, handle))["isError"] is False
+    await aside(play.stage.verb, "abort", drain=drain)
+    after = await called(play, "ledger_add", {**added, "entry": "after"}, handle)
+    assert (after["isError"] is False) is answered, after
+    if not answered:
+        assert "ledger_open" in str(after["content"]) or "anew" in str(after["content"])
+
+
+async def called(play: Play, tool: str, arguments: dict[str, object], handle: str = "") -> Json:
+    """The result of one call through the first gate."""
+    sent = headers(play.stage.key, "tools/call", tool) | ({"Mcp-Param-Handle": handle} if handle else {})
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+        asked = body("tools/call", {"name": tool, "arguments": arguments})
+        answer = await client.post(f"{play.stage.gates[0].public}/ledger/mcp", json=asked, headers=sent)
+    result: Json = answer.json()["result"]
+    return result
