@@ -46,7 +46,9 @@ def set_traffic(current: ServicePolicy, weights_pct: Mapping[str, float], known:
         )
     stable = _stable_after(current, wanted)
     lanes = tuple(Lane(version=version, weight_pct=weight) for version, weight in sorted(wanted.items()))
-    return current.model_copy(update={"stable": stable, "lanes": lanes})
+    # Who gives a closed version a share by hand wants it served.
+    closed = tuple(version for version in current.closed if version not in wanted)
+    return current.model_copy(update={"stable": stable, "lanes": lanes, "closed": closed})
 
 
 def _refuse_unknown(current: ServicePolicy, named: set[str], known: set[str]) -> None:

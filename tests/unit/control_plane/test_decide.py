@@ -102,3 +102,9 @@ def test_revoking_twice_keeps_the_first_time() -> None:
 def test_a_key_once_seen_revoked_stays_so_whatever_the_store_says() -> None:
     assert decide.keep_revocations({"k1": key()}, {"k1": 7})["k1"].revoked == 7
     assert decide.keep_revocations({"k1": key()}, {})["k1"].revoked == 0
+
+
+def test_a_closed_version_that_is_given_a_share_by_hand_is_open_again() -> None:
+    lanes = (Lane(version="1.0.0", weight_pct=100),)
+    current = ServicePolicy(name="search", stable="1.0.0", lanes=lanes, closed=("1.1.0", "1.2.0"))
+    assert decide.set_traffic(current, {"1.1.0": 10}, {"1.0.0", "1.1.0"}).closed == ("1.2.0",)
