@@ -15,15 +15,13 @@ from typing import TypeVar
 from control_plane import decide
 from control_plane.book import Beside, Book, Edit, Held, Page, Place, nothing
 from control_plane.delivery import Delivery, ProbeCall
-from control_plane.errors import Conflict, NotFound, NotInitialised, NotLeader, Refused, Unavailable
+from control_plane.errors import Conflict, NotInitialised, NotLeader, Refused, Unavailable
 from control_plane.gates import GATES_PREFIX, Gates
 from control_plane.leadership import Leadership
 from control_plane.metrics import PlaneMetrics, Standing
 from control_plane.model import (
     Change,
-    ClientPolicy,
     Instance,
-    Key,
     Policy,
     Revision,
     ServicePolicy,
@@ -32,12 +30,13 @@ from control_plane.model import (
     versions_of,
 )
 from control_plane.outcome import Outcome, Wish
+from control_plane.page import found
 from control_plane.ports import Catalog, Gateway, Store, Write
 from control_plane.probing import Pace, Probing
 from control_plane.registry import Registry
 from control_plane.replicas import Replicas
+from control_plane.rights import Rights
 from control_plane.rollout import ROLLOUTS_PREFIX, Rollout
-from control_plane.signed import NewKey, new_key
 from control_plane.state import State
 
 __all__ = ["ControlPlane", "Outcome", "Wish"]
@@ -116,6 +115,7 @@ class ControlPlane:
                 self.instances, gateway, self._declared_probes, leadership, self.metrics, pace or Pace(), now=now
             )
         self.state = State(self._book, self.page, self._carry_out, self.instances, now)
+        self.rights = Rights(self._carry_out, now)
 
     async def run(self) -> None:
         """Lead or stand by, for ever."""
@@ -247,7 +247,7 @@ class ControlPlane:
         """Shift a service's traffic; see :func:`control_plane.decide.set_traffic`."""
 
         def shift(page: Page) -> Documents:
-            current = _found(page.find(Table.SERVICES, service, ServicePolicy), f"service {service}")
+            current = found(page.find(Table.SERVICES, service, ServicePolicy), f"service {service}")
             known = versions_of(self.registry.instances, service)
             return {(Table.SERVICES, service): decide.set_traffic(current, weights_pct, known)}
 
@@ -257,7 +257,7 @@ class ControlPlane:
         """Take a service that is gone for good out of the policy; if it ever comes again, it is first seen again."""
 
         def forget(page: Page) -> Documents:
-            _found(page.find(Table.SERVICES, service, ServicePolicy), f"service {service}")
+            found(page.find(Table.SERVICES, service, ServicePolicy), f"service {service}")
             there = [one.id for one in self.instances() if one.service == service]
             if there:
                 raise Refused(f"service {service} has instances ({', '.join(there)}); stop them first")
@@ -265,52 +265,9 @@ class ControlPlane:
 
         return await self._carry_out("service.forget", wish, forget, rights=False, guarded=True)
 
-    async def add_client(self, client: ClientPolicy, wish: Wish) -> Outcome:
-        """Add a client; see :func:`control_plane.decide.add_client`."""
-
-        def add(page: Page) -> Documents:
-            current = page.find(Table.CLIENTS, client.id, ClientPolicy)
-            return {(Table.CLIENTS, client.id): decide.add_client(current, client)}
-
-        return await self._carry_out("client.add", wish, add, rights=True)
-
-    async def remove_client(self, client_id: str, wish: Wish) -> Outcome:
-        """Remove a client and revoke its keys."""
-
-        def remove(page: Page) -> Documents:
-            _found(page.find(Table.CLIENTS, client_id, ClientPolicy), f"client {client_id}")
-            mine = (key for key in page.all(Table.KEYS, Key).values() if key.client == client_id)
-            revoked = {(Table.KEYS, key.id): decide.revoke(key, self._now()) for key in mine}
-            return {(Table.CLIENTS, client_id): None, **revoked}
-
-        return await self._carry_out("client.remove", wish, remove, rights=True)
-
-    async def create_key(
-        self, client_id: str, wish: Wish, *, label: str = "", expires_s: int = 0
-    ) -> tuple[NewKey, Outcome]:
-        """Make a key of a client. Its text is returned once and kept nowhere."""
-        key = new_key(client_id, self._now(), label, expires_s)
-
-        def create(page: Page) -> Documents:
-            _found(page.find(Table.CLIENTS, client_id, ClientPolicy), f"client {client_id}")
-            if expires_s and expires_s <= self._now():
-                raise Refused(f"expires: {expires_s} lies in the past")
-            return {(Table.KEYS, key.document.id): key.document}
-
-        return key, await self._carry_out("key.create", wish, create, rights=True)
-
-    async def revoke_key(self, key_id: str, wish: Wish) -> Outcome:
-        """Revoke a key for good."""
-
-        def revoke(page: Page) -> Documents:
-            key = _found(page.find(Table.KEYS, key_id, Key), f"key {key_id}")
-            return {(Table.KEYS, key_id): decide.revoke(key, self._now())}
-
-        return await self._carry_out("key.revoke", wish, revoke, rights=True)
-
     async def forget_gate(self, gate_id: str, wish: Wish) -> None:
         """Stop waiting for a gate that is gone for good."""
-        gate = _found(self.gates.all.get(gate_id), f"gate {gate_id}")
+        gate = found(self.gates.all.get(gate_id), f"gate {gate_id}")
         if gate.live:
             raise Refused(f"gate {gate_id} is alive; stop its agent first")
         if wish.dry_run:
@@ -473,9 +430,3 @@ def _need_reason(verb: str, wish: Wish) -> None:
 def _services(changes: Iterable[Change]) -> list[str]:
     prefix = Table.SERVICES.prefix
     return [change.key.removeprefix(prefix) for change in changes if change.key.startswith(prefix)]
-
-
-def _found(value: T | None, what: str) -> T:
-    if value is None:
-        raise NotFound(f"{what} does not exist")
-    return value

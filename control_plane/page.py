@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from control_plane.delivery import Delivery
-from control_plane.errors import Refused
+from control_plane.errors import NotFound, Refused
 from control_plane.model import (
     Change,
     ClientPolicy,
@@ -25,6 +25,7 @@ MOST_CHANGED = 10_000
 MOST_DOCUMENT_BYTES = 64_000
 
 D = TypeVar("D", bound=Stored)
+T = TypeVar("T")
 Place = tuple[Table, str]
 DOCUMENTS: Mapping[Table, type[Stored]] = {
     Table.SERVICES: ServicePolicy,
@@ -180,3 +181,18 @@ def record_of(edit: Edit, revision: Revision, changes: Sequence[Change], at_s: f
         touched=len(changes),
         tables=revision.tables,
     )
+
+
+def found(value: T | None, what: str) -> T:
+    """What was looked for.
+
+    Args:
+        value: What there was.
+        what: Its name, for the message.
+
+    Raises:
+        NotFound: There was nothing.
+    """
+    if value is None:
+        raise NotFound(f"{what} does not exist")
+    return value

@@ -115,12 +115,12 @@ async def add_client(ask: Asked) -> bodies.Done:
     """Add a client."""
     body = ask.read(bodies.ClientWish)
     client = ClientPolicy(**body.model_dump(exclude={"reason", "dry_run"}))
-    return bodies.Done.of(await ask.plane.add_client(client, ask.wish(body.reason, dry_run=body.dry_run)))
+    return bodies.Done.of(await ask.plane.rights.add_client(client, ask.wish(body.reason, dry_run=body.dry_run)))
 
 
 async def remove_client(ask: Asked) -> bodies.Done:
     """Remove a client and revoke its keys."""
-    return bodies.Done.of(await ask.plane.remove_client(ask.path["client"], ask.wish()))
+    return bodies.Done.of(await ask.plane.rights.remove_client(ask.path["client"], ask.wish()))
 
 
 async def keys(ask: Asked) -> bodies.Keys:
@@ -136,14 +136,14 @@ async def create_key(ask: Asked) -> bodies.KeyMade:
     """Make a key; its text is shown this once."""
     body = ask.read(bodies.KeyWish)
     wish = ask.wish(body.reason, dry_run=body.dry_run)
-    key, outcome = await ask.plane.create_key(ask.path["client"], wish, label=body.label, expires_s=body.expires)
+    key, outcome = await ask.plane.rights.create_key(ask.path["client"], wish, label=body.label, expires_s=body.expires)
     made = ("", "") if body.dry_run else (key.document.id, key.text)
     return bodies.KeyMade(**dict(bodies.Done.of(outcome)), id=made[0], key=made[1])
 
 
 async def revoke_key(ask: Asked) -> bodies.Done:
     """Revoke a key for good."""
-    return bodies.Done.of(await ask.plane.revoke_key(ask.path["key"], ask.wish()))
+    return bodies.Done.of(await ask.plane.rights.revoke_key(ask.path["key"], ask.wish()))
 
 
 async def forget_gate(ask: Asked) -> bodies.Status:

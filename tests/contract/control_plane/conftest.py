@@ -143,8 +143,8 @@ async def world(own_consul: ConsulProcess, tmp_path: Path) -> AsyncIterator[Worl
                 await eventually(made.report, "the gate's report", 20)
                 await plane.init(WISH)
                 await made.instance("aaaaa1", "1.0.0")
-                await plane.add_client(ClientPolicy(id="dev"), WISH)
-                made.key = (await plane.create_key("dev", WISH))[0].text
+                await plane.rights.add_client(ClientPolicy(id="dev"), WISH)
+                made.key = (await plane.rights.create_key("dev", WISH))[0].text
                 await eventually(made.served, "the first call to be answered", 20)
                 yield made
         finally:

@@ -206,7 +206,7 @@ async def test_a_revocation_outlives_the_agent_and_a_store_that_forgot_it(world:
     key_id = world.key.split("_")[1]
     async with Consul(world.server.url) as consul:
         kept = (await consul.read(Table.KEYS.prefix)).entries[key_id].value
-        await world.plane.revoke_key(key_id, WISH)
+        await world.plane.rights.revoke_key(key_id, WISH)
         assert not await world.served()
         world.stop_agent()
         assert not Key.parse(kept, "key").revoked
@@ -234,8 +234,8 @@ async def test_a_consul_restored_from_an_older_backup_is_taken_up_once_that_is_a
     shutil.copytree(world.server.data, tmp_path / "backup")
     await asyncio.to_thread(world.server.start)
     await eventually(world.report, "the gate's report", 30)
-    later = (await until_led(lambda: world.plane.create_key("dev", WISH)))[0]
-    await world.plane.revoke_key(world.key.split("_")[1], WISH)
+    later = (await until_led(lambda: world.plane.rights.create_key("dev", WISH)))[0]
+    await world.plane.rights.revoke_key(world.key.split("_")[1], WISH)
     world.server.kill()
     world.server.lose_data()
     shutil.copytree(tmp_path / "backup", world.server.data)
@@ -247,7 +247,7 @@ async def test_a_consul_restored_from_an_older_backup_is_taken_up_once_that_is_a
 
     await eventually(refuses_to_go_back, "the gate to say that Consul is older", 30)
     with pytest.raises(Conflict, match="older state was restored"):
-        await until_led(lambda: world.plane.add_client(ClientPolicy(id="ci"), WISH))
+        await until_led(lambda: world.plane.rights.add_client(ClientPolicy(id="ci"), WISH))
     repaired = await world.plane.repair(WISH)
     assert (repaired.revision.epoch, repaired.waiting_for) == (2, ())
     # The older state knew nothing of the revocation; the gate did. And it knows nothing of the later key.
@@ -255,7 +255,7 @@ async def test_a_consul_restored_from_an_older_backup_is_taken_up_once_that_is_a
     assert (await world.plane.policy()).keys[world.key.split("_")[1]].revoked
     world.key = later.text
     assert not await world.served()
-    world.key = (await world.plane.create_key("dev", WISH))[0].text
+    world.key = (await world.plane.rights.create_key("dev", WISH))[0].text
     assert await world.served()
 
 
@@ -307,7 +307,7 @@ async def test_a_client_too_large_for_a_grant_holds_up_nobody_else(world: World)
             ]
         )
         await world.plane.repair(WISH)
-    outcome = await world.plane.revoke_key(key_id, WISH)
+    outcome = await world.plane.rights.revoke_key(key_id, WISH)
     assert not outcome.waiting_for
     assert not await world.served()
     report = await world.report()

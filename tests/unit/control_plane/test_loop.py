@@ -116,30 +116,30 @@ async def test_the_same_wish_twice_makes_one_revision(plane: ControlPlane, store
 
 async def test_a_change_without_a_reason_is_refused(plane: ControlPlane) -> None:
     with pytest.raises(Refused, match="a reason is needed"):
-        await plane.add_client(ClientPolicy(id="ci"), Wish("eva", " "))
+        await plane.rights.add_client(ClientPolicy(id="ci"), Wish("eva", " "))
 
 
 async def test_a_wish_against_an_older_revision_is_a_conflict(plane: ControlPlane) -> None:
-    await plane.add_client(ClientPolicy(id="one"), WHY)
+    await plane.rights.add_client(ClientPolicy(id="one"), WHY)
     with pytest.raises(Conflict, match="you read revision 0, it is 1 now"):
-        await plane.add_client(ClientPolicy(id="two"), Wish("eva", "late", expected_number=0))
+        await plane.rights.add_client(ClientPolicy(id="two"), Wish("eva", "late", expected_number=0))
 
 
 async def test_unknown_names_are_named(plane: ControlPlane) -> None:
     with pytest.raises(NotFound, match="service nowhere does not exist"):
         await plane.set_traffic("nowhere", {"1": 100}, WHY)
     with pytest.raises(NotFound, match="client nobody does not exist"):
-        await plane.create_key("nobody", WHY)
+        await plane.rights.create_key("nobody", WHY)
     with pytest.raises(NotFound, match="key k9 does not exist"):
-        await plane.revoke_key("k9", WHY)
+        await plane.rights.revoke_key("k9", WHY)
 
 
 @pytest.mark.feature("A5")
 async def test_a_key_is_stored_as_hash_only_and_its_record_holds_nothing_of_it(
     plane: ControlPlane, store: Memory
 ) -> None:
-    await plane.add_client(ClientPolicy(id="ci"), WHY)
-    key, _ = await plane.create_key("ci", WHY)
+    await plane.rights.add_client(ClientPolicy(id="ci"), WHY)
+    key, _ = await plane.rights.create_key("ci", WHY)
     everything = b"".join(entry.value for entry in (await store.read("")).entries.values())
     assert key.text.encode() not in everything
     assert key.text.split("_")[2].encode() not in everything
@@ -148,18 +148,18 @@ async def test_a_key_is_stored_as_hash_only_and_its_record_holds_nothing_of_it(
 
 @pytest.mark.feature("A5")
 async def test_removing_a_client_revokes_its_keys(plane: ControlPlane) -> None:
-    await plane.add_client(ClientPolicy(id="ci"), WHY)
-    key, _ = await plane.create_key("ci", WHY)
-    await plane.remove_client("ci", WHY)
+    await plane.rights.add_client(ClientPolicy(id="ci"), WHY)
+    key, _ = await plane.rights.create_key("ci", WHY)
+    await plane.rights.remove_client("ci", WHY)
     policy = await plane.policy()
     assert "ci" not in policy.clients
     assert policy.keys[key.document.id].revoked == 1000
 
 
 async def test_a_key_that_has_expired_already_is_refused(plane: ControlPlane) -> None:
-    await plane.add_client(ClientPolicy(id="ci"), WHY)
+    await plane.rights.add_client(ClientPolicy(id="ci"), WHY)
     with pytest.raises(Refused, match="lies in the past"):
-        await plane.create_key("ci", WHY, expires_s=999)
+        await plane.rights.create_key("ci", WHY, expires_s=999)
 
 
 @pytest.mark.feature("A5")
@@ -174,7 +174,7 @@ async def test_a_gate_that_is_gone_still_counts_for_keys_until_it_is_forgotten(
         return len(plane.gates.all) == 2
 
     await eventually(both, "two gates")
-    revision = (await plane.add_client(ClientPolicy(id="ci"), WHY)).revision
+    revision = (await plane.rights.add_client(ClientPolicy(id="ci"), WHY)).revision
     assert plane.gates.lagging(revision.place, also_gone=True) == ("gate-2",)
     assert plane.gates.lagging(revision.place, also_gone=False) == ()
     await plane.forget_gate("gate-2", WHY)
@@ -192,15 +192,15 @@ async def test_a_deposed_leader_writes_nothing(plane: ControlPlane, store: Memor
     before = (await store.read(REVISION_KEY)).entries[""].value
     await store.close_session(session)
     with pytest.raises((NotLeader, Fenced), match=r"session that holds tekup/leader is gone|not the leader"):
-        await plane.add_client(ClientPolicy(id="late"), WHY)
+        await plane.rights.add_client(ClientPolicy(id="late"), WHY)
     assert (await store.read(REVISION_KEY)).entries[""].value == before
 
 
 async def test_a_change_by_another_hand_is_refused_until_it_is_accepted(plane: ControlPlane, store: Memory) -> None:
-    await plane.add_client(ClientPolicy(id="one"), WHY)
+    await plane.rights.add_client(ClientPolicy(id="one"), WHY)
     await store.commit([Write(Table.CLIENTS.prefix + "one", None)])
     with pytest.raises(Conflict, match=r"tekup/policy/clients/ does not fit revision 1.*tekup state repair"):
-        await plane.add_client(ClientPolicy(id="two"), WHY)
+        await plane.rights.add_client(ClientPolicy(id="two"), WHY)
     repaired = await plane.repair(WHY)
     assert (repaired.revision.number, repaired.changed, repaired.waiting_for) == (2, True, ())
     again = await plane.repair(WHY)
@@ -209,7 +209,7 @@ async def test_a_change_by_another_hand_is_refused_until_it_is_accepted(plane: C
     assert [(change.key, change.before is None, change.after) for change in record.changes] == [
         ("tekup/policy/clients/one", False, None)
     ]
-    assert (await plane.add_client(ClientPolicy(id="two"), WHY)).changed
+    assert (await plane.rights.add_client(ClientPolicy(id="two"), WHY)).changed
     assert set((await plane.policy()).clients) == {"two"}
 
 
@@ -218,7 +218,7 @@ async def test_an_unreadable_revision_is_said_and_stops_nothing_else(plane: Cont
     await store.commit([Write(REVISION_KEY, b"{}")])
     await store.register(OLD)
     with pytest.raises(Refused, match="tekup/policy/revision"):
-        await plane.add_client(ClientPolicy(id="one"), WHY)
+        await plane.rights.add_client(ClientPolicy(id="one"), WHY)
     await store.commit([Write(REVISION_KEY, good)])
     await seen(plane, "1.0.0")
 
@@ -226,18 +226,18 @@ async def test_an_unreadable_revision_is_said_and_stops_nothing_else(plane: Cont
 @pytest.mark.feature("A5")
 async def test_more_rights_than_a_grant_can_carry_are_refused_before_anything_is_written(plane: ControlPlane) -> None:
     with pytest.raises(Refused, match="use fewer or broader globs"):
-        await plane.add_client(ClientPolicy(id="big", allow=tuple(f"{'x' * 64}{n}" for n in range(60))), WHY)
+        await plane.rights.add_client(ClientPolicy(id="big", allow=tuple(f"{'x' * 64}{n}" for n in range(60))), WHY)
     assert not (await plane.policy()).clients
 
 
 async def test_nothing_can_be_changed_before_there_is_a_state(store: Memory) -> None:
     async with running(control_plane(store)) as plane:
         with pytest.raises(NotInitialised, match="tekup state init"):
-            await plane.add_client(ClientPolicy(id="ci"), WHY)
+            await plane.rights.add_client(ClientPolicy(id="ci"), WHY)
 
 
 async def test_a_lost_store_is_not_taken_for_a_new_one(plane: ControlPlane, store: Memory, gate: ObedientGate) -> None:
-    await plane.add_client(ClientPolicy(id="ci"), WHY)
+    await plane.rights.add_client(ClientPolicy(id="ci"), WHY)
     await store.lose_everything()
     gate.session = await store.open_session("gate-1", 5)
     await store.lock(GATES_PREFIX + "gate-1", b'{"id":"gate-1","epoch":1,"number":1,"at":0}', gate.session)
@@ -282,21 +282,21 @@ async def test_a_gate_that_runs_what_the_store_has_lost_has_nothing_in_force_unt
 
     await eventually(heard, "the gate's report")
     with pytest.raises(Conflict, match=r"epoch 1 revision 61, but Consul holds 1/0.*tekup state repair"):
-        await plane.add_client(ClientPolicy(id="ci"), WHY)
+        await plane.rights.add_client(ClientPolicy(id="ci"), WHY)
     repaired = await plane.repair(WHY)
     assert (repaired.revision.epoch, repaired.changed, repaired.waiting_for) == (2, True, ("gate-1",))
     await report(store, gate, 2, repaired.revision.number)
     assert not (await plane.repair(WHY)).waiting_for
     gate.obeys = True
-    assert (await plane.add_client(ClientPolicy(id="ci"), WHY)).changed
+    assert (await plane.rights.add_client(ClientPolicy(id="ci"), WHY)).changed
 
 
 @pytest.mark.feature("A5")
 async def test_a_revocation_that_only_the_gates_remember_is_written_down_again(
     plane: ControlPlane, store: Memory, gate: ObedientGate
 ) -> None:
-    await plane.add_client(ClientPolicy(id="ci"), WHY)
-    key = (await plane.create_key("ci", WHY))[0].document
+    await plane.rights.add_client(ClientPolicy(id="ci"), WHY)
+    key = (await plane.rights.create_key("ci", WHY))[0].document
     gate.obeys = False
     report = {"id": "gate-1", "epoch": 1, "number": 2, "at": 0, "revoked": {key.id: 77, "unknown": 5}}
     await store.lock(GATES_PREFIX + "gate-1", json.dumps(report).encode(), gate.session)
@@ -314,7 +314,7 @@ async def test_a_gate_that_is_gone_is_named_when_there_is_no_other(
 ) -> None:
     gate.obeys = False
     await store.close_session(gate.session)
-    assert (await plane.add_client(ClientPolicy(id="ci"), WHY)).waiting_for == ("gate-1",)
+    assert (await plane.rights.add_client(ClientPolicy(id="ci"), WHY)).waiting_for == ("gate-1",)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ async def test_a_document_that_makes_no_sense_is_named_with_a_remedy_and_hides_n
 async def test_a_second_replica_takes_over_when_the_first_stops(store: Memory, gate: ObedientGate) -> None:
     async with running(control_plane(store, "one"), gate) as first:
         await first.init(WHY)
-        await first.add_client(ClientPolicy(id="ci"), WHY)
+        await first.rights.add_client(ClientPolicy(id="ci"), WHY)
     async with running(control_plane(store, "two"), gate) as second:
         assert "ci" in (await second.policy()).clients
-        assert (await second.add_client(ClientPolicy(id="other"), WHY)).revision.number == 2
+        assert (await second.rights.add_client(ClientPolicy(id="other"), WHY)).revision.number == 2

@@ -131,7 +131,7 @@ async def test_a_wish_against_an_older_revision_is_a_conflict(plane: ControlPlan
 
 async def test_a_set_speaks_for_its_kinds_only_and_prune_removes_what_it_leaves_out(plane: ControlPlane) -> None:
     await plane.state.apply(wanted(ClientPolicy(id="one"), ClientPolicy(id="two")), WHY)
-    key, _ = await plane.create_key("two", WHY)
+    key, _ = await plane.rights.create_key("two", WHY)
     _, planned = await plane.state.apply(wanted(ClientPolicy(id="one")), WHY)
     assert (planned.changes, planned.kept) == ((), ("Client two",))
     await plane.state.apply(wanted(ClientPolicy(id="one")), WHY, prune=True)
@@ -161,11 +161,11 @@ async def test_what_is_exported_changes_nothing_when_it_is_applied(plane: Contro
 async def test_a_rollback_brings_back_the_content_and_leaves_keys_alone(plane: ControlPlane) -> None:
     await plane.state.apply(wanted(policy(v1_0_0=90, v1_1_0=10), ClientPolicy(id="ci", allow=("a",))), WHY)
     then = await number(plane)
-    key, _ = await plane.create_key("ci", WHY)
+    key, _ = await plane.rights.create_key("ci", WHY)
     await plane.state.apply(wanted(policy(stable="1.1.0"), Delivery(service="search")), WHY)
-    await plane.remove_client("ci", WHY)
-    await plane.add_client(ClientPolicy(id="later"), WHY)
-    later, _ = await plane.create_key("later", WHY)
+    await plane.rights.remove_client("ci", WHY)
+    await plane.rights.add_client(ClientPolicy(id="later"), WHY)
+    later, _ = await plane.rights.create_key("later", WHY)
 
     outcome, _ = await plane.state.rollback(then, WHY)
     assert outcome.changed
@@ -180,8 +180,8 @@ async def test_a_rollback_brings_back_the_content_and_leaves_keys_alone(plane: C
 
 
 async def test_a_rollback_can_be_rolled_back(plane: ControlPlane) -> None:
-    await plane.add_client(ClientPolicy(id="one"), WHY)
-    await plane.add_client(ClientPolicy(id="two"), WHY)
+    await plane.rights.add_client(ClientPolicy(id="one"), WHY)
+    await plane.rights.add_client(ClientPolicy(id="two"), WHY)
     before = await number(plane)
     await plane.state.rollback(before - 1, WHY)
     assert set((await plane.policy()).clients) == {"one"}
@@ -190,7 +190,7 @@ async def test_a_rollback_can_be_rolled_back(plane: ControlPlane) -> None:
 
 
 async def test_a_dry_rollback_says_what_would_change(plane: ControlPlane) -> None:
-    await plane.add_client(ClientPolicy(id="one"), WHY)
+    await plane.rights.add_client(ClientPolicy(id="one"), WHY)
     outcome, planned = await plane.state.rollback(1, TRY)
     assert (outcome.changed, [change.after for change in planned.changes]) == (True, [None])
     assert "one" in (await plane.policy()).clients
@@ -241,7 +241,7 @@ async def test_a_service_whose_rollout_runs_is_left_alone(plane: ControlPlane, s
 
 async def test_history_lists_the_newest_first_and_pages(plane: ControlPlane) -> None:
     for n in range(25):
-        await plane.add_client(ClientPolicy(id=f"c{n}"), WHY)
+        await plane.rights.add_client(ClientPolicy(id=f"c{n}"), WHY)
     assert [one.number for one in await plane.state.history(limit=3)] == [26, 25, 24]
     assert [one.number for one in await plane.state.history(limit=3, below=11)] == [10, 9, 8]
     assert [one.number for one in await plane.state.history(limit=1000)] == list(range(26, -1, -1))
@@ -276,14 +276,14 @@ async def test_drift_says_what_another_hand_changed_and_restore_puts_it_back(
     assert not (await plane.restore(WHY)).changed
     record = await plane.state.record(restored.revision.number)
     assert (record.verb, len(record.changes)) == ("state.restore", 3)
-    assert (await plane.add_client(ClientPolicy(id="four"), WHY)).changed
+    assert (await plane.rights.add_client(ClientPolicy(id="four"), WHY)).changed
 
 
 async def test_of_a_key_changed_by_hand_drift_names_the_table_and_nothing_is_put_back(
     plane: ControlPlane, store: Memory
 ) -> None:
-    await plane.add_client(ClientPolicy(id="one"), WHY)
-    key, _ = await plane.create_key("one", WHY)
+    await plane.rights.add_client(ClientPolicy(id="one"), WHY)
+    key, _ = await plane.rights.create_key("one", WHY)
     await store.commit([Write(Table.KEYS.prefix + key.document.id, None)])
     drift = await plane.state.drift(plane.gates.all)
     assert (drift.tables, drift.changes) == ((Table.KEYS,), ())
@@ -312,20 +312,20 @@ async def everything(store: Memory) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("verb", ["set_traffic", "add", "remove", "create_key", "revoke_key"])
 async def test_a_dry_run_of_any_verb_writes_nothing(plane: ControlPlane, store: Memory, verb: str) -> None:
-    await plane.add_client(ClientPolicy(id="one"), WHY)
-    key, _ = await plane.create_key("one", WHY)
+    await plane.rights.add_client(ClientPolicy(id="one"), WHY)
+    key, _ = await plane.rights.create_key("one", WHY)
     before = await everything(store)
 
     async def try_it() -> Outcome:
         if verb == "set_traffic":
             return await plane.set_traffic("search", {"1.1.0": 20}, TRY)
         if verb == "add":
-            return await plane.add_client(ClientPolicy(id="two"), TRY)
+            return await plane.rights.add_client(ClientPolicy(id="two"), TRY)
         if verb == "remove":
-            return await plane.remove_client("one", TRY)
+            return await plane.rights.remove_client("one", TRY)
         if verb == "create_key":
-            return (await plane.create_key("one", TRY))[1]
-        return await plane.revoke_key(key.document.id, TRY)
+            return (await plane.rights.create_key("one", TRY))[1]
+        return await plane.rights.revoke_key(key.document.id, TRY)
 
     said = await try_it()
     assert (said.changed, said.dry_run, len(said.changes)) == (True, True, 2 if verb == "remove" else 1)
