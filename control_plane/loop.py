@@ -108,6 +108,7 @@ class ControlPlane:
         self._in_force_timeout_s = in_force_timeout_s
         self._now = now
         self._writing = asyncio.Lock()
+        self._taken_in: frozenset[str] = frozenset()
         self.metrics = PlaneMetrics(self._standing)
         self.probing: Probing | None = None
         if gateway:
@@ -166,7 +167,7 @@ class ControlPlane:
     async def _finish(self) -> None:
         if finished := await self._book.finish(self.leadership.fence()):
             log.info("change.finished", extra={"revision": finished.number})
-            self.gates.written(finished)
+            self._written(finished)
 
     async def _read(self, read: Callable[[], Awaitable[Page]]) -> Page:
         try:
@@ -207,7 +208,7 @@ class ControlPlane:
                 epoch = self._next_epoch(force)
             log.info("state.init", extra={"author": wish.author, "reason": wish.reason, "epoch": epoch})
             revision = await self._book.begin(epoch, self.leadership.fence(), at_s=self._now())
-            self.gates.written(revision)
+            self._written(revision)
             return revision, True
 
     def _next_epoch(self, force: bool) -> int:
@@ -230,7 +231,7 @@ class ControlPlane:
             revision, changed = await self._book.repair(
                 edit, self.leadership.fence(), at_s=self._now(), gates=Held(self.gates.running, self.gates.revoked)
             )
-            self.gates.written(revision)
+            self._written(revision)
         return await self.ended(Written(edit, began_s, revision, changed), rights=True)
 
     async def restore(self, wish: Wish) -> Outcome:
@@ -240,7 +241,7 @@ class ControlPlane:
         async with self._writing:
             began_s = time.monotonic()
             revision, changed = await self._book.restore(edit, self.leadership.fence(), at_s=self._now())
-            self.gates.written(revision)
+            self._written(revision)
         return await self.ended(Written(edit, began_s, revision, changed), rights=True)
 
     async def set_traffic(self, service: str, weights_pct: Mapping[str, float], wish: Wish) -> Outcome:
@@ -331,7 +332,7 @@ class ControlPlane:
             if wish.dry_run:
                 return Written(edit, began_s, page.revision, bool(changes), changes, dry_run=True)
             revision, changed = await self._book.write(page, edit, fence, at_s=self._now(), beside=beside)
-            self.gates.written(revision)
+            self._written(revision)
         return Written(edit, began_s, revision, changed, changes)
 
     async def _refuse_if_rolling_out(self, services: Iterable[str]) -> None:
@@ -385,6 +386,10 @@ class ControlPlane:
                 said = str(error)
             await asyncio.sleep(FINISH_EVERY_S)
 
+    def _written(self, revision: Revision) -> None:
+        self.gates.written(revision)
+        self._taken_in = frozenset()  # a service may have left the policy
+
     async def _take_in(self) -> None:
         """Give every service first seen its first version at 100 %, as long as we lead."""
         change = self.registry.next_change()
@@ -400,11 +405,14 @@ class ControlPlane:
             await change.wait()
 
     async def _take_in_new(self) -> None:
-        page = await self.page()
         live: dict[str, Instance] = {}
         for instance in sorted(self.registry.instances):
             if instance.live:
                 live.setdefault(instance.service, instance)
+        if live.keys() <= self._taken_in:
+            return  # instances may come and go many times a second, and reading the policy is what verbs wait for
+        page = await self.page()
+        self._taken_in = frozenset(page.tables[Table.SERVICES])
         for name, instance in live.items():
             if name in page.tables[Table.SERVICES]:
                 continue
@@ -418,7 +426,7 @@ class ControlPlane:
             async with self._writing:
                 page = await self._whole()
                 revision, _ = await self._book.write(page, edit, self.leadership.fence(), at_s=self._now())
-                self.gates.written(revision)
+                self._written(revision)
             log.info("service.first_seen", extra={"service": name, "version": instance.version})
 
 

@@ -39,6 +39,15 @@ def services_table(
     }
 
 
+def targets_of(table: object) -> frozenset[str]:
+    """The targets that a table of services, as read back from its file, sends calls to."""
+    found: set[str] = set()
+    for service in table.values() if isinstance(table, Mapping) else ():
+        lanes = [*service.get("lanes", ()), *(lane for rule in service.get("rules", ()) for lane in rule["lanes"])]
+        found |= {lane["target"] for lane in lanes} | set(service.get("instances", {}).values())
+    return frozenset(found)
+
+
 def _service(decided: ServicePolicy, instances: list[Instance], routed: Collection[str] | None) -> Json:
     open_ones = [one for one in instances if one.version not in decided.closed]
     live = {one.version for one in open_ones if one.live}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from control_plane.model import Instance, Policy, ServicePolicy, mirror_target, version_target
 
@@ -43,9 +43,7 @@ def routes(policy: Policy | None, instances: Iterable[Instance]) -> Json:
             parts |= _mirrors(decided, mine, parts)
         services |= parts
         targets += [target for target in parts if "." not in target]
-    routers = {target: _router(target, target) for target in targets} or {
-        PLACEHOLDER: _router("~placeholder", "nobody")
-    }
+    routers = {target: _router(target, target) for target in targets} or _nobody()
     return {"http": {"routers": routers, **({"services": services} if services else {})}}
 
 
@@ -111,6 +109,10 @@ def _router(value: str, service: str) -> Json:
     return router if "~" in service else {**router, "middlewares": ["retry"]}
 
 
+def _nobody() -> Json:
+    return {PLACEHOLDER: _router("~placeholder", "nobody")}
+
+
 def _failover(service: str, fallback: str) -> Json:
     return {"failover": {"service": service, "fallback": fallback}}
 
@@ -139,6 +141,16 @@ def union(old: Mapping[str, object], new: Mapping[str, object]) -> Json:
         if merged:
             parts[part] = merged
     return {"http": parts}
+
+
+def without(routes: Mapping[str, object], names: Collection[str]) -> Mapping[str, object]:
+    """Routes without some of their routers; the services of these may stand, as nobody leads to them."""
+    routers = _part(routes, "routers")
+    if not routers.keys() & set(names):
+        return routes
+    kept = {name: router for name, router in routers.items() if name not in names}
+    services = _part(routes, "services")
+    return {"http": {"routers": kept or _nobody(), **({"services": services} if services else {})}}
 
 
 def _part(document: Mapping[str, object], part: str) -> Json:

@@ -51,6 +51,7 @@ class Agent:
         self._compared_s = time.monotonic()
         self._news_came = True
         self._said: tuple[str, ...] = ()
+        self._accepted: tuple[tuple[object, ...], tuple[str, ...]] | None = None
         held = self._memory.policy
         self._in_force = held.revision.place if held else (0, 0)
 
@@ -106,7 +107,7 @@ class Agent:
         applied = await self._applier.apply(self._memory.policy, instances)
         self._report(applied, problems)
         self._keep(instances)
-        return min(again_in_s, applied.again_in_s or LOOK_EVERY_S) if applied.in_force else RETRY_S
+        return min(again_in_s if applied.in_force else RETRY_S, applied.again_in_s or LOOK_EVERY_S)
 
     async def _drifted(self) -> bool:
         # It asks Traefik twice, and changes should be in force in milliseconds: so when nothing is new, or overdue.
@@ -116,7 +117,11 @@ class Agent:
         return await self._applier.drifted()
 
     def _take_policy(self) -> tuple[tuple[str, ...], float]:
+        shown = (self._watch.revision, *self._watch.tables.values())
+        if self._accepted and all(one is other for one, other in zip(shown, self._accepted[0], strict=True)):
+            return self._accepted[1], LOOK_EVERY_S  # to judge 10,000 clients takes longer than a turn
         judged = judge(self._watch.revision, self._watch.tables, self._memory)
+        self._accepted = (shown, judged.problems) if isinstance(judged, Accepted) else None
         if isinstance(judged, Accepted):
             self._unsettled_s = 0.0
             revoked = {key.id: key.revoked for key in judged.policy.keys.values() if key.revoked}

@@ -11,7 +11,7 @@ T = TypeVar("T")
 POLL_S = 0.02
 
 
-async def eventually(look: Callable[[], Awaitable[T | None]], what: str, timeout_s: float = 10.0) -> T:
+async def eventually(look: Callable[[], Awaitable[T | None]], what: str, timeout_s: float = 20.0) -> T:
     """Look again and again until something truthy is there.
 
     Raises:
