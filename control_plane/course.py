@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from control_plane.analysis import Judgement, RateState, Verdict, advance, begin
+from control_plane.analysis import Finding, Judgement, RateState, Verdict, advance, begin
 from control_plane.delivery import Strategy
+from control_plane.names import allows
 from control_plane.readings import Look, Missing
-from control_plane.rollout import MOST_EVENTS, Event, Phase, Rollout, Serves, share_said, step_said
+from control_plane.rollout import MOST_EVENTS, MOST_TOOLS, Event, Phase, Rollout, Serves, share_said, step_said
 
 PREPARE_S = 600.0
 IN_FORCE_S = 120.0
@@ -30,6 +31,7 @@ ABSENT_S = 6.0
 """How long an instance is missing until it counts as lost: a Consul agent that restarts shows every check critical."""
 MOST_LOST = 3
 FEW_CALLS = 10
+MOST_NAMED = 12
 
 
 @dataclass(frozen=True)
@@ -228,8 +230,29 @@ def _prepare(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
         return _late(rollout, now_s, problem, late=late, waits=waits)
     if seen.proof:
         return _late(rollout, now_s, seen.proof, late=late, waits=f"a probe of {rollout.canary} fails: {seen.proof}")
-    ready = rollout.model_copy(update={"tools": seen.tools, "read_only": seen.read_only, "probed": now_s})
+    if idle := _idle(rollout, seen):
+        return moved(rollout, Phase.FAILED, now_s, idle)
+    tools = _judged_singly(rollout, seen.tools)
+    ready = rollout.model_copy(update={"tools": tools, "read_only": seen.read_only, "probed": now_s})
     return onward(ready, now_s, f"{rollout.canary} {_kept(seen)} and its probes work")
+
+
+def _idle(rollout: Rollout, seen: Seen) -> str:
+    """Which step would give the canary nothing, "" for none."""
+    for number, step in enumerate(rollout.steps, 1):
+        tools, kind = (seen.read_only, "read-only tool") if step.mirror else (seen.tools, "tool")
+        if not (step.tools or step.mirror) or any(allows(step.tools or ("*",), tool) for tool in tools):
+            continue
+        which = f"that {', '.join(step.tools)} matches" if step.tools else "to copy calls of"
+        shown = f"both versions have {', '.join(tools[:MOST_NAMED]) or 'none'}{' …' if len(tools) > MOST_NAMED else ''}"
+        return f"step {number} ({step_said(step)}): {rollout.service} has no {kind} {which}; {shown}. Mend the step"
+    return ""
+
+
+def _judged_singly(rollout: Rollout, tools: tuple[str, ...]) -> tuple[str, ...]:
+    """Of very many tools first those that a step is about."""
+    globs = {glob for step in rollout.steps for glob in step.tools}
+    return tuple(sorted(tools, key=lambda tool: not allows(globs, tool))[:MOST_TOOLS])
 
 
 def _kept(seen: Seen) -> str:
@@ -280,12 +303,26 @@ def _verdict(rollout: Rollout) -> tuple[Verdict, str]:
     step, judged = rollout.present_step, rollout.judged()
     if judged is None:
         return Verdict.ERROR, rollout.said
-    if step is None or step.margin is not None or judged.verdict in (Verdict.FAIL, Verdict.ERROR):
+    if judged.verdict in (Verdict.FAIL, Verdict.ERROR):
         return judged.verdict, judged.sentence
+    if step is None or step.margin is not None:
+        return _measured(judged)
     calls = _canary_calls(rollout)
     if calls < FEW_CALLS:
         return Verdict.INCONCLUSIVE, f"{calls} calls to {rollout.canary} so far, {FEW_CALLS} are needed"
     return Verdict.PASS, f"nothing failed in {calls:,} calls to {rollout.canary}"
+
+
+def _measured(judged: Judgement) -> tuple[Verdict, str]:
+    """A step for some tools has checks that hold nothing, of which a seldom one must not: one of them has to pass."""
+    counted = [one for one in judged.findings if one.evidence and not one.dry_run]
+    if not counted or any(one.holds or one.verdict is Verdict.PASS for one in counted):
+        return judged.verdict, judged.sentence
+    return Verdict.INCONCLUSIVE, max(counted, key=_calls_of).sentence
+
+
+def _calls_of(finding: Finding) -> int:
+    return finding.evidence.calls.canary.calls if finding.evidence else 0
 
 
 def _canary_calls(rollout: Rollout) -> int:

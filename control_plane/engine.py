@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from control_plane import course, steer
 from control_plane.book import Page
@@ -20,7 +21,7 @@ from control_plane.contract import Waiver
 from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, Fenced, NotFound, NotInitialised, NotLeader, Refused, Unavailable
 from control_plane.loop import ControlPlane, Documents, Outcome, Wish, Written
-from control_plane.model import Revision, ServicePolicy, Table, compact_json, versions_of
+from control_plane.model import SERVICE_NAME, Revision, ServicePolicy, Table, compact_json, versions_of
 from control_plane.observing import NO_METRICS, Observer
 from control_plane.ports import Entry, Gateway, Metrics, Store, Write
 from control_plane.rollout import ENDED_PREFIX, ROLLOUTS_PREFIX, Phase, Place, Rollout, policy_of
@@ -120,6 +121,9 @@ class Engine:
             except (Conflict, NotInitialised, NotLeader, Refused, Unavailable, Fenced) as error:
                 log.warning("rollout.turn_failed", extra={"service": service, "why": str(error)})
                 waits = None
+            except Exception:  # of one rollout; a person can still abort it, and the others go on
+                log.exception("rollout.turn_broke", extra={"service": service})
+                waits = None
             await self._pause(waits)
 
     async def _pause(self, waits: Place | None) -> None:
@@ -143,9 +147,9 @@ class Engine:
         return after.waits_for
 
     async def _policy(self, service: str) -> ServicePolicy:
-        entry = (await self._store.read(Table.SERVICES.prefix + service)).entries.get("")
+        entry = (await self._store.read(Table.SERVICES.prefix + _named(service))).entries.get("")
         if entry is None:
-            raise NotFound(f"service {service} is not in the policy any more")
+            raise NotFound(_NO_SERVICE.format(service=service))
         return ServicePolicy.stored(entry.value, Table.SERVICES.prefix, service)
 
     async def all(self) -> dict[str, Held]:
@@ -154,7 +158,7 @@ class Engine:
         return {name: _held(name, entry) for name, entry in sorted(listing.entries.items())}
 
     async def _held(self, service: str) -> Held | None:
-        entry = (await self._store.read(ROLLOUTS_PREFIX + service)).entries.get("")
+        entry = (await self._store.read(ROLLOUTS_PREFIX + _named(service))).entries.get("")
         return None if entry is None else _held(service, entry)
 
     async def one(self, service: str) -> Rollout:
@@ -165,17 +169,20 @@ class Engine:
         """
         held = await self._held(service)
         if held is None:
+            await self._policy(service)
             raise NotFound(_NEVER.format(service=service))
         return held.rollout
 
     async def past(self, service: str) -> tuple[Rollout, ...]:
         """All rollouts of a service that are kept, the newest first."""
-        listing = await self._store.read(f"{ENDED_PREFIX}{service}/")
+        listing = await self._store.read(f"{ENDED_PREFIX}{_named(service)}/")
         kept = [
             Rollout.parse(entry.value, f"{ENDED_PREFIX}{service}/{name}") for name, entry in listing.entries.items()
         ]
         held = await self._held(service)
         kept += [held.rollout] if held else []
+        if not kept:
+            await self._policy(service)
         return tuple(sorted(kept, key=lambda rollout: -rollout.number))
 
     async def start(self, service: str, wish: Wish, asked: Start) -> tuple[Rollout, Outcome]:
@@ -198,8 +205,10 @@ class Engine:
             changes: Fields that are otherwise than its delivery document says.
 
         Raises:
+            NotFound: There is no such service.
             Refused: It makes no sense, or cannot be judged for want of metrics.
         """
+        await self._policy(service)
         entry = (await self._store.read(Table.DELIVERY.prefix + service)).entries.get("")
         held = Delivery.stored(entry.value, Table.DELIVERY.prefix, service) if entry else Delivery(service=service)
         wanted = {**held.model_dump(mode="json"), **changes}
@@ -248,6 +257,7 @@ class Engine:
         """
         held = await self._held(service)
         if held is None:
+            await self._policy(service)
             raise NotFound(_NEVER.format(service=service))
         mine = (one for one in self._plane.instances() if one.live and one.service == service)
         serves = any(one.version == held.rollout.stable for one in mine)
@@ -271,7 +281,7 @@ class Engine:
             nonlocal differs
             current = page.find(Table.SERVICES, after.service, ServicePolicy)
             if current is None:
-                raise NotFound(f"service {after.service} is not in the policy any more")
+                raise NotFound(_NO_SERVICE.format(service=after.service))
             wanted = current if after.phase.ended and after == before else policy_of(after, current)
             differs = wanted != current
             return {(Table.SERVICES, after.service): wanted}
@@ -283,6 +293,8 @@ class Engine:
             return [*others, self._document(after.model_copy(update={"waits_for": waits}), index)]
 
         written = await self._plane.write(verb, wish, policy, beside)
+        # What is written of the rollout alone is a change as well, though the policy's revision stays.
+        written = replace(written, changed=written.changed or after != before)
         if after == before or written.dry_run:
             return written
         log.info(
@@ -295,8 +307,16 @@ class Engine:
         return Write(ROLLOUTS_PREFIX + rollout.service, rollout.to_bytes(), index)
 
 
+_NO_SERVICE = "there is no service {service}; `tekup traffic show` lists them"
 _NEVER = "service {service} has had no rollout; start one: tekup rollout start {service} VERSION"
 _WAITING = frozenset({Phase.SHIFTING, Phase.PROMOTING, Phase.ROLLING_BACK})
+
+
+def _named(service: str) -> str:
+    """A service's name, fit to be part of a key."""
+    if not re.fullmatch(SERVICE_NAME, service):
+        raise NotFound(_NO_SERVICE.format(service=repr(service)))
+    return service
 
 
 def _held(service: str, entry: Entry) -> Held:

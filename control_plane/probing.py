@@ -20,7 +20,7 @@ from control_plane.delivery import ProbeCall
 from control_plane.errors import NotInitialised, TekupError, Unavailable
 from control_plane.leadership import Leadership
 from control_plane.metrics import PlaneMetrics
-from control_plane.model import Instance, problems_of, version_target
+from control_plane.model import HUB, Instance, problems_of, version_target
 from control_plane.ports import Gateway
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 SICK_AFTER = 3
 AGAIN = 5
 SLOT_S = 1.0
-HUB = "hub"
-"""The internal entrypoint leads to no hub, which would call back through it: its own readiness has to do."""
 
 Declared = Callable[[], Awaitable[Mapping[str, tuple[ProbeCall, ...]]]]
 

@@ -178,7 +178,9 @@ class Rollout(Document):
         if step and step.mirror:
             return Plan(self.stable, self.canary, (COPIES,))
         muted = self.delivery.dry_run
-        checks = [_muted(check, muted) for check in _checks(self.tools, step)]
+        checks: list[Check] = [_muted(check, muted) for check in _checks(self.tools, step)]
+        if all(check.dry_run for check in checks):
+            checks = [_muted(check, muted) for check in default_checks()]
         checks += [
             RangeCheck(
                 check.name,
@@ -205,16 +207,15 @@ class Rollout(Document):
         return judge(self.plan, self.analysis, (step.margin if step else None) or 0.0)
 
 
-def _checks(tools: Iterable[str], step: Step | None) -> list[Check]:
+def _checks(tools: Iterable[str], step: Step | None) -> list[RateCheck]:
     """Where only some tools go to the canary, only these can be compared: stable still gets all the others."""
     if step is None or not step.tools:
         return list(default_checks(tools))
     mine = [tool for tool in tools if allows(step.tools, tool)]
-    single = [check for check in default_checks(mine) if ":" in check.name]
-    return list(single or default_checks())
+    return [check for check in default_checks(mine) if ":" in check.name]
 
 
-def _muted(check: Check, names: tuple[str, ...]) -> Check:
+def _muted(check: RateCheck, names: tuple[str, ...]) -> RateCheck:
     return replace(check, dry_run=True) if check.name in names else check
 
 

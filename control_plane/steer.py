@@ -12,7 +12,7 @@ from control_plane.contract import Waiver
 from control_plane.course import moved, onward, promoted, rolled_back
 from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, Refused
-from control_plane.model import ServicePolicy, version_target
+from control_plane.model import HUB, ServicePolicy, version_target
 from control_plane.rollout import Phase, Rollout, Serves, share_said
 
 
@@ -116,13 +116,21 @@ def _fresh(last: Rollout | None, current: ServicePolicy, wish: Start, now_s: flo
 
 def _refuse_unfit(current: ServicePolicy, canary: str, versions: Sequence[str], *, by_rollout: bool) -> None:
     name = current.name
+    if name == HUB:
+        raise Refused(
+            f"{name}: a hub is not rolled out step by step, since neither its contract nor its probes can be asked;"
+            f" shift its traffic by hand: tekup traffic set {name} {canary}=10"
+        )
     if canary == current.stable:
         raise Refused(f"{name}: {canary} is the stable version already; nothing to roll out")
     if version_target(name, canary) == version_target(name, current.stable):
         raise Refused(f"{name}: versions {current.stable} and {canary} would share a target; rename one of them")
     if canary not in versions:
         known = ", ".join(sorted(set(versions) - {current.stable})) or "none beside the stable one"
-        raise Refused(f"{name} has no instance of version {canary}; start one first. Versions with instances: {known}")
+        raise Refused(
+            f"{name} has no instance of version {canary}; start one first (`tekup scale {name}=1 --version {canary}`)."
+            f" Versions with instances: {known}"
+        )
     split = [f"{lane.version}={lane.weight_pct:g}" for lane in current.lanes if lane.weight_pct]
     if len(split) > 1 and not by_rollout:
         raise Refused(

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from control_plane.analysis import Finding
 from control_plane.api.bodies import Body, Done, Reason
 from control_plane.course import explain
 from control_plane.delivery import CustomCheck, Delivery, ProbeCall, Seconds, Step, Strategy
@@ -55,6 +56,7 @@ class FindingShown(Body):
     verdict: str
     sentence: str
     dry_run: bool
+    calls: Annotated[int | None, Field(description="Calls to the canary it has seen; null of a value of one's own.")]
 
 
 class StepShown(Body):
@@ -105,11 +107,20 @@ class RolloutShown(Body):
             ended=rollout.phase.ended,
             steps=tuple(_step(rollout, number, step) for number, step in enumerate(rollout.steps)),
             findings=tuple(
-                FindingShown(name=one.name, verdict=one.verdict.value, sentence=one.sentence, dry_run=one.dry_run)
-                for one in (judged.findings if judged else ())
+                _finding(one) for one in (judged.findings if judged else ())
             ),
             events=rollout.events,
         )  # fmt: skip
+
+
+def _finding(finding: Finding) -> FindingShown:
+    return FindingShown(
+        name=finding.name,
+        verdict=finding.verdict.value,
+        sentence=finding.sentence,
+        dry_run=finding.dry_run,
+        calls=finding.evidence.calls.canary.calls if finding.evidence else None,
+    )
 
 
 def _step(rollout: Rollout, number: int, step: Step) -> StepShown:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 
@@ -16,13 +16,13 @@ from control_plane.cli.client import Api
 from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason
 from control_plane.cli.policy import part
 from control_plane.cli.rollout_screen import screen
+from control_plane.cli.rollout_told import POLL_S, Shown, begin, done
 
-POLL_S = 1.0
 CLEAR = "\x1b[H\x1b[2J"
 
 rollout = typer.Typer(no_args_is_help=True, help="Bring a new version of a service to its clients, judged on the way.")
 Service = Annotated[str, typer.Argument(help="The service.")]
-Shown = dict[str, Any]
+WaitFlag = Annotated[bool, typer.Option("--wait/--no-wait", help="See it through contract and probes, or not.")]
 
 
 @rollout.command("start")
@@ -41,11 +41,15 @@ def start(
     approval: Annotated[bool, typer.Option("--approval", help="Ask before the version gets everything.")] = False,
     waive: Annotated[list[str] | None, typer.Option(help="A breach of the contract that does not count.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="End a rollout of another version.")] = False,
+    wait: WaitFlag = True,
     dry_run: DryRunFlag = False,
     reason: Reason = NO_REASON,
     json: JsonFlag = False,
 ) -> None:
     """Start a rollout. What is not said here is as the service's delivery says.
+
+    Waits up to a minute until contract and probes are through; ends with 1 if they refuse the version, with 4 if they
+    take longer.
 
     Example: tekup rollout start search 1.3.0 --step 1:30 --step 10:120 -r "faster"
     """
@@ -66,8 +70,7 @@ def start(
         "dry_run": dry_run,
     }
     body |= {name: value for name, value in wanted.items() if value is not None}
-    answer = Api.here().ask("POST", f"{_path(service)}", body)
-    _done(answer, "started", json_wanted=json)
+    begin(Api.here(), _path(service), "", body, waits=wait and not dry_run, json_wanted=json)
 
 
 def _step(text: str) -> dict[str, object]:
@@ -92,7 +95,22 @@ def _verb(name: str, text: str, example: str) -> None:
 
 _verb("pause", "Hold a rollout where it is; it is still rolled back if it fails.", 'pause search -r "release freeze"')
 _verb("resume", "Go on after a pause.", 'resume search -r "freeze is over"')
-_verb("retry", "Start the last rollout again, as it was.", 'retry search -r "the database was down"')
+
+
+@rollout.command("retry")
+def retry(
+    service: Service,
+    wait: WaitFlag = True,
+    dry_run: DryRunFlag = False,
+    reason: Reason = NO_REASON,
+    json: JsonFlag = False,
+) -> None:
+    """Start the last rollout again, as it was; waits as `start` does.
+
+    Example: tekup rollout retry search -r "the database was down"
+    """
+    body: show.Json = {"reason": reason, "dry_run": dry_run}
+    begin(Api.here(), _path(service), "/retry", body, waits=wait and not dry_run, json_wanted=json)
 
 
 @rollout.command("promote")
@@ -142,13 +160,7 @@ def undo(
 
 def _steer(service: str, verb: str, body: show.Json, *, json_wanted: bool) -> None:
     answer = Api.here().ask("POST", f"{_path(service)}/{verb}", body)
-    _done(answer, verb, json_wanted=json_wanted)
-
-
-def _done(answer: show.Json, verb: str, *, json_wanted: bool) -> None:
-    shown = cast("Shown", answer["rollout"])
-    what = f"rollout {shown['service']} {shown['stable']} -> {shown['canary']} {verb}"
-    show.done(answer, what, json_wanted=json_wanted)
+    done(answer, json_wanted=json_wanted)
 
 
 @rollout.command("list")

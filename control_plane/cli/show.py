@@ -15,7 +15,7 @@ from compose.local.typed import typed
 from control_plane.differences import Difference
 from control_plane.resources import KINDS
 
-__all__ = ["Json", "as_json", "done", "drift", "plan", "table", "unified"]
+__all__ = ["Json", "as_json", "done", "drift", "ending", "lines", "plan", "table", "unified"]
 
 Json = dict[str, object]
 
@@ -46,12 +46,13 @@ def done(answer: Json, what: str, *, json_wanted: bool, aside: bool = False, lac
         typer.echo(typed(f"{what}: dry run, nothing was written; revision {answer['revision']} stands"), err=aside)
     else:
         begun = f"revision {answer['revision']}" if answer["changed"] else f"so already, revision {answer['revision']}"
-        typer.echo(typed(f"{what}: {begun}{_ending(answer)}"), err=aside)
+        typer.echo(typed(f"{what}: {begun}{ending(answer)}"), err=aside)
     if not answer["in_force"]:
         raise typer.Exit(Exit.TIMEOUT)
 
 
-def _ending(answer: Json) -> str:
+def ending(answer: Json) -> str:
+    """What became of a change at the gates, to go on a sentence with; "" if there was none."""
     if answer["in_force"]:
         return f", in force after {answer['in_force_ms']} ms" if answer["changed"] else ""
     waiting = answer["waiting_for"]
@@ -68,7 +69,7 @@ def plan(answer: Json, *, lacks_it: str = "the set") -> None:
     """
     found = _differences(answer)
     for one in found:
-        _lines(one.lines())
+        lines(one.lines())
     for name in cast("list[str]", answer.get("kept", [])):
         typer.echo(f"= {name} stays, though {lacks_it} does not have it")
     counted = (sum(one.action == action for one in found) for action in ("added", "changed", "removed"))
@@ -78,7 +79,7 @@ def plan(answer: Json, *, lacks_it: str = "the set") -> None:
 def unified(answer: Json) -> None:
     """What changes, as a unified diff."""
     for one in _differences(answer):
-        _lines(one.unified())
+        lines(one.unified())
 
 
 def drift(answer: Json, tables: Sequence[str], gates: Sequence[str]) -> None:
@@ -88,10 +89,10 @@ def drift(answer: Json, tables: Sequence[str], gates: Sequence[str]) -> None:
     for prefix in tables:
         typer.echo(f"{prefix} does not fit revision {answer['revision']}: another hand has changed it")
     if set(tables) - told:
-        _lines(["The history does not tell what was there: keys are not kept in it, and records may be missing."])
-    _lines(gates)
+        lines(["The history does not tell what was there: keys are not kept in it, and records may be missing."])
+    lines(gates)
     if tables:
-        _lines([typed("`tekup state repair` accepts what lies in Consul, `tekup state restore` puts back what was.")])
+        lines([typed("`tekup state repair` accepts what lies in Consul, `tekup state restore` puts back what was.")])
 
 
 def _differences(answer: Json) -> list[Difference]:
@@ -99,9 +100,9 @@ def _differences(answer: Json) -> list[Difference]:
     return [Difference(one["kind"], one["name"], one["before"], one["after"]) for one in shown]
 
 
-def _lines(lines: Iterable[str]) -> None:
-    """Lines of at most 80 columns; what goes on stands under its line's text."""
-    for line in lines:
+def lines(texts: Iterable[str]) -> None:
+    """Print lines of at most 80 columns; what goes on stands under its line's text."""
+    for line in texts:
         typer.echo("\n".join(_folded(line)))
 
 

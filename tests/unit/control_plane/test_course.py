@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from control_plane.course import Seen, explain, needs, turn
 from control_plane.errors import Conflict, Refused
 from control_plane.model import Lane, ServicePolicy
 from control_plane.readings import Missing
-from control_plane.rollout import Phase, Rollout, Serves, policy_of
+from control_plane.rollout import MOST_TOOLS, Phase, Rollout, Serves, policy_of
 from tests.support.course import CANARY, ONE, POLICY, STABLE, begun, by, delivery, look, until, well
 
 
@@ -183,6 +184,52 @@ def test_a_step_for_one_tool_and_one_cohort_is_a_rule_and_its_checks_are_of_that
     assert [lane.version for lane in policy.lanes] == [STABLE]
     assert (policy.rules[0].tools, policy.rules[0].cohort) == (("search_g*",), "beta")
     assert [check.name for check in rollout.plan.checks] == ["tool_errors:search_grep", "latency:search_grep"]
+
+
+@pytest.mark.parametrize(
+    ("step", "seen", "message"),
+    [
+        (
+            {"weight_pct": 5, "tools": ["search_x*"]},
+            {},
+            r"step 2 \(5 % of search_x\*\): search has no tool that search_x",
+        ),
+        ({"mirror": True}, {"read_only": ()}, "has no read-only tool to copy calls of; both versions have none"),
+        (
+            {"mirror": True, "tools": ["search_x"]},
+            {},
+            "no read-only tool that search_x matches; both versions have search_",
+        ),
+    ],
+)
+def test_a_step_that_would_give_the_canary_nothing_ends_it_before_any_traffic(
+    step: dict[str, object], seen: dict[str, object], message: str
+) -> None:
+    rollout = begun(steps=({"weight_pct": 1}, step))
+    ended = turn(rollout, well(rollout, **seen), 1)
+    assert ended.phase is Phase.FAILED
+    assert re.search(message, ended.said)
+
+
+def test_a_step_for_one_tool_that_nobody_calls_has_no_verdict() -> None:
+    baking, now_s = until(begun(steps=({"weight_pct": 5, "tools": ["search_grep"], "margin": 0.05},)), "baking", 0)
+    asking, now_s = until(baking, "waiting_for_approval", now_s, calls_per_s=0)
+    assert "no verdict in time (errors of search_grep 0 of 0 on 1.1.0" in asking.said
+    promoting, _ = until(baking, "promoting", baking.since, calls_per_s=100)
+    assert promoting.serves is Serves.CANARY
+
+
+def test_of_very_many_tools_those_that_a_step_is_about_are_judged_first() -> None:
+    tools = tuple(f"search_{number:03}" for number in range(100))
+    rollout = begun(steps=({"weight_pct": 5}, {"weight_pct": 5, "tools": ["search_09*"]}))
+    ready = turn(rollout, well(rollout, tools=tools), 1)
+    assert (len(ready.tools), ready.tools[0], ready.tools[10]) == (MOST_TOOLS, "search_090", "search_000")
+
+
+def test_a_step_whose_tools_checks_are_all_dry_runs_is_judged_by_all_calls() -> None:
+    mute = ("tool_errors:search_grep", "latency:search_grep")
+    baking, _ = until(begun(steps=({"weight_pct": 5, "tools": ["search_grep"]},), dry_run=mute), "baking", 0)
+    assert [check.name for check in baking.plan.checks] == ["http_5xx", "tool_errors", "deadline", "schema", "latency"]
 
 
 def test_a_mirror_step_copies_read_only_tools_and_gives_the_canary_no_call() -> None:
