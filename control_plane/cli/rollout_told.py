@@ -9,7 +9,6 @@ from typing import Any, cast
 import typer
 
 from compose.local.exits import Exit
-from compose.local.typed import typed
 from control_plane.cli import show
 from control_plane.cli.client import Api
 
@@ -41,7 +40,7 @@ def begin(api: Api, path: str, verb: str, body: show.Json, *, waits: bool, json_
         return
     if not json_wanted and not shown["ended"]:
         still = "it is still being prepared; " if shown["phase"] == PREPARING else ""
-        typer.echo(typed(f"{still}`tekup rollout status {shown['service']} --watch` follows it"))
+        show.sentence(f"{still}`tekup rollout status {shown['service']} --watch` follows it")
     if shown["ended"] and shown["phase"] != "succeeded":
         raise typer.Exit(Exit.FAILED)
     if shown["phase"] == PREPARING:
@@ -76,7 +75,7 @@ def done(answer: show.Json, *, json_wanted: bool) -> None:
     else:
         already = "" if answer["changed"] else "so already: "
         lagging = "" if answer["in_force"] else show.ending(answer)
-        show.lines([typed(f"{title}: {already}{shown['said']}{lagging}")])
+        show.sentence(f"{title}: {already}{shown['said']}{lagging}")
     if not answer["in_force"]:
         raise typer.Exit(Exit.TIMEOUT)
 
@@ -86,7 +85,7 @@ def _told_dry(answer: show.Json, shown: Shown, title: str) -> None:
         show.plan(answer)
     would = "it would be" if answer["changed"] else "it is already"
     phase = str(shown["phase"]).replace("_", " ")
-    show.lines([typed(f"{title}: dry run, nothing was written; {would} {phase} ({shown['said']})")])
+    show.sentence(f"{title}: dry run, nothing was written; {would} {phase} ({shown['said']})")
     if answer["changed"] and phase == PREPARING and shown["steps"]:
         steps = "; ".join(step["said"] for step in shown["steps"])
-        show.lines([f"after contract and probes {shown['canary']} would get {steps}; then everything"])
+        show.sentence(f"after contract and probes {shown['canary']} would get {steps}; then everything")

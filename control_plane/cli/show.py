@@ -15,7 +15,7 @@ from compose.local.typed import typed
 from control_plane.differences import Difference
 from control_plane.resources import KINDS
 
-__all__ = ["Json", "as_json", "done", "drift", "ending", "lines", "plan", "table", "unified"]
+__all__ = ["Json", "as_json", "done", "drift", "ending", "plan", "sentence", "table", "unified"]
 
 Json = dict[str, object]
 
@@ -69,17 +69,22 @@ def plan(answer: Json, *, lacks_it: str = "the set") -> None:
     """
     found = _differences(answer)
     for one in found:
-        lines(one.lines())
+        _lines(one.lines())
     for name in cast("list[str]", answer.get("kept", [])):
         typer.echo(f"= {name} stays, though {lacks_it} does not have it")
     counted = (sum(one.action == action for one in found) for action in ("added", "changed", "removed"))
     typer.echo("{} to add, {} to change, {} to remove".format(*counted) if found else "nothing to change")
 
 
+def sentence(text: str) -> None:
+    """Print a sentence in 80 columns, with each `tekup …` in it as it has to be typed here."""
+    typer.echo(textwrap.fill(typed(text), show.WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+
+
 def unified(answer: Json) -> None:
     """What changes, as a unified diff."""
     for one in _differences(answer):
-        lines(one.unified())
+        _lines(one.unified())
 
 
 def drift(answer: Json, tables: Sequence[str], gates: Sequence[str]) -> None:
@@ -89,10 +94,10 @@ def drift(answer: Json, tables: Sequence[str], gates: Sequence[str]) -> None:
     for prefix in tables:
         typer.echo(f"{prefix} does not fit revision {answer['revision']}: another hand has changed it")
     if set(tables) - told:
-        lines(["The history does not tell what was there: keys are not kept in it, and records may be missing."])
-    lines(gates)
+        _lines(["The history does not tell what was there: keys are not kept in it, and records may be missing."])
+    _lines(gates)
     if tables:
-        lines([typed("`tekup state repair` accepts what lies in Consul, `tekup state restore` puts back what was.")])
+        _lines([typed("`tekup state repair` accepts what lies in Consul, `tekup state restore` puts back what was.")])
 
 
 def _differences(answer: Json) -> list[Difference]:
@@ -100,9 +105,9 @@ def _differences(answer: Json) -> list[Difference]:
     return [Difference(one["kind"], one["name"], one["before"], one["after"]) for one in shown]
 
 
-def lines(texts: Iterable[str]) -> None:
-    """Print lines of at most 80 columns; what goes on stands under its line's text."""
-    for line in texts:
+def _lines(lines: Iterable[str]) -> None:
+    """Lines of at most 80 columns; what goes on stands under its line's text."""
+    for line in lines:
         typer.echo("\n".join(_folded(line)))
 
 
