@@ -6,6 +6,7 @@ at the next turn. Pure values and functions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from enum import StrEnum
@@ -241,6 +242,17 @@ def policy_of(rollout: Rollout, current: ServicePolicy) -> ServicePolicy:
             closed = (*closed, canary) if shut else closed
             wanted = {"stable": stable, "lanes": _all_to(stable), "rules": others, "closed": closed, "salt": ""}
     return current.model_copy(update=wanted)
+
+
+def settled(policy: ServicePolicy) -> ServicePolicy:
+    """A policy that a step of a rollout has made, without that: stable gets everything. Any other stays as it is.
+
+    With the rollout gone nobody would end its step.
+    """
+    others = tuple(rule for rule in policy.rules if rule.name != RULE)
+    if others == policy.rules and not re.fullmatch(rf"{policy.name}-[0-9]+", policy.salt):
+        return policy
+    return policy.model_copy(update={"lanes": _all_to(policy.stable), "rules": others, "salt": ""})
 
 
 def _of_step(rollout: Rollout, step: Step, others: tuple[Rule, ...]) -> dict[str, object]:
