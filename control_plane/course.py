@@ -326,7 +326,9 @@ def _calls_of(finding: Finding) -> int:
 
 
 def _canary_calls(rollout: Rollout) -> int:
-    states = rollout.analysis.checks.values() if rollout.analysis else ()
+    checks = rollout.analysis.checks if rollout.analysis else {}
+    # Our own probes are answers as well, and no calls of a client.
+    states = (state for name, state in checks.items() if name != "http_5xx")
     return max((state.record.total.canary.calls for state in states if isinstance(state, RateState)), default=0)
 
 

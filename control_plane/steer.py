@@ -78,15 +78,16 @@ def start(
 
     Raises:
         Refused: The version is stable already, unknown, or traffic is split by hand.
-        Conflict: A rollout of another version is under way.
+        Conflict: A rollout of another version is under way, or of this one in another way.
     """
     if last and not last.phase.ended:
-        if last.canary == wish.canary and last.serves is not Serves.CANARY:
+        if last.canary == wish.canary and last.serves is not Serves.CANARY and _same_way(last, wish):
             return last, None
         if not wish.replace:
+            otherwise = " in another way than you ask for now" if last.canary == wish.canary else ""
             raise Conflict(
-                f"rollout {last.title} is under way ({last.phase}); end it first (`tekup rollout abort {last.service}`)"
-                " or take its place with --replace"
+                f"rollout {last.title} is under way{otherwise} ({last.phase}); end it first"
+                f" (`tekup rollout abort {last.service}`) or take its place with --replace"
             )
         if last.serves is Serves.CANARY:
             raise Conflict(f"rollout {last.title} has given {last.canary} everything; wait until it ends, or undo it")
@@ -95,6 +96,11 @@ def start(
     if last and not last.phase.ended:
         before = moved(last, Phase.SUPERSEDED, now_s, f"a rollout of {wish.canary} took its place: {wish.reason}")
     return _fresh(last, current, wish, now_s), before
+
+
+def _same_way(last: Rollout, wish: Start) -> bool:
+    waived = {waiver.what for waiver in last.waivers} == {waiver.what for waiver in wish.waivers}
+    return waived and last.delivery == wish.delivery
 
 
 def _fresh(last: Rollout | None, current: ServicePolicy, wish: Start, now_s: float) -> Rollout:

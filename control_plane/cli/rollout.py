@@ -40,7 +40,7 @@ def start(
     analysis: Annotated[bool, typer.Option("--analysis/--no-analysis", help="Wait for a verdict in --step.")] = True,
     approval: Annotated[bool, typer.Option("--approval", help="Ask before the version gets everything.")] = False,
     waive: Annotated[list[str] | None, typer.Option(help="A breach of the contract that does not count.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="End a rollout of another version.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="End the rollout that is under way.")] = False,
     wait: WaitFlag = True,
     dry_run: DryRunFlag = False,
     reason: Reason = NO_REASON,
@@ -218,7 +218,10 @@ def lint(service: Service, json: JsonFlag = False) -> None:
         show.as_json(answer)
         return
     found = cast("list[str]", answer["warnings"])
-    typer.echo("\n".join(f"- {text}" for text in found) or "Nothing to be said against it.")
+    for text in found:
+        show.sentence(f"- {text}")
+    if not found:
+        typer.echo("Nothing to be said against it.")
 
 
 @rollout.command("status")
