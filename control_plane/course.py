@@ -223,7 +223,9 @@ def _prepare(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
     if seen.breaches:
         listed = "; ".join(seen.breaches)
         said = f"{rollout.canary} breaks what {rollout.stable} promises: {listed}"
-        return moved(rollout, Phase.FAILED, now_s, f"{said}. Mend it, or start again with --waive")
+        return moved(
+            rollout, Phase.FAILED, now_s, f"{said}. Mend it, or start again with --waive and what stands in brackets"
+        )
     if seen.breaches is None or seen.proof is None:
         waits = seen.problem or f"compares what {rollout.canary} offers with {rollout.stable}, and probes it"
         problem = f"contract and probes could not be asked in time ({seen.problem})"
@@ -286,7 +288,7 @@ def _bake(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
         return onward(rollout, now_s, "its step is not there any more")
     stayed_s = now_s - rollout.step_since
     if not step.analysis:
-        said = f"{share_said(rollout)}; {max(0, step.bake_s - stayed_s):.0f} s of the step are left"
+        said = f"{share_said(rollout)}; the step lasts {step.bake_s} s"
         done = stayed_s >= step.bake_s
         return onward(rollout, now_s, f"{step_said(step)} for {step.bake_s} s") if done else _saying(rollout, said)
     verdict, why = _verdict(rollout)

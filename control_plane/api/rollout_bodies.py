@@ -12,7 +12,7 @@ from control_plane.course import explain
 from control_plane.delivery import CustomCheck, Delivery, ProbeCall, Seconds, Step, Strategy
 from control_plane.loop import Outcome
 from control_plane.model import Glob, Split, Version
-from control_plane.rollout import Event, Rollout, share_said, step_said
+from control_plane.rollout import Event, Rollout, Serves, share_said, step_said
 
 
 class RolloutWish(Body):
@@ -124,7 +124,7 @@ def _finding(finding: Finding) -> FindingShown:
 
 
 def _step(rollout: Rollout, number: int, step: Step) -> StepShown:
-    over = rollout.phase.ended or number != rollout.step
+    over = rollout.phase.ended or number != rollout.step or rollout.serves is Serves.CANARY
     state: Literal["done", "now", "ahead"] = "now" if not over else "done" if number <= rollout.step else "ahead"
     return StepShown(step=step, said=step_said(step), state=state)
 

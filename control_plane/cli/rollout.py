@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,15 +10,16 @@ from typing import Annotated, cast
 
 import typer
 
-from compose.local.errors import BadInput
+from compose.local.errors import BadInput, NotRunning
 from compose.local.exits import Exit
 from control_plane.cli import show
-from control_plane.cli.client import Api
+from control_plane.cli.client import Api, ApiFailed
 from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason
 from control_plane.cli.policy import part
 from control_plane.cli.rollout_screen import screen
 from control_plane.cli.rollout_told import POLL_S, Shown, begin, done
 
+PATIENCE_S = 60.0
 CLEAR = "\x1b[H\x1b[2J"
 
 rollout = typer.Typer(no_args_is_help=True, help="Bring a new version of a service to its clients, judged on the way.")
@@ -236,10 +238,11 @@ def status(
 
     Example: tekup rollout status search --wait --timeout 900
     """
-    last = _followed(service, _Watching(api=Api.here(), draws=watch, waits=wait or watch, timeout_s=timeout))
+    draws = watch and not json
+    last = _followed(service, _Watching(api=Api.here(), draws=draws, waits=wait or watch, timeout_s=timeout))
     if json:
         show.as_json(last)
-    elif not watch:
+    elif not (watch and sys.stdout.isatty()):
         typer.echo(screen(last))
     if wait and not last["ended"]:
         raise typer.Exit(Exit.TIMEOUT)
@@ -256,14 +259,35 @@ class _Watching:
 
 
 def _followed(service: str, how: _Watching, clock: Callable[[], float] = time.monotonic) -> Shown:
-    until_s = clock() + how.timeout_s
+    until_s, drawn, last_s = clock() + how.timeout_s, "", clock()
     while True:
-        shown = cast("Shown", how.api.ask("GET", _path(service)))
+        try:
+            shown = cast("Shown", how.api.ask("GET", _path(service)))
+        except (ApiFailed, NotRunning):
+            # Another replica takes over, or it is started anew: the rollout goes on, and so does who waits for it.
+            if not how.waits or not drawn or clock() >= min(until_s, last_s + PATIENCE_S):
+                raise
+            time.sleep(POLL_S)
+            continue
+        last_s = clock()
         if how.draws:
-            typer.echo(CLEAR + screen(shown))
+            _draw(shown, drawn)
+        drawn = _line(shown)
         if not how.waits or shown["ended"] or clock() >= until_s:
             return shown
         time.sleep(POLL_S)
+
+
+def _draw(shown: Shown, drawn: str) -> None:
+    """The whole screen anew; where nobody sees a screen, a line for each change."""
+    if sys.stdout.isatty():
+        typer.echo(CLEAR + screen(shown))
+    elif _line(shown) != drawn:
+        show.sentence(_line(shown))
+
+
+def _line(shown: Shown) -> str:
+    return f"{shown['phase'].replace('_', ' ')}: {shown['said']}"
 
 
 def _path(service: str) -> str:

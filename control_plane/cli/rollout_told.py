@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, cast
 
 import typer
 
+from compose.local.errors import NotRunning
 from compose.local.exits import Exit
 from control_plane.cli import show
-from control_plane.cli.client import Api
+from control_plane.cli.client import Api, ApiFailed
 
 POLL_S = 1.0
 PREPARED_S = 60.0
@@ -52,7 +54,9 @@ def _through(api: Api, path: str, shown: Shown, clock: Callable[[], float] = tim
     until_s = clock() + PREPARED_S
     while shown["phase"] == PREPARING and clock() < until_s:
         time.sleep(POLL_S)
-        shown = cast("Shown", api.ask("GET", path))
+        # It was started; whether it can be read just now is another matter.
+        with contextlib.suppress(ApiFailed, NotRunning):
+            shown = cast("Shown", api.ask("GET", path))
     return shown
 
 

@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control_plane import course, steer
+from control_plane.contract import Waiver
 from control_plane.course import Seen, explain, needs, turn
 from control_plane.errors import Conflict, Refused
+from control_plane.lint import warnings
 from control_plane.model import Lane, ServicePolicy
-from control_plane.readings import Missing
+from control_plane.readings import Counts, Missing
 from control_plane.rollout import MOST_TOOLS, Phase, Rollout, Serves, policy_of
+from control_plane.sequential import Count
 from tests.support.course import CANARY, ONE, POLICY, STABLE, begun, by, delivery, look, until, well
 
 
@@ -250,6 +253,44 @@ def test_a_rollout_of_another_version_is_refused_while_one_is_under_way_unless_i
     assert before is not None
     assert (before.phase, new.phase, new.number) == (Phase.SUPERSEDED, Phase.PREPARING, 2)
     assert shares(new) == {STABLE: 100}
+
+
+def test_a_start_of_the_version_under_way_is_so_already_unless_it_is_asked_for_in_another_way() -> None:
+    baking, now_s = until(begun(), "baking", 0)
+    wish = steer.Start(CANARY, delivery(), "bob", "once more")
+    assert steer.start(baking, policy_of(baking, POLICY), wish, [STABLE, CANARY], now_s) == (baking, None)
+    for other in (
+        replace(wish, delivery=delivery(keep_warm_s=7)),
+        replace(wish, waivers=(Waiver(what="search_find:gone", reason="unused"),)),
+    ):
+        with pytest.raises(Conflict, match=r"in another way than you ask for now \(baking\).*--replace"):
+            steer.start(baking, policy_of(baking, POLICY), other, [STABLE, CANARY], now_s)
+
+
+def test_answers_to_our_own_probes_are_no_calls_of_clients() -> None:
+    baking, now_s = until(begun(), "baking", 0)
+    readings = look(baking, 0)
+    assert not isinstance(readings, Missing)
+    for number in range(12):
+        answers = Counts(Count(0, 10 * number), Count(0, 10 * number))
+        probed = {name: answers if name == "http_5xx" else none for name, none in readings.items()}
+        baking = turn(baking, well(baking, look=probed), now_s + 5 * number)
+    assert baking.phase is Phase.BAKING
+    assert "0 calls to 1.1.0 so far, 10 are needed" in baking.said
+
+
+@pytest.mark.parametrize(
+    ("steps", "warning"),
+    [
+        (({"weight_pct": 5, "cohort": "gone"},), "step 1 is for cohort gone, which no client is in"),
+        (({"weight_pct": 5}, {"mirror": True}), "step 2 copies calls only after a step has given"),
+    ],
+)
+def test_lint_names_steps_that_come_to_nothing(steps: tuple[dict[str, object], ...], warning: str) -> None:
+    assert any(warning in text for text in warnings(delivery(steps=steps), {"", "beta"}))
+    assert not any(
+        "cohort" in text for text in warnings(delivery(steps=({"weight_pct": 1, "cohort": "beta"},)), {"beta"})
+    )
 
 
 @pytest.mark.parametrize(
