@@ -229,4 +229,8 @@ def undo(held: Rollout, by: By, *, drain: bool) -> Rollout:
 
 def _running(held: Rollout) -> None:
     if held.phase.ended:
-        raise Refused(f"rollout {held.title} has ended ({held.phase}): {held.said}")
+        again = f". `tekup rollout retry {held.service}` begins it again" if held.phase in _FAILED else ""
+        raise Refused(f"rollout {held.title} has ended ({held.phase}): {held.said}{again}")
+
+
+_FAILED = (Phase.ROLLED_BACK, Phase.FAILED)

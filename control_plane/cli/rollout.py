@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -79,10 +80,17 @@ def _step(text: str) -> dict[str, object]:
     what, _, stay = text.partition(":")
     try:
         bake = {"bake_s": int(stay)} if stay else {}
-        weight: dict[str, object] = {"mirror": True} if what == "mirror" else {"weight_pct": float(what.rstrip("%"))}
+        weight: dict[str, object] = {"mirror": True} if what == "mirror" else {"weight_pct": _share(what)}
     except ValueError as error:
         raise BadInput(f"{text!r} is no step; for example 5:60 (5 % for at least 60 s), or mirror:60") from error
     return weight | bake
+
+
+def _share(text: str) -> float:
+    share = float(text.removesuffix("%"))
+    if not math.isfinite(share):  # as JSON cannot carry
+        raise ValueError(text)
+    return share
 
 
 def _verb(name: str, text: str, example: str) -> None:

@@ -11,6 +11,7 @@ from threading import Thread
 import pytest
 from typer.testing import CliRunner, Result
 
+from compose.local.errors import BadInput
 from control_plane import steer
 from control_plane.api.rollout_bodies import RolloutDone, RolloutShown
 from control_plane.cli.main import app
@@ -111,6 +112,14 @@ def test_a_start_that_gets_its_first_step_ends_with_0_and_says_how_to_follow_it(
     assert "`tekup rollout status search --watch` follows it" in done.output
     told = json.loads(tekup("start", "search", "1.1.0", "--json").stdout)
     assert told["rollout"]["phase"] == "shifting"
+
+
+@pytest.mark.parametrize("step", ["nan", "inf", "1e999", "abc", "5:x", "5:1.5", "", ":5"])
+def test_a_step_that_makes_no_sense_is_refused_unasked(plane: Script, tekup: Tekup, step: str) -> None:
+    refused = tekup("start", "search", "1.1.0", "--step", step)
+    assert isinstance(refused.exception, BadInput)
+    assert "is no step; for example 5:60" in str(refused.exception)
+    assert plane.asked == []
 
 
 def test_a_start_that_shall_not_wait_or_is_a_dry_run_reads_nothing_after_it(plane: Script, tekup: Tekup) -> None:
