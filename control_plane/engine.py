@@ -12,14 +12,14 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from control_plane import course, steer
 from control_plane.book import Page
 from control_plane.contract import Waiver
 from control_plane.delivery import Delivery
-from control_plane.errors import Conflict, Fenced, NotFound, NotInitialised, NotLeader, Refused, Unavailable
+from control_plane.errors import Conflict, Fenced, NotFound, NotInitialised, NotLeader, Overtaken, Refused, Unavailable
 from control_plane.loop import ControlPlane, Documents, Outcome, Wish, Written
 from control_plane.model import SERVICE_NAME, Revision, ServicePolicy, Table, compact_json, versions_of
 from control_plane.observing import NO_METRICS, Observer
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 TURN_S = 1.0
 KEPT_ENDED = 50
+MOST_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,9 @@ class Engine:
 
     async def start(self, service: str, wish: Wish, asked: Start) -> tuple[Rollout, Outcome]:
         """Begin a rollout; see :func:`control_plane.steer.start`."""
+        return await _again(lambda: self._start(service, wish, asked))
+
+    async def _start(self, service: str, wish: Wish, asked: Start) -> tuple[Rollout, Outcome]:
         delivery = await self.delivery(service, asked.changes)
         versions = sorted(versions_of(self._plane.instances(), service))
         held, current = await self._held(service), await self._policy(service)
@@ -244,6 +248,20 @@ class Engine:
         changes = last.delivery.model_dump(mode="json", exclude={"service"})
         return await self.start(service, wish, Start(last.canary, changes, last.waivers))
 
+    async def _steer(
+        self, service: str, verb: str, wish: Wish, move: Callable[[Rollout, steer.By], Rollout]
+    ) -> tuple[Rollout, Outcome]:
+        held = await self._held(service)
+        if held is None:
+            await self._policy(service)
+            raise NotFound(_NEVER.format(service=service))
+        mine = (one for one in self._plane.instances() if one.live and one.service == service)
+        serves = any(one.version == held.rollout.stable for one in mine)
+        stable = (await self._policy(service)).stable
+        after = move(held.rollout, steer.By(wish.author, wish.reason, self._now(), serves, stable))
+        written = await self._write(held, after, wish, f"rollout.{verb}")
+        return after, await self._plane.ended(written, rights=False)
+
     async def steer(
         self, service: str, verb: str, wish: Wish, move: Callable[[Rollout, steer.By], Rollout]
     ) -> tuple[Rollout, Outcome]:
@@ -255,16 +273,7 @@ class Engine:
             wish: Who and why.
             move: One of `control_plane.steer`.
         """
-        held = await self._held(service)
-        if held is None:
-            await self._policy(service)
-            raise NotFound(_NEVER.format(service=service))
-        mine = (one for one in self._plane.instances() if one.live and one.service == service)
-        serves = any(one.version == held.rollout.stable for one in mine)
-        stable = (await self._policy(service)).stable
-        after = move(held.rollout, steer.By(wish.author, wish.reason, self._now(), serves, stable))
-        written = await self._write(held, after, wish, f"rollout.{verb}")
-        return after, await self._plane.ended(written, rights=False)
+        return await _again(lambda: self._steer(service, verb, wish, move))
 
     async def _write(
         self, held: Held | None, after: Rollout, wish: Wish, verb: str, others: Sequence[Write] = ()
@@ -310,6 +319,14 @@ class Engine:
 _NO_SERVICE = "there is no service {service}; `tekup traffic show` lists them"
 _NEVER = "service {service} has had no rollout; start one: tekup rollout start {service} VERSION"
 _WAITING = frozenset({Phase.SHIFTING, Phase.PROMOTING, Phase.ROLLING_BACK})
+
+
+async def _again(attempt: Callable[[], Awaitable[tuple[Rollout, Outcome]]]) -> tuple[Rollout, Outcome]:
+    """Carry out a wish, anew where a turn of the rollout or another verb came in between: an abort must not lose."""
+    for _ in range(MOST_ATTEMPTS - 1):
+        with contextlib.suppress(Overtaken):
+            return await attempt()
+    return await attempt()
 
 
 def _named(service: str) -> str:

@@ -183,6 +183,23 @@ async def test_a_verb_that_leaves_the_traffic_as_it_is_is_a_change_all_the_same_
         assert ((await engine.one("search")).phase is before.phase) is dry_run
 
 
+async def test_of_many_verbs_at_once_none_is_lost_to_another_and_one_course_is_taken(
+    world: World, engine: Engine
+) -> None:
+    for _ in range(4):
+        await engine.start("search", WISH, Start("1.1.0", {**QUICK, "steps": [{"weight_pct": 10, "bake_s": 500}]}))
+        await reached(engine, Phase.BAKING)
+        aborts = [
+            engine.steer("search", "abort", WISH, lambda held, by: steer.abort(held, by, drain=False)) for _ in range(8)
+        ]
+        others = [engine.steer("search", "pause", WISH, steer.pause) for _ in range(8)]
+        done = await asyncio.gather(*aborts, *others, return_exceptions=True)
+        assert all(isinstance(one, tuple) for one in done[:8])
+        assert all(isinstance(one, (tuple, Refused)) and not isinstance(one, Conflict) for one in done[8:])
+        ended = await reached(engine, Phase.ROLLED_BACK)
+        assert [event.phase for event in ended.events].count(Phase.ROLLING_BACK) == 1
+
+
 async def test_a_rollout_of_the_hub_is_refused_with_what_to_do_instead(world: World, engine: Engine) -> None:
     await world.store.register(*(Instance("hub", one.version, one.id, "127.0.0.1", 2) for one in (OLD, NEW)), OLD, NEW)
     async with asyncio.timeout(20):
