@@ -311,7 +311,8 @@ def _verdict(rollout: Rollout) -> tuple[Verdict, str]:
         return _measured(judged)
     calls = _canary_calls(rollout)
     if calls < FEW_CALLS:
-        return Verdict.INCONCLUSIVE, f"{calls} calls to {rollout.canary} so far, {FEW_CALLS} are needed"
+        few = f"{calls} calls to {rollout.canary} so far, {FEW_CALLS} are needed"
+        return Verdict.INCONCLUSIVE, f"{few}, or else its probes decide in the end"
     return Verdict.PASS, f"nothing failed in {calls:,} calls to {rollout.canary}"
 
 

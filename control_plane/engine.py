@@ -98,8 +98,8 @@ class Engine:
         try:
             while self._plane.leadership.leading:
                 try:
-                    running = [name for name, held in (await self.all()).items() if not held.rollout.phase.ended]
-                except (Unavailable, Refused) as error:
+                    running = await self._running()
+                except Unavailable as error:
                     log.warning("rollouts.not_read", extra={"why": str(error)})
                     running = list(carried)
                 for name in running:
@@ -110,6 +110,11 @@ class Engine:
             for task in carried.values():
                 task.cancel()
             await asyncio.gather(*carried.values(), return_exceptions=True)
+
+    async def _running(self) -> list[str]:
+        """Services whose rollout has not ended; of one that makes no sense, each turn says so."""
+        listing = await self._store.read(ROLLOUTS_PREFIX)
+        return [name for name, entry in listing.entries.items() if not _over(name, entry)]
 
     async def _carry(self, service: str) -> None:
         """Turn after turn until the rollout has ended."""
@@ -337,4 +342,14 @@ def _named(service: str) -> str:
 
 
 def _held(service: str, entry: Entry) -> Held:
-    return Held(Rollout.parse(entry.value, f"{ROLLOUTS_PREFIX}{service} in Consul"), entry.index)
+    key = ROLLOUTS_PREFIX + service
+    try:
+        return Held(Rollout.parse(entry.value, f"{key} in Consul"), entry.index)
+    except Refused as error:
+        raise Refused(f"{error}. Mend it, or end the rollout by hand: consul kv delete {key}") from error
+
+
+def _over(service: str, entry: Entry) -> bool:
+    with contextlib.suppress(Refused):
+        return _held(service, entry).rollout.phase.ended
+    return False

@@ -214,7 +214,7 @@ def explain(service: Service, json: JsonFlag = False) -> None:
     if json:
         show.as_json({name: answer[name] for name in ("service", "canary", "phase", "health", "said", "until_s")})
     else:
-        typer.echo(answer["said"])
+        show.sentence(str(answer["said"]))
 
 
 @rollout.command("lint")

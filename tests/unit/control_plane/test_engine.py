@@ -200,6 +200,16 @@ async def test_of_many_verbs_at_once_none_is_lost_to_another_and_one_course_is_t
         assert [event.phase for event in ended.events].count(Phase.ROLLING_BACK) == 1
 
 
+async def test_a_rollout_that_makes_no_sense_holds_up_no_other_and_says_what_to_do(
+    world: World, engine: Engine
+) -> None:
+    await world.store.commit([Write("tekup/state/rollouts/broken", b"{}")])
+    await engine.start("search", WISH, Start("1.1.0", QUICK))
+    await reached(engine, Phase.SUCCEEDED)
+    with pytest.raises(Refused, match="consul kv delete tekup/state/rollouts/broken"):
+        await engine.one("broken")
+
+
 async def test_a_rollout_of_the_hub_is_refused_with_what_to_do_instead(world: World, engine: Engine) -> None:
     await world.store.register(*(Instance("hub", one.version, one.id, "127.0.0.1", 2) for one in (OLD, NEW)), OLD, NEW)
     async with asyncio.timeout(20):
