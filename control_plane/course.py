@@ -220,6 +220,10 @@ def _prepare(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
     if not seen.canary_ids:
         waits = f"waits for an instance of {rollout.canary}"
         return _late(rollout, now_s, f"no instance of {rollout.canary} was ready in time", late=late, waits=waits)
+    if not seen.stable_serves and seen.breaches is None:
+        stable = rollout.stable
+        waits = f"waits for an instance of {stable} to compare {rollout.canary} with; start one, or abort"
+        return _late(rollout, now_s, f"no instance of {stable} served, to compare with", late=late, waits=waits)
     if seen.breaches:
         listed = "; ".join(seen.breaches)
         said = f"{rollout.canary} breaks what {rollout.stable} promises: {listed}"
@@ -297,7 +301,10 @@ def _bake(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
     if verdict is not Verdict.PASS and stayed_s >= step.deadline_s:
         return _undecided(rollout, seen, now_s, verdict, why)
     # Said at looks only: in between nothing is new, and each word is a write.
-    return _saying(rollout, f"{share_said(rollout)}: {why}") if seen.look is not None else rollout
+    if seen.look is None:
+        return rollout
+    alone = "" if seen.stable_serves else f"; {rollout.stable} has no instance, so that others take its calls"
+    return _saying(rollout, f"{share_said(rollout)}: {why}{alone}")
 
 
 def _verdict(rollout: Rollout) -> tuple[Verdict, str]:
@@ -394,7 +401,8 @@ def _succeeded(rollout: Rollout, now_s: float) -> Rollout:
 def _roll_back(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
     if not seen.waiting_for:
         back = "keeps its handles" if rollout.drain else "is closed"
-        said = f"{rollout.said}; {rollout.stable} gets everything on every gate, {rollout.canary} {back}"
+        nobody = "" if seen.stable_serves else ", but has no instance: others take its calls until one is started"
+        said = f"{rollout.said}; {rollout.stable} gets everything on every gate{nobody}, {rollout.canary} {back}"
         return moved(rollout, Phase.ROLLED_BACK, now_s, said, waits_for=None)
     if now_s - rollout.since >= IN_FORCE_S:
         gates = ", ".join(seen.waiting_for)

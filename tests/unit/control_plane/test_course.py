@@ -180,6 +180,17 @@ def test_an_abort_does_not_close_a_canary_that_serves_alone() -> None:
     assert policy_of(aborted, POLICY).closed == ()
 
 
+def test_what_is_said_does_not_hide_that_stable_has_no_instance() -> None:
+    lonely = turn(begun(), well(begun(), stable_serves=False, breaches=None, proof=None, problem="away"), 1)
+    assert lonely.said == "waits for an instance of 1.0.0 to compare 1.1.0 with; start one, or abort"
+    baking, now_s = until(begun(), "baking", 0)
+    alone = turn(baking, well(baking, stable_serves=False, look=look(baking, 5)), now_s + 6)
+    assert alone.said.endswith("1.0.0 has no instance, so that others take its calls")
+    back = steer.abort(alone, by(now_s, stable_serves=False), drain=False)
+    ended = turn(back, well(back, stable_serves=False), now_s + 7)
+    assert "1.0.0 gets everything on every gate, but has no instance: others take its calls" in ended.said
+
+
 def test_a_step_for_one_tool_and_one_cohort_is_a_rule_and_its_checks_are_of_that_tool() -> None:
     steps = ({"weight_pct": 5, "tools": ["search_g*"], "cohort": "beta"},)
     rollout, _ = until(begun(steps=steps), "shifting", 0)
