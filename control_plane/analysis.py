@@ -255,16 +255,22 @@ def _find(plan: Plan, check: Check, state: CheckState, margin: float) -> Finding
 
 def _range_verdict(check: RangeCheck, state: RangeState) -> tuple[Verdict, str]:
     value = "?" if state.value is None else f"{state.value:g}"
-    allowed = f"{check.low:g} to {check.high:g}"
+    allowed = _allowed(check)
     if state.longest >= check.failures:
-        return Verdict.FAIL, f"{value}: was {state.longest} times in a row not within {allowed}"
+        return Verdict.FAIL, f"{value}: was {state.longest} times in a row not {allowed}"
     if state.problem:
         return Verdict.ERROR, f"not known: {state.problem}"
     if state.value is None:
         return Verdict.INCONCLUSIVE, "not known yet"
     if state.streak:
-        return Verdict.INCONCLUSIVE, f"{value}: {state.streak} of {check.failures} times not within {allowed}"
-    return Verdict.PASS, f"{value}: within {allowed}"
+        return Verdict.INCONCLUSIVE, f"{value}: {state.streak} of {check.failures} times not {allowed}"
+    return Verdict.PASS, f"{value}: {allowed}"
+
+
+def _allowed(check: RangeCheck) -> str:
+    if math.isinf(check.low):
+        return f"at most {check.high:g}"
+    return f"at least {check.low:g}" if math.isinf(check.high) else f"within {check.low:g} to {check.high:g}"
 
 
 def _evidence(plan: Plan, check: RateCheck, state: RateState, margin: float) -> Evidence:

@@ -17,7 +17,7 @@ import consul.aio
 from consul.callback import CB
 from consul.exceptions import ClientError, ConsulException
 
-from control_plane.errors import Conflict, Fenced, Refused, Unavailable
+from control_plane.errors import Fenced, Overtaken, Refused, Unavailable
 from control_plane.model import Instance, InstanceState, check_name
 from control_plane.ports import Entry, Fence, Listing, Write
 
@@ -184,7 +184,7 @@ def _raise_for(answer: Mapping[str, Any], fence: Fence | None) -> None:
     said = "; ".join(str(error["What"]) for error in errors)
     if fence and any(error["OpIndex"] == 0 for error in errors):
         raise Fenced(f"the session that holds {fence.key} is gone, nothing was written ({said})")
-    raise Conflict(f"it was changed by somebody else in the meantime, nothing was written ({said}); read it again")
+    raise Overtaken(f"it was changed by somebody else in the meantime, nothing was written ({said}); read it again")
 
 
 def _instance(service: str, node: Mapping[str, Any]) -> Instance | None:

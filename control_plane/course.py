@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from control_plane.analysis import Judgement, RateState, Verdict, advance, begin
+from control_plane.analysis import Finding, Judgement, RateState, Verdict, advance, begin
 from control_plane.delivery import Strategy
+from control_plane.names import allows
 from control_plane.readings import Look, Missing
-from control_plane.rollout import MOST_EVENTS, Event, Phase, Rollout, Serves, share_said, step_said
+from control_plane.rollout import MOST_EVENTS, MOST_TOOLS, Event, Phase, Rollout, Serves, share_said, step_said
 
 PREPARE_S = 600.0
 IN_FORCE_S = 120.0
@@ -30,6 +31,7 @@ ABSENT_S = 6.0
 """How long an instance is missing until it counts as lost: a Consul agent that restarts shows every check critical."""
 MOST_LOST = 3
 FEW_CALLS = 10
+MOST_NAMED = 12
 
 
 @dataclass(frozen=True)
@@ -218,18 +220,45 @@ def _prepare(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
     if not seen.canary_ids:
         waits = f"waits for an instance of {rollout.canary}"
         return _late(rollout, now_s, f"no instance of {rollout.canary} was ready in time", late=late, waits=waits)
+    if not seen.stable_serves and seen.breaches is None:
+        stable = rollout.stable
+        waits = f"waits for an instance of {stable} to compare {rollout.canary} with; start one, or abort"
+        return _late(rollout, now_s, f"no instance of {stable} served, to compare with", late=late, waits=waits)
     if seen.breaches:
         listed = "; ".join(seen.breaches)
         said = f"{rollout.canary} breaks what {rollout.stable} promises: {listed}"
-        return moved(rollout, Phase.FAILED, now_s, f"{said}. Mend it, or start again with --waive")
+        return moved(
+            rollout, Phase.FAILED, now_s, f"{said}. Mend it, or start again with --waive and what stands in brackets"
+        )
     if seen.breaches is None or seen.proof is None:
         waits = seen.problem or f"compares what {rollout.canary} offers with {rollout.stable}, and probes it"
         problem = f"contract and probes could not be asked in time ({seen.problem})"
         return _late(rollout, now_s, problem, late=late, waits=waits)
     if seen.proof:
         return _late(rollout, now_s, seen.proof, late=late, waits=f"a probe of {rollout.canary} fails: {seen.proof}")
-    ready = rollout.model_copy(update={"tools": seen.tools, "read_only": seen.read_only, "probed": now_s})
+    if idle := _idle(rollout, seen):
+        return moved(rollout, Phase.FAILED, now_s, idle)
+    tools = _judged_singly(rollout, seen.tools)
+    ready = rollout.model_copy(update={"tools": tools, "read_only": seen.read_only, "probed": now_s})
     return onward(ready, now_s, f"{rollout.canary} {_kept(seen)} and its probes work")
+
+
+def _idle(rollout: Rollout, seen: Seen) -> str:
+    """Which step would give the canary nothing, "" for none."""
+    for number, step in enumerate(rollout.steps, 1):
+        tools, kind = (seen.read_only, "read-only tool") if step.mirror else (seen.tools, "tool")
+        if not (step.tools or step.mirror) or any(allows(step.tools or ("*",), tool) for tool in tools):
+            continue
+        which = f"that {', '.join(step.tools)} matches" if step.tools else "to copy calls of"
+        shown = f"both versions have {', '.join(tools[:MOST_NAMED]) or 'none'}{' …' if len(tools) > MOST_NAMED else ''}"
+        return f"step {number} ({step_said(step)}): {rollout.service} has no {kind} {which}; {shown}. Mend the step"
+    return ""
+
+
+def _judged_singly(rollout: Rollout, tools: tuple[str, ...]) -> tuple[str, ...]:
+    """Of very many tools first those that a step is about."""
+    globs = {glob for step in rollout.steps for glob in step.tools}
+    return tuple(sorted(tools, key=lambda tool: not allows(globs, tool))[:MOST_TOOLS])
 
 
 def _kept(seen: Seen) -> str:
@@ -263,7 +292,7 @@ def _bake(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
         return onward(rollout, now_s, "its step is not there any more")
     stayed_s = now_s - rollout.step_since
     if not step.analysis:
-        said = f"{share_said(rollout)}; {max(0, step.bake_s - stayed_s):.0f} s of the step are left"
+        said = f"{share_said(rollout)}; the step lasts {step.bake_s} s"
         done = stayed_s >= step.bake_s
         return onward(rollout, now_s, f"{step_said(step)} for {step.bake_s} s") if done else _saying(rollout, said)
     verdict, why = _verdict(rollout)
@@ -272,7 +301,10 @@ def _bake(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
     if verdict is not Verdict.PASS and stayed_s >= step.deadline_s:
         return _undecided(rollout, seen, now_s, verdict, why)
     # Said at looks only: in between nothing is new, and each word is a write.
-    return _saying(rollout, f"{share_said(rollout)}: {why}") if seen.look is not None else rollout
+    if seen.look is None:
+        return rollout
+    alone = "" if seen.stable_serves else f"; {rollout.stable} has no instance, so that others take its calls"
+    return _saying(rollout, f"{share_said(rollout)}: {why}{alone}")
 
 
 def _verdict(rollout: Rollout) -> tuple[Verdict, str]:
@@ -280,16 +312,33 @@ def _verdict(rollout: Rollout) -> tuple[Verdict, str]:
     step, judged = rollout.present_step, rollout.judged()
     if judged is None:
         return Verdict.ERROR, rollout.said
-    if step is None or step.margin is not None or judged.verdict in (Verdict.FAIL, Verdict.ERROR):
+    if judged.verdict in (Verdict.FAIL, Verdict.ERROR):
         return judged.verdict, judged.sentence
+    if step is None or step.margin is not None:
+        return _measured(judged)
     calls = _canary_calls(rollout)
     if calls < FEW_CALLS:
-        return Verdict.INCONCLUSIVE, f"{calls} calls to {rollout.canary} so far, {FEW_CALLS} are needed"
+        few = f"{calls} calls to {rollout.canary} so far, {FEW_CALLS} are needed"
+        return Verdict.INCONCLUSIVE, f"{few}, or else its probes decide in the end"
     return Verdict.PASS, f"nothing failed in {calls:,} calls to {rollout.canary}"
 
 
+def _measured(judged: Judgement) -> tuple[Verdict, str]:
+    """A step for some tools has checks that hold nothing, of which a seldom one must not: one of them has to pass."""
+    counted = [one for one in judged.findings if one.evidence and not one.dry_run]
+    if not counted or any(one.holds or one.verdict is Verdict.PASS for one in counted):
+        return judged.verdict, judged.sentence
+    return Verdict.INCONCLUSIVE, max(counted, key=_calls_of).sentence
+
+
+def _calls_of(finding: Finding) -> int:
+    return finding.evidence.calls.canary.calls if finding.evidence else 0
+
+
 def _canary_calls(rollout: Rollout) -> int:
-    states = rollout.analysis.checks.values() if rollout.analysis else ()
+    checks = rollout.analysis.checks if rollout.analysis else {}
+    # Our own probes are answers as well, and no calls of a client.
+    states = (state for name, state in checks.items() if name != "http_5xx")
     return max((state.record.total.canary.calls for state in states if isinstance(state, RateState)), default=0)
 
 
@@ -352,7 +401,8 @@ def _succeeded(rollout: Rollout, now_s: float) -> Rollout:
 def _roll_back(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
     if not seen.waiting_for:
         back = "keeps its handles" if rollout.drain else "is closed"
-        said = f"{rollout.said}; {rollout.stable} gets everything on every gate, {rollout.canary} {back}"
+        nobody = "" if seen.stable_serves else ", but has no instance: others take its calls until one is started"
+        said = f"{rollout.said}; {rollout.stable} gets everything on every gate{nobody}, {rollout.canary} {back}"
         return moved(rollout, Phase.ROLLED_BACK, now_s, said, waits_for=None)
     if now_s - rollout.since >= IN_FORCE_S:
         gates = ", ".join(seen.waiting_for)

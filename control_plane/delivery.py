@@ -5,16 +5,29 @@ A rollout takes what it needs from it at its start, so a change meets the next r
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from control_plane.checks import default_checks
 from control_plane.model import ONE_LINE, Cohort, Document, Glob, Name, ServiceName, Split, Stored
 from control_plane.sequential import MARGINS
 
 Seconds = Annotated[int, Field(ge=0, le=30 * 86_400)]
-PromQL = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+PLACEHOLDERS = ("{{service}}", "{{stable}}", "{{canary}}")
+
+
+def _known_placeholders(query: str) -> str:
+    for found in re.findall(r"{{.*?}}", query, re.DOTALL):
+        if found not in PLACEHOLDERS:
+            raise ValueError(f"{found} stands for nothing; there are {', '.join(PLACEHOLDERS)}")
+    return query
+
+
+PromQL = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_known_placeholders)]
+Bound = Annotated[float, Field(allow_inf_nan=False)]
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 MOST_STEPS = 50
 
@@ -89,8 +102,8 @@ class CustomCheck(Document):
 
     name: Name
     query: PromQL
-    low: float | None = None
-    high: float | None = None
+    low: Bound | None = None
+    high: Bound | None = None
     failures: Annotated[int, Field(ge=1, le=100)] = 3
     dry_run: bool = False
 
@@ -110,6 +123,7 @@ class ProbeCall(Document):
     arguments: dict[str, object] = Field(default_factory=dict)
 
 
+BUILT_IN = tuple(check.name for check in default_checks())
 DEFAULT_STEPS = (
     Step(weight_pct=1, bake_s=30, margin=None),
     Step(weight_pct=5, bake_s=60, margin=0.05),
@@ -149,6 +163,18 @@ class Delivery(Stored):
         names = [check.name for check in self.checks]
         if len(set(names)) != len(names):
             raise ValueError("checks: two have one name")
+        if taken := sorted({*names} & {*BUILT_IN}):
+            raise ValueError(f"checks: {taken[0]} is the name of a built-in check; choose another")
+        return self
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> Self:
+        for name in self.dry_run:
+            if name.partition(":")[0] not in BUILT_IN:
+                raise ValueError(f"dry_run: no built-in check is named {name}; there are {', '.join(BUILT_IN)}")
+        # Of a step for some tools the checks of these count, and where there are none, those of all calls.
+        if {*BUILT_IN} <= {*self.dry_run} and all(check.dry_run for check in self.checks):
+            raise ValueError("dry_run: no check is left that counts; leave one out, or use steps with analysis: false")
         return self
 
     @property

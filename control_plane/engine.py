@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from control_plane import course, steer
@@ -20,9 +21,9 @@ from control_plane.book import Page
 from control_plane.checks import Plan
 from control_plane.contract import Waiver
 from control_plane.delivery import Delivery
-from control_plane.errors import Conflict, Fenced, NotFound, NotInitialised, NotLeader, Refused, Unavailable
+from control_plane.errors import Conflict, Fenced, NotFound, NotInitialised, NotLeader, Overtaken, Refused, Unavailable
 from control_plane.loop import ControlPlane, Documents, Outcome, Wish, Written
-from control_plane.model import Revision, ServicePolicy, Table, compact_json, versions_of
+from control_plane.model import SERVICE_NAME, Revision, ServicePolicy, Table, compact_json, versions_of
 from control_plane.observing import NO_METRICS, Observer
 from control_plane.ports import Entry, Gateway, Metrics, Store, Write
 from control_plane.readings import Missing
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 TURN_S = 1.0
 KEPT_ENDED = 50
+MOST_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,8 @@ class Engine:
         try:
             while self._plane.leadership.leading:
                 try:
-                    known = await self.all()
-                    running = [name for name, held in known.items() if not held.rollout.phase.ended]
-                    for name, held in known.items():
-                        self._shown.shown(name, held.rollout.phase.value)
-                except (Unavailable, Refused) as error:
+                    running = await self._running()
+                except Unavailable as error:
                     log.warning("rollouts.not_read", extra={"why": str(error)})
                     running = list(carried)
                 for name in running:
@@ -118,6 +117,14 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*carried.values(), return_exceptions=True)
 
+    async def _running(self) -> list[str]:
+        """Services whose rollout has not ended; of one that makes no sense, each turn says so."""
+        listing = await self._store.read(ROLLOUTS_PREFIX)
+        phases = {name: _phase(name, entry) for name, entry in listing.entries.items()}
+        for name, phase in phases.items():
+            self._shown.shown(name, phase.value if phase else "unreadable")
+        return [name for name, phase in phases.items() if phase is None or not phase.ended]
+
     async def _carry(self, service: str) -> None:
         """Turn after turn until the rollout has ended."""
         while True:
@@ -128,6 +135,9 @@ class Engine:
                 waits = await self._turn(held)
             except (Conflict, NotInitialised, NotLeader, Refused, Unavailable, Fenced) as error:
                 log.warning("rollout.turn_failed", extra={"service": service, "why": str(error)})
+                waits = None
+            except Exception:  # of one rollout; a person can still abort it, and the others go on
+                log.exception("rollout.turn_broke", extra={"service": service})
                 waits = None
             await self._pause(waits)
 
@@ -156,9 +166,9 @@ class Engine:
         return after.waits_for
 
     async def _policy(self, service: str) -> ServicePolicy:
-        entry = (await self._store.read(Table.SERVICES.prefix + service)).entries.get("")
+        entry = (await self._store.read(Table.SERVICES.prefix + _named(service))).entries.get("")
         if entry is None:
-            raise NotFound(f"service {service} is not in the policy any more")
+            raise NotFound(_NO_SERVICE.format(service=service))
         return ServicePolicy.stored(entry.value, Table.SERVICES.prefix, service)
 
     async def all(self) -> dict[str, Held]:
@@ -167,7 +177,7 @@ class Engine:
         return {name: _held(name, entry) for name, entry in sorted(listing.entries.items())}
 
     async def _held(self, service: str) -> Held | None:
-        entry = (await self._store.read(ROLLOUTS_PREFIX + service)).entries.get("")
+        entry = (await self._store.read(ROLLOUTS_PREFIX + _named(service))).entries.get("")
         return None if entry is None else _held(service, entry)
 
     async def one(self, service: str) -> Rollout:
@@ -178,21 +188,27 @@ class Engine:
         """
         held = await self._held(service)
         if held is None:
+            await self._policy(service)
             raise NotFound(_NEVER.format(service=service))
         return held.rollout
 
     async def past(self, service: str) -> tuple[Rollout, ...]:
         """All rollouts of a service that are kept, the newest first."""
-        listing = await self._store.read(f"{ENDED_PREFIX}{service}/")
+        listing = await self._store.read(f"{ENDED_PREFIX}{_named(service)}/")
         kept = [
             Rollout.parse(entry.value, f"{ENDED_PREFIX}{service}/{name}") for name, entry in listing.entries.items()
         ]
         held = await self._held(service)
         kept += [held.rollout] if held else []
+        if not kept:
+            await self._policy(service)
         return tuple(sorted(kept, key=lambda rollout: -rollout.number))
 
     async def start(self, service: str, wish: Wish, asked: Start) -> tuple[Rollout, Outcome]:
         """Begin a rollout; see :func:`control_plane.steer.start`."""
+        return await _again(lambda: self._start(service, wish, asked))
+
+    async def _start(self, service: str, wish: Wish, asked: Start) -> tuple[Rollout, Outcome]:
         delivery = await self.delivery(service, asked.changes)
         versions = sorted(versions_of(self._plane.instances(), service))
         held, current = await self._held(service), await self._policy(service)
@@ -211,8 +227,10 @@ class Engine:
             changes: Fields that are otherwise than its delivery document says.
 
         Raises:
+            NotFound: There is no such service.
             Refused: It makes no sense, or cannot be judged for want of metrics.
         """
+        await self._policy(service)
         entry = (await self._store.read(Table.DELIVERY.prefix + service)).entries.get("")
         held = Delivery.stored(entry.value, Table.DELIVERY.prefix, service) if entry else Delivery(service=service)
         wanted = {**held.model_dump(mode="json"), **changes}
@@ -262,6 +280,20 @@ class Engine:
         changes = last.delivery.model_dump(mode="json", exclude={"service"})
         return await self.start(service, wish, Start(last.canary, changes, last.waivers))
 
+    async def _steer(
+        self, service: str, verb: str, wish: Wish, move: Callable[[Rollout, steer.By], Rollout]
+    ) -> tuple[Rollout, Outcome]:
+        held = await self._held(service)
+        if held is None:
+            await self._policy(service)
+            raise NotFound(_NEVER.format(service=service))
+        mine = (one for one in self._plane.instances() if one.live and one.service == service)
+        serves = any(one.version == held.rollout.stable for one in mine)
+        stable = (await self._policy(service)).stable
+        after = move(held.rollout, steer.By(wish.author, wish.reason, self._now(), serves, stable))
+        written = await self._write(held, after, wish, f"rollout.{verb}")
+        return after, await self._plane.ended(written, rights=False)
+
     async def steer(
         self, service: str, verb: str, wish: Wish, move: Callable[[Rollout, steer.By], Rollout]
     ) -> tuple[Rollout, Outcome]:
@@ -273,15 +305,7 @@ class Engine:
             wish: Who and why.
             move: One of `control_plane.steer`.
         """
-        held = await self._held(service)
-        if held is None:
-            raise NotFound(_NEVER.format(service=service))
-        mine = (one for one in self._plane.instances() if one.live and one.service == service)
-        serves = any(one.version == held.rollout.stable for one in mine)
-        stable = (await self._policy(service)).stable
-        after = move(held.rollout, steer.By(wish.author, wish.reason, self._now(), serves, stable))
-        written = await self._write(held, after, wish, f"rollout.{verb}")
-        return after, await self._plane.ended(written, rights=False)
+        return await _again(lambda: self._steer(service, verb, wish, move))
 
     async def _write(
         self, held: Held | None, after: Rollout, wish: Wish, verb: str, others: Sequence[Write] = ()
@@ -298,7 +322,7 @@ class Engine:
             nonlocal differs
             current = page.find(Table.SERVICES, after.service, ServicePolicy)
             if current is None:
-                raise NotFound(f"service {after.service} is not in the policy any more")
+                raise NotFound(_NO_SERVICE.format(service=after.service))
             wanted = current if after.phase.ended and after == before else policy_of(after, current)
             differs = wanted != current
             return {(Table.SERVICES, after.service): wanted}
@@ -310,6 +334,8 @@ class Engine:
             return [*others, self._document(after.model_copy(update={"waits_for": waits}), index)]
 
         written = await self._plane.write(verb, wish, policy, beside)
+        # What is written of the rollout alone is a change as well, though the policy's revision stays.
+        written = replace(written, changed=written.changed or after != before)
         if after == before or written.dry_run:
             return written
         log.info(
@@ -322,9 +348,37 @@ class Engine:
         return Write(ROLLOUTS_PREFIX + rollout.service, rollout.to_bytes(), index)
 
 
+_NO_SERVICE = "there is no service {service}; `tekup traffic show` lists them"
 _NEVER = "service {service} has had no rollout; start one: tekup rollout start {service} VERSION"
 _WAITING = frozenset({Phase.SHIFTING, Phase.PROMOTING, Phase.ROLLING_BACK})
 
 
+async def _again(attempt: Callable[[], Awaitable[tuple[Rollout, Outcome]]]) -> tuple[Rollout, Outcome]:
+    """Carry out a wish, anew where a turn of the rollout or another verb came in between: an abort must not lose."""
+    for _ in range(MOST_ATTEMPTS - 1):
+        with contextlib.suppress(Overtaken):
+            return await attempt()
+    return await attempt()
+
+
+def _named(service: str) -> str:
+    """A service's name, fit to be part of a key."""
+    if not re.fullmatch(SERVICE_NAME, service):
+        raise NotFound(_NO_SERVICE.format(service=repr(service)))
+    return service
+
+
 def _held(service: str, entry: Entry) -> Held:
-    return Held(Rollout.parse(entry.value, f"{ROLLOUTS_PREFIX}{service} in Consul"), entry.index)
+    key = ROLLOUTS_PREFIX + service
+    try:
+        return Held(Rollout.parse(entry.value, f"{key} in Consul"), entry.index)
+    except Refused as error:
+        raise Refused(f"{error}. Mend it, or end the rollout by hand: consul kv delete {key}") from error
+
+
+def _phase(name: str, entry: Entry) -> Phase | None:
+    """The phase of a rollout as it lies in the store; None if that makes no sense."""
+    try:
+        return _held(name, entry).rollout.phase
+    except Refused:
+        return None

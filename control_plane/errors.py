@@ -5,6 +5,7 @@
     TekupError
     ├── Refused             the request is wrong; nothing was written
     │   ├── Conflict        somebody else changed it first
+    │   │   └── Overtaken   between our own reading and writing; to ask again may work
     │   └── NotFound        no such service, client, key or gate
     ├── NotInitialised      Consul holds no TekUp state
     ├── NotLeader           this replica may not write now
@@ -26,6 +27,10 @@ class Refused(TekupError):
 
 class Conflict(Refused):
     """The object changed since the caller read it. Nothing was written."""
+
+
+class Overtaken(Conflict):
+    """Another write came between the reading and the writing of one request. Nothing was written."""
 
 
 class NotFound(Refused):

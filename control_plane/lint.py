@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from control_plane.delivery import Delivery, Step, Strategy
 
 BOLD_PCT = 5.0
 
 
-def warnings(delivery: Delivery) -> tuple[str, ...]:
-    """Sentences for the operator; none is a reason to refuse."""
-    return tuple(_warnings(delivery))
+def warnings(delivery: Delivery, cohorts: Collection[str] = ()) -> tuple[str, ...]:
+    """Sentences for the operator; none is a reason to refuse.
+
+    Args:
+        delivery: How a rollout would go.
+        cohorts: Those that a client is in.
+    """
+    if delivery.strategy is not Strategy.CANARY:
+        return tuple(_warnings(delivery))
+    empty = (
+        f"step {number} is for cohort {step.cohort}, which no client is in: it gives the new version no calls"
+        for number, step in enumerate(delivery.steps, 1)
+        if step.cohort and step.cohort not in cohorts
+    )
+    return (*_warnings(delivery), *empty)
 
 
 def _warnings(delivery: Delivery) -> Iterator[str]:
@@ -34,6 +46,8 @@ def _of_step(number: int, step: Step, steps: tuple[Step, ...]) -> Iterator[str]:
     before = steps[number - 1] if number else None
     if before and _comparable(before, step) and step.weight_pct <= before.weight_pct:
         yield f"{name} gives {step.weight_pct:g} %, no more than the step before it"
+    if step.mirror and any(not one.mirror for one in steps[:number]):
+        yield f"{name} copies calls only after a step has given the new version real ones"
     if step.analysis and step.weight_pct == 100 and not step.tools and not step.cohort:
         yield f"{name} gives 100 %: stable gets no calls any more that the canary could be compared with"
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from control_plane import decide
 from control_plane.book import Beside, Book, Edit, Held, Page, Place, nothing
-from control_plane.delivery import Delivery, ProbeCall
+from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, NotInitialised, NotLeader, Refused, Unavailable
 from control_plane.gates import GATES_PREFIX, Gates
 from control_plane.leadership import Leadership
@@ -32,7 +32,7 @@ from control_plane.model import (
 from control_plane.outcome import Outcome, Wish
 from control_plane.page import found
 from control_plane.ports import Catalog, Gateway, Store, Write
-from control_plane.probing import Pace, Probing
+from control_plane.probing import Pace, Probing, Wishes
 from control_plane.registry import Registry
 from control_plane.replicas import Replicas
 from control_plane.rights import Rights
@@ -135,9 +135,11 @@ class ControlPlane:
         lagging = sum(not gate.live or gate.report.place < (epoch, number) for gate in known)
         return Standing(self.leadership.leading, epoch, number, len(known), lagging)
 
-    async def _declared_probes(self) -> Mapping[str, tuple[ProbeCall, ...]]:
+    async def _declared_probes(self) -> Wishes:
         page = await self.page()
-        return {name: delivery.probes for name, delivery in page.all(Table.DELIVERY, Delivery).items()}
+        calls = {name: delivery.probes for name, delivery in page.all(Table.DELIVERY, Delivery).items()}
+        decided = page.all(Table.SERVICES, ServicePolicy).items()
+        return Wishes(calls, frozenset((name, version) for name, policy in decided for version in policy.closed))
 
     async def policy(self) -> Policy:
         """The present policy, read afresh.

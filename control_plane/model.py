@@ -18,7 +18,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from control_plane.errors import Refused
 
-ServiceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+SERVICE_NAME = r"^[a-z][a-z0-9-]{0,31}$"
+ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_NAME)]
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.]{1,32}$")]
 InstanceId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{6}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -33,6 +34,8 @@ Line = Annotated[str, StringConstraints(pattern=ONE_LINE, max_length=200)]
 Time = Annotated[int, Field(ge=0, le=253_402_300_799)]
 """Whole seconds since the epoch, to the end of the year 9999."""
 
+HUB = "hub"
+"""The internal entrypoint leads to no hub, which would call back through it: nobody probes it or compares its lists."""
 WEIGHT_TOLERANCE_PCT = 1e-6
 
 
@@ -67,7 +70,8 @@ def problems_of(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False):
         path = ".".join(str(part) for part in problem["loc"])
-        lines.append(f"{path}: {problem['msg']}" if path else problem["msg"])
+        said = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{path}: {said}" if path else said)
     return "; ".join(lines)
 
 

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
@@ -20,7 +20,7 @@ from control_plane.delivery import ProbeCall
 from control_plane.errors import NotInitialised, TekupError, Unavailable
 from control_plane.leadership import Leadership
 from control_plane.metrics import PlaneMetrics
-from control_plane.model import Instance, problems_of, version_target
+from control_plane.model import HUB, Instance, problems_of, version_target
 from control_plane.ports import Gateway
 
 log = logging.getLogger(__name__)
@@ -28,10 +28,6 @@ log = logging.getLogger(__name__)
 SICK_AFTER = 3
 AGAIN = 5
 SLOT_S = 1.0
-HUB = "hub"
-"""The internal entrypoint leads to no hub, which would call back through it: its own readiness has to do."""
-
-Declared = Callable[[], Awaitable[Mapping[str, tuple[ProbeCall, ...]]]]
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,22 @@ class Pace:
     def after_s(self, state: ProbeState) -> float:
         """How long after its last probe a target is probed again, so that a fault and its end are soon known."""
         return self.every_s / AGAIN if state.problem else self.every_s
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the policy says of probes.
+
+    Attributes:
+        calls: The operator's probe calls by service, which count instead of the service's own.
+        closed: Services and versions that no gate leads to, so that nothing can be known of them.
+    """
+
+    calls: Mapping[str, tuple[ProbeCall, ...]] = field(default_factory=dict)
+    closed: frozenset[tuple[str, str]] = frozenset()
+
+
+Declared = Callable[[], Awaitable[Wishes]]
 
 
 @dataclass(frozen=True)
@@ -160,7 +172,7 @@ class Probing:
     Args:
         instances: All registered instances, now.
         gateway: Leads to them.
-        declared: The operator's probe calls by service, which count instead of the service's own.
+        declared: What the policy says of probes.
         leadership: Whether we lead.
         metrics: Count what is found.
         pace: How much is probed.
@@ -190,7 +202,7 @@ class Probing:
         self._places = asyncio.Semaphore(pace.at_most)
         self._busy: set[Target] = set()
         self._begun_s: dict[Target, float] = {}
-        self._wished: Mapping[str, tuple[ProbeCall, ...]] = {}
+        self._wished = Wishes()
         self._looked_up_s = -math.inf
 
     def state(self, service: str, version: str, instance: str = "") -> ProbeState:
@@ -210,9 +222,10 @@ class Probing:
     async def _slot(self, tasks: asyncio.TaskGroup) -> None:
         """Begin the probes of a short while: of what is due, first what has waited longest, new ones before all."""
         slot_s, now_s = min(SLOT_S, self._pace.every_s), asyncio.get_running_loop().time()
-        targets = targets_of(self._instances())
+        if now_s >= self._looked_up_s + self._pace.every_s:
+            await self._look_up_wishes()
+        targets = [one for one in targets_of(self._instances()) if not self._closed(one)]
         self._forget_all_but(targets)
-        await self._look_up_wishes(now_s)
         waited = {target: self._begun_s.get(target, -math.inf) for target in targets if target not in self._busy}
         due = sorted((one for one in waited if self._due_s(one) <= now_s), key=waited.__getitem__)
         share = due[: math.ceil(len(targets) * slot_s / self._pace.every_s)]
@@ -220,7 +233,7 @@ class Probing:
             await self._places.acquire()  # a full house makes everybody wait longer, and the crowd no larger
             self._busy.add(target)
             self._begun_s[target] = now_s
-            tasks.create_task(self._probe(target, self._wished.get(target.service, ())))
+            tasks.create_task(self._probe(target, self._wished.calls.get(target.service, ())))
             await asyncio.sleep(slot_s / len(share))
         if not share:
             await asyncio.sleep(slot_s)
@@ -235,14 +248,21 @@ class Probing:
         self._begun_s = {target: begun_s for target, begun_s in self._begun_s.items() if target in kept}
         self._metrics.keep_only({target.labels for target in kept})
 
-    async def _look_up_wishes(self, now_s: float) -> None:
-        if now_s < self._looked_up_s + self._pace.every_s:
-            return
-        self._looked_up_s = now_s
+    def _closed(self, target: Target) -> bool:
+        return (target.service, target.version) in self._wished.closed
+
+    async def _closed_meanwhile(self, target: Target) -> bool:
+        """Whether that is why a probe failed; asked afresh until a failure would be told."""
+        if self.state(*target.labels).failures < SICK_AFTER:
+            await self._look_up_wishes()
+        return self._closed(target)
+
+    async def _look_up_wishes(self) -> None:
+        self._looked_up_s = asyncio.get_running_loop().time()
         try:
             self._wished = await self._declared()
         except NotInitialised:
-            self._wished = {}
+            self._wished = Wishes()
         except TekupError as error:  # those of before go on
             log.warning("probe.declared_unknown", extra={"why": str(error)})
 
@@ -258,6 +278,8 @@ class Probing:
         finally:
             self._places.release()
             self._busy.discard(target)
+        if problem and await self._closed_meanwhile(target):
+            return
         if problem is not None:
             self._note(target, problem)
 

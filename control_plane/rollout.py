@@ -6,6 +6,7 @@ at the next turn. Pure values and functions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from enum import StrEnum
@@ -178,7 +179,9 @@ class Rollout(Document):
         if step and step.mirror:
             return Plan(self.stable, self.canary, (COPIES,))
         muted = self.delivery.dry_run
-        checks = [_muted(check, muted) for check in _checks(self.tools, step)]
+        checks: list[Check] = [_muted(check, muted) for check in _checks(self.tools, step)]
+        if all(check.dry_run for check in checks):
+            checks = [_muted(check, muted) for check in default_checks()]
         checks += [range_check(check) for check in self.delivery.checks]
         return Plan(self.stable, self.canary, tuple(checks))
 
@@ -202,16 +205,15 @@ def range_check(check: CustomCheck) -> RangeCheck:
     return RangeCheck(check.name, check.name, low, high, check.failures, check.dry_run)
 
 
-def _checks(tools: Iterable[str], step: Step | None) -> list[Check]:
+def _checks(tools: Iterable[str], step: Step | None) -> list[RateCheck]:
     """Where only some tools go to the canary, only these can be compared: stable still gets all the others."""
     if step is None or not step.tools:
         return list(default_checks(tools))
     mine = [tool for tool in tools if allows(step.tools, tool)]
-    single = [check for check in default_checks(mine) if ":" in check.name]
-    return list(single or default_checks())
+    return [check for check in default_checks(mine) if ":" in check.name]
 
 
-def _muted(check: Check, names: tuple[str, ...]) -> Check:
+def _muted(check: RateCheck, names: tuple[str, ...]) -> RateCheck:
     return replace(check, dry_run=True) if check.name in names else check
 
 
@@ -237,6 +239,17 @@ def policy_of(rollout: Rollout, current: ServicePolicy) -> ServicePolicy:
             closed = (*closed, canary) if shut else closed
             wanted = {"stable": stable, "lanes": _all_to(stable), "rules": others, "closed": closed, "salt": ""}
     return current.model_copy(update=wanted)
+
+
+def settled(policy: ServicePolicy) -> ServicePolicy:
+    """A policy that a step of a rollout has made, without that: stable gets everything. Any other stays as it is.
+
+    With the rollout gone nobody would end its step.
+    """
+    others = tuple(rule for rule in policy.rules if rule.name != RULE)
+    if others == policy.rules and not re.fullmatch(rf"{policy.name}-[0-9]+", policy.salt):
+        return policy
+    return policy.model_copy(update={"lanes": _all_to(policy.stable), "rules": others, "salt": ""})
 
 
 def _of_step(rollout: Rollout, step: Step, others: tuple[Rule, ...]) -> dict[str, object]:

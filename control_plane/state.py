@@ -17,6 +17,7 @@ from control_plane.history import Tables
 from control_plane.model import Change, Gate, HistoryRecord, Instance, Key, Revision, ServicePolicy, Stored, Table
 from control_plane.outcome import Outcome, Wish
 from control_plane.resources import KIND_OF, VERSIONED, Resource
+from control_plane.rollout import settled
 
 MOST_LISTED = 1000
 
@@ -37,11 +38,13 @@ class Planned:
         revision: The present one, to name in `apply` as the one expected.
         changes: Document by document.
         kept: Documents that the set leaves out and that stay, as ``Client ci``.
+        settled: Services that were at a step of a rollout then, and come back without it.
     """
 
     revision: Revision
     changes: tuple[Change, ...]
     kept: tuple[str, ...] = ()
+    settled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,14 +139,17 @@ class State:
         """Make a new revision with the services, clients and deliveries of an earlier one.
 
         Keys and revocations stay as they are. A service that is there and was not then stays: it would be first seen
-        again at once.
+        again at once. A service that was at a step of a rollout then gets everything to its stable version of then:
+        nobody would end that step.
 
         Raises:
             NotFound: There is no such revision, or it was compacted.
             Refused: A version of then has no instance now, or a rollout runs.
         """
         revision = (await self._read()).revision
-        then = _parsed(await self._book.history.content(revision, number))
+        recorded = _parsed(await self._book.history.content(revision, number))
+        then = {place: settled(one) if isinstance(one, ServicePolicy) else one for place, one in recorded.items()}
+        stepless = tuple(key for (table, key), one in then.items() if one != recorded[table, key])
         planned: list[Planned] = []
 
         def change(page: Page) -> Documents:
@@ -153,7 +159,7 @@ class State:
             documents: Documents = {**then, **dict.fromkeys(gone)}
             desired.check(there, documents, self._instances(), back=True)
             names = tuple(f"Service {key}" for _, key in sorted(kept))
-            planned.append(Planned(page.revision, changes_between(there, documents), names))
+            planned.append(Planned(page.revision, changes_between(there, documents), names, stepless))
             return documents
 
         outcome = await self._carry_out("state.rollback", wish, change, rights=None, guarded=True)

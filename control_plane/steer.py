@@ -12,7 +12,7 @@ from control_plane.contract import Waiver
 from control_plane.course import moved, onward, promoted, rolled_back
 from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, Refused
-from control_plane.model import ServicePolicy, version_target
+from control_plane.model import HUB, ServicePolicy, version_target
 from control_plane.rollout import Phase, Rollout, Serves, share_said
 
 
@@ -78,15 +78,16 @@ def start(
 
     Raises:
         Refused: The version is stable already, unknown, or traffic is split by hand.
-        Conflict: A rollout of another version is under way.
+        Conflict: A rollout of another version is under way, or of this one in another way.
     """
     if last and not last.phase.ended:
-        if last.canary == wish.canary and last.serves is not Serves.CANARY:
+        if last.canary == wish.canary and last.serves is not Serves.CANARY and _same_way(last, wish):
             return last, None
         if not wish.replace:
+            otherwise = " in another way than you ask for now" if last.canary == wish.canary else ""
             raise Conflict(
-                f"rollout {last.title} is under way ({last.phase}); end it first (`tekup rollout abort {last.service}`)"
-                " or take its place with --replace"
+                f"rollout {last.title} is under way{otherwise} ({last.phase}); end it first"
+                f" (`tekup rollout abort {last.service}`) or take its place with --replace"
             )
         if last.serves is Serves.CANARY:
             raise Conflict(f"rollout {last.title} has given {last.canary} everything; wait until it ends, or undo it")
@@ -95,6 +96,11 @@ def start(
     if last and not last.phase.ended:
         before = moved(last, Phase.SUPERSEDED, now_s, f"a rollout of {wish.canary} took its place: {wish.reason}")
     return _fresh(last, current, wish, now_s), before
+
+
+def _same_way(last: Rollout, wish: Start) -> bool:
+    waived = {waiver.what for waiver in last.waivers} == {waiver.what for waiver in wish.waivers}
+    return waived and last.delivery == wish.delivery
 
 
 def _fresh(last: Rollout | None, current: ServicePolicy, wish: Start, now_s: float) -> Rollout:
@@ -116,13 +122,21 @@ def _fresh(last: Rollout | None, current: ServicePolicy, wish: Start, now_s: flo
 
 def _refuse_unfit(current: ServicePolicy, canary: str, versions: Sequence[str], *, by_rollout: bool) -> None:
     name = current.name
+    if name == HUB:
+        raise Refused(
+            f"{name}: a hub is not rolled out step by step, since neither its contract nor its probes can be asked;"
+            f" shift its traffic by hand: tekup traffic set {name} {canary}=10"
+        )
     if canary == current.stable:
         raise Refused(f"{name}: {canary} is the stable version already; nothing to roll out")
     if version_target(name, canary) == version_target(name, current.stable):
         raise Refused(f"{name}: versions {current.stable} and {canary} would share a target; rename one of them")
     if canary not in versions:
         known = ", ".join(sorted(set(versions) - {current.stable})) or "none beside the stable one"
-        raise Refused(f"{name} has no instance of version {canary}; start one first. Versions with instances: {known}")
+        raise Refused(
+            f"{name} has no instance of version {canary}; start one first (`tekup scale {name}=1 --version {canary}`)."
+            f" Versions with instances: {known}"
+        )
     split = [f"{lane.version}={lane.weight_pct:g}" for lane in current.lanes if lane.weight_pct]
     if len(split) > 1 and not by_rollout:
         raise Refused(
@@ -215,4 +229,8 @@ def undo(held: Rollout, by: By, *, drain: bool) -> Rollout:
 
 def _running(held: Rollout) -> None:
     if held.phase.ended:
-        raise Refused(f"rollout {held.title} has ended ({held.phase}): {held.said}")
+        again = f". `tekup rollout retry {held.service}` begins it again" if held.phase in _FAILED else ""
+        raise Refused(f"rollout {held.title} has ended ({held.phase}): {held.said}{again}")
+
+
+_FAILED = (Phase.ROLLED_BACK, Phase.FAILED)

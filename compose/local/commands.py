@@ -4,6 +4,7 @@ The commands work on the environment in the current directory. They raise `Local
 application prints it and ends with its exit code.
 """
 
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -144,6 +145,8 @@ def status(json: JsonFlag = False) -> None:
         show.table(("PROCESS", "STATE", "PID", "AGE", "RESTARTS", "WHERE"), rows)
         if plane:
             typer.echo(f"leader: {plane.leader or 'none now'}, of {', '.join(one.id for one in plane.replicas)}")
+        for waiting in plane.waiting if plane else ():
+            typer.echo(textwrap.fill(typed(waiting), show.WIDTH, subsequent_indent="  ", break_on_hyphens=False))
         for process in found.not_ready():
             typer.echo(typed(f"{process.name}: {process.problem or process.state}"))
     if found.not_ready():

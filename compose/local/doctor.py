@@ -135,6 +135,7 @@ def policy(patient: Patient) -> Iterator[Finding]:
         yield from plane_findings(status)
         if status.initialised:
             yield from service_findings(api.services())
+        yield from map(rollout_finding, status.waiting)
     except (OSError, ValueError, LocalError) as error:
         yield Finding("operators' API", False, str(error), "tekup logs control-plane; tekup restart control-plane")
 
@@ -160,6 +161,12 @@ def plane_findings(status: PlaneStatus) -> Iterator[Finding]:
             yield Finding(f"gate {gate.id}", False, fault, remedy)
         if not faults:
             yield Finding(f"gate {gate.id}", True, f"{in_force} in force")
+
+
+def rollout_finding(said: str) -> Finding:
+    """A rollout that waits for a person: worth knowing, and no fault."""
+    what, _, why = said.partition(": ")
+    return Finding(what, True, why)
 
 
 def service_findings(services: Iterable[ServiceShown]) -> Iterator[Finding]:

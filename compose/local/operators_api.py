@@ -51,6 +51,8 @@ class PlaneStatus(BaseModel):
     revision: int
     gates: tuple[GateShown, ...]
     message: str
+    waiting: tuple[str, ...] = ()
+    """Rollouts that wait for a person, a sentence each."""
 
 
 class Decided(BaseModel):

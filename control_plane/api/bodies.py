@@ -215,6 +215,7 @@ class Status(Body):
     revision: int
     gates: tuple[GateShown, ...]
     message: str = ""
+    waiting: Annotated[tuple[str, ...], Field(description="Rollouts that wait for a person, a sentence each.")] = ()
 
 
 class Services(Body):

@@ -13,7 +13,7 @@ from control_plane.delivery import CustomCheck, Delivery, ProbeCall, Seconds, St
 from control_plane.loop import Outcome
 from control_plane.model import Glob, Split, Version
 from control_plane.review import Review
-from control_plane.rollout import Event, Rollout, share_said, step_said
+from control_plane.rollout import Event, Rollout, Serves, share_said, step_said
 
 
 class RolloutWish(Body):
@@ -57,11 +57,18 @@ class FindingShown(Body):
     verdict: str
     sentence: str
     dry_run: bool
+    calls: Annotated[int | None, Field(description="Calls to the canary it has seen; null of a value of one's own.")]
 
     @classmethod
     def of(cls, found: Finding) -> FindingShown:
         """From what the analysis found."""
-        return cls(name=found.name, verdict=found.verdict.value, sentence=found.sentence, dry_run=found.dry_run)
+        return cls(
+            name=found.name,
+            verdict=found.verdict.value,
+            sentence=found.sentence,
+            dry_run=found.dry_run,
+            calls=found.evidence.calls.canary.calls if found.evidence else None,
+        )
 
 
 class StepShown(Body):
@@ -117,7 +124,7 @@ class RolloutShown(Body):
 
 
 def _step(rollout: Rollout, number: int, step: Step) -> StepShown:
-    over = rollout.phase.ended or number != rollout.step
+    over = rollout.phase.ended or number != rollout.step or rollout.serves is Serves.CANARY
     state: Literal["done", "now", "ahead"] = "now" if not over else "done" if number <= rollout.step else "ahead"
     return StepShown(step=step, said=step_said(step), state=state)
 

@@ -87,7 +87,8 @@ async def lint_rollout(ask: Asked) -> bodies.Linted:
     """Look over how a rollout would go, without starting it."""
     body = ask.read(bodies.LintWish)
     delivery = await ask.engine.delivery(ask.path["service"], body.model_dump(mode="json", exclude_none=True))
-    return bodies.Linted(delivery=delivery, warnings=warnings(delivery))
+    cohorts = {client.cohort for client in (await ask.plane.policy()).clients.values()}
+    return bodies.Linted(delivery=delivery, warnings=warnings(delivery, cohorts))
 
 
 async def review_rollout(ask: Asked) -> bodies.Reviewed:

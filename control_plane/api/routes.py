@@ -5,9 +5,10 @@ from __future__ import annotations
 from control_plane.api import bodies
 from control_plane.api.route import ApiRoute, Asked
 from control_plane.api.state import STATE_ROUTES
-from control_plane.errors import NotFound, NotInitialised
+from control_plane.errors import NotFound, NotInitialised, TekupError
 from control_plane.loop import ControlPlane
 from control_plane.model import ClientPolicy, Key, ServicePolicy, Table
+from control_plane.rollout import Phase
 
 
 async def status(ask: Asked) -> bodies.Status:
@@ -41,6 +42,20 @@ async def status(ask: Asked) -> bodies.Status:
         revision=revision.number if revision else 0,
         gates=gates,
         message=message,
+        waiting=await _waiting(ask),
+    )
+
+
+async def _waiting(ask: Asked) -> tuple[str, ...]:
+    """Rollouts that wait for a person; none where they cannot be read, which other routes tell."""
+    try:
+        held = (await ask.engine.all()).values()
+    except TekupError:
+        return ()
+    return tuple(
+        f"rollout {one.rollout.title}: {one.rollout.said}"
+        for one in held
+        if one.rollout.phase in (Phase.ASKING, Phase.PAUSED)
     )
 
 

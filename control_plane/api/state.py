@@ -79,6 +79,10 @@ class Applied(Done):
     """What became of a set or a rollback."""
 
     kept: Annotated[tuple[str, ...], Field(description="Not in the set or revision, and staying.")] = ()
+    settled: Annotated[
+        tuple[str, ...],
+        Field(description="Services that were at a step of a rollout then: all to their stable version instead."),
+    ] = ()
 
 
 class RecordShown(Body):
@@ -158,7 +162,7 @@ async def rollback(ask: Asked) -> Applied:
     body = ask.read(RollbackWish)
     wish = ask.wish(body.reason, body.expected_revision, dry_run=body.dry_run)
     outcome, planned = await ask.plane.state.rollback(body.to, wish)
-    return Applied(**dict(Done.of(outcome)), kept=planned.kept)
+    return Applied(**dict(Done.of(outcome)), kept=planned.kept, settled=planned.settled)
 
 
 async def history(ask: Asked) -> Records:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from compose.local.errors import BadInput
+from compose.local.errors import BadInput, LocalError
 from compose.local.typed import typed
 from control_plane.cli import show
 from control_plane.cli.client import Api
@@ -58,9 +58,39 @@ def traffic_show(
     rows = [row for one in found for row in _traffic_rows(one)]
     columns = ("SERVICE", "VERSION", "SHARE", "INSTANCES", "PROBES", "")
     show.table(columns, rows, "No service yet; `tekup up` starts the first ones.")
+    rolling = _rolling(api) if found else {}
     for one in found:
+        for rule in one["policy"]["rules"] if one["policy"] else []:
+            show.sentence(f"{one['name']} rule {rule['name']}: {_ruled(rule)}")
+        if one["name"] in rolling:
+            show.sentence(rolling[one["name"]])
         for instance in _failing(one["instances"]):
             typer.echo(typed(f"{one['name']} {instance['version']} {instance['id']}: {instance['probe']}"))
+
+
+def _rolling(api: Api) -> dict[str, str]:
+    """The rollouts under way, a sentence each, by service; none where they cannot be read, which says nothing here."""
+    try:
+        last = rows_of(api.ask("GET", "/v1/rollouts"), "rollouts")
+    except LocalError:
+        return {}
+    return {
+        one[
+            "service"
+        ]: f"rollout {one['service']} {one['stable']} -> {one['canary']} ({one['phase'].replace('_', ' ')}):"
+        f" {one['traffic']}; see `tekup rollout status {one['service']}`"
+        for one in last
+        if not one["ended"]
+    }
+
+
+def _ruled(rule: dict[str, Any]) -> str:
+    """Whose calls go where by a rule."""
+    whose = [f"of {', '.join(rule['tools'])}"] if rule["tools"] else []
+    whose += [f"of cohort {rule['cohort']}"] if rule["cohort"] else []
+    lanes = [f"{lane['version']} {lane['weight_pct']:g} %" for lane in rule["lanes"]]
+    lanes += [f"copies to {rule['mirror']}"] if rule["mirror"] else []
+    return f"calls {' '.join(whose) or 'of all tools'} go to {', '.join(lanes)}"
 
 
 def _traffic_rows(service: dict[str, Any]) -> list[tuple[str, ...]]:

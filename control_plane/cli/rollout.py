@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 
-from compose.local.errors import BadInput
+from compose.local.errors import BadInput, NotRunning
 from compose.local.exits import Exit
 from control_plane.cli import show
-from control_plane.cli.client import Api
+from control_plane.cli.client import Api, ApiFailed
 from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason
 from control_plane.cli.policy import part
 from control_plane.cli.rollout_screen import reviewed, screen
+from control_plane.cli.rollout_told import POLL_S, Shown, begin, done
 
-POLL_S = 1.0
+PATIENCE_S = 60.0
 CLEAR = "\x1b[H\x1b[2J"
 
 rollout = typer.Typer(no_args_is_help=True, help="Bring a new version of a service to its clients, judged on the way.")
 Service = Annotated[str, typer.Argument(help="The service.")]
-Shown = dict[str, Any]
+WaitFlag = Annotated[bool, typer.Option("--wait/--no-wait", help="See it through contract and probes, or not.")]
 
 
 @rollout.command("start")
@@ -40,12 +43,16 @@ def start(
     analysis: Annotated[bool, typer.Option("--analysis/--no-analysis", help="Wait for a verdict in --step.")] = True,
     approval: Annotated[bool, typer.Option("--approval", help="Ask before the version gets everything.")] = False,
     waive: Annotated[list[str] | None, typer.Option(help="A breach of the contract that does not count.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="End a rollout of another version.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="End the rollout that is under way.")] = False,
+    wait: WaitFlag = True,
     dry_run: DryRunFlag = False,
     reason: Reason = NO_REASON,
     json: JsonFlag = False,
 ) -> None:
     """Start a rollout. What is not said here is as the service's delivery says.
+
+    Waits up to a minute until contract and probes are through; ends with 1 if they refuse the version, with 4 if they
+    take longer.
 
     Example: tekup rollout start search 1.3.0 --step 1:30 --step 10:120 -r "faster"
     """
@@ -66,18 +73,24 @@ def start(
         "dry_run": dry_run,
     }
     body |= {name: value for name, value in wanted.items() if value is not None}
-    answer = Api.here().ask("POST", f"{_path(service)}", body)
-    _done(answer, "started", json_wanted=json)
+    begin(Api.here(), _path(service), "", body, waits=wait and not dry_run, json_wanted=json)
 
 
 def _step(text: str) -> dict[str, object]:
     what, _, stay = text.partition(":")
     try:
         bake = {"bake_s": int(stay)} if stay else {}
-        weight: dict[str, object] = {"mirror": True} if what == "mirror" else {"weight_pct": float(what.rstrip("%"))}
+        weight: dict[str, object] = {"mirror": True} if what == "mirror" else {"weight_pct": _share(what)}
     except ValueError as error:
         raise BadInput(f"{text!r} is no step; for example 5:60 (5 % for at least 60 s), or mirror:60") from error
     return weight | bake
+
+
+def _share(text: str) -> float:
+    share = float(text.removesuffix("%"))
+    if not math.isfinite(share):  # as JSON cannot carry
+        raise ValueError(text)
+    return share
 
 
 def _verb(name: str, text: str, example: str) -> None:
@@ -92,7 +105,22 @@ def _verb(name: str, text: str, example: str) -> None:
 
 _verb("pause", "Hold a rollout where it is; it is still rolled back if it fails.", 'pause search -r "release freeze"')
 _verb("resume", "Go on after a pause.", 'resume search -r "freeze is over"')
-_verb("retry", "Start the last rollout again, as it was.", 'retry search -r "the database was down"')
+
+
+@rollout.command("retry")
+def retry(
+    service: Service,
+    wait: WaitFlag = True,
+    dry_run: DryRunFlag = False,
+    reason: Reason = NO_REASON,
+    json: JsonFlag = False,
+) -> None:
+    """Start the last rollout again, as it was; waits as `start` does.
+
+    Example: tekup rollout retry search -r "the database was down"
+    """
+    body: show.Json = {"reason": reason, "dry_run": dry_run}
+    begin(Api.here(), _path(service), "/retry", body, waits=wait and not dry_run, json_wanted=json)
 
 
 @rollout.command("promote")
@@ -134,13 +162,7 @@ _way_back(
 
 def _steer(service: str, verb: str, body: show.Json, *, json_wanted: bool) -> None:
     answer = Api.here().ask("POST", f"{_path(service)}/{verb}", body)
-    _done(answer, verb, json_wanted=json_wanted)
-
-
-def _done(answer: show.Json, verb: str, *, json_wanted: bool) -> None:
-    shown = cast("Shown", answer["rollout"])
-    what = f"rollout {shown['service']} {shown['stable']} -> {shown['canary']} {verb}"
-    show.done(answer, what, json_wanted=json_wanted)
+    done(answer, json_wanted=json_wanted)
 
 
 @rollout.command("list")
@@ -184,7 +206,7 @@ def explain(service: Service, json: JsonFlag = False) -> None:
     if json:
         show.as_json({name: answer[name] for name in ("service", "canary", "phase", "health", "said", "until_s")})
     else:
-        typer.echo(answer["said"])
+        show.sentence(str(answer["said"]))
 
 
 @rollout.command("lint")
@@ -198,7 +220,10 @@ def lint(service: Service, json: JsonFlag = False) -> None:
         show.as_json(answer)
         return
     found = cast("list[str]", answer["warnings"])
-    typer.echo("\n".join(f"- {text}" for text in found) or "Nothing to be said against it.")
+    for text in found:
+        show.sentence(f"- {text}")
+    if not found:
+        typer.echo("Nothing to be said against it.")
 
 
 @rollout.command("review")
@@ -236,10 +261,11 @@ def status(
 
     Example: tekup rollout status search --wait --timeout 900
     """
-    last = _followed(service, _Watching(api=Api.here(), draws=watch, waits=wait or watch, timeout_s=timeout))
+    draws = watch and not json
+    last = _followed(service, _Watching(api=Api.here(), draws=draws, waits=wait or watch, timeout_s=timeout))
     if json:
         show.as_json(last)
-    elif not watch:
+    elif not (watch and sys.stdout.isatty()):
         typer.echo(screen(last))
     if wait and not last["ended"]:
         raise typer.Exit(Exit.TIMEOUT)
@@ -256,14 +282,35 @@ class _Watching:
 
 
 def _followed(service: str, how: _Watching, clock: Callable[[], float] = time.monotonic) -> Shown:
-    until_s = clock() + how.timeout_s
+    until_s, drawn, last_s = clock() + how.timeout_s, "", clock()
     while True:
-        shown = cast("Shown", how.api.ask("GET", _path(service)))
+        try:
+            shown = cast("Shown", how.api.ask("GET", _path(service)))
+        except (ApiFailed, NotRunning):
+            # Another replica takes over, or it is started anew: the rollout goes on, and so does who waits for it.
+            if not how.waits or not drawn or clock() >= min(until_s, last_s + PATIENCE_S):
+                raise
+            time.sleep(POLL_S)
+            continue
+        last_s = clock()
         if how.draws:
-            typer.echo(CLEAR + screen(shown))
+            _draw(shown, drawn)
+        drawn = _line(shown)
         if not how.waits or shown["ended"] or clock() >= until_s:
             return shown
         time.sleep(POLL_S)
+
+
+def _draw(shown: Shown, drawn: str) -> None:
+    """The whole screen anew; where nobody sees a screen, a line for each change."""
+    if sys.stdout.isatty():
+        typer.echo(CLEAR + screen(shown))
+    elif _line(shown) != drawn:
+        show.sentence(_line(shown))
+
+
+def _line(shown: Shown) -> str:
+    return f"{shown['phase'].replace('_', ' ')}: {shown['said']}"
 
 
 def _path(service: str) -> str:

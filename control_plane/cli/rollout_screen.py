@@ -11,7 +11,9 @@ from compose.local.show import WIDTH
 
 SIGNS = {"done": "✔", "now": "●", "ahead": "·"}
 VERDICTS = {"pass": "✔", "fail": "✖", "inconclusive": "…", "error": "?"}
+QUIET = ("pass", "inconclusive")
 MOST_EVENTS = 6
+MOST_TOOLS = 6
 Shown = dict[str, Any]
 
 
@@ -35,7 +37,10 @@ def _lines(shown: Shown) -> Iterator[str]:
         yield "Steps"
         for number, step in enumerate(shown["steps"], 1):
             yield f"  {SIGNS[step['state']]} {number}. {step['said']}"
-    yield from _checks(shown["findings"])
+    if shown["findings"]:
+        yield ""
+        yield "Checks"
+        yield from _checks(shown["findings"])
     yield ""
     yield "Last events"
     first = shown["began"]
@@ -52,16 +57,25 @@ def reviewed(shown: Shown) -> Iterator[str]:
     yield from _wrapped(f"{shown['verdict']} after {shown['looks']} looks: {shown['said']}", "", "  ")
     if shown["failed"] is not None:
         yield time.strftime("It would have failed at %Y-%m-%d %H:%M:%SZ.", time.gmtime(shown["failed"]))
+    yield ""
+    yield "Checks"
     yield from _checks(shown["findings"])
 
 
 def _checks(findings: list[Shown]) -> Iterator[str]:
-    if findings:
-        yield ""
-        yield "Checks"
-    for finding in findings:
+    """Every check of all calls, and of single tools those that speak against the new version; the others counted."""
+    quiet = [one for one in findings if ":" in one["name"] and one["verdict"] in QUIET]
+    told = [one for one in findings if one not in quiet]
+    if not told:
+        quiet.sort(key=lambda one: -one["calls"])
+        told, quiet = quiet[:MOST_TOOLS], quiet[MOST_TOOLS:]
+    for finding in told:
         aside = " (dry run)" if finding["dry_run"] else ""
         yield from _wrapped(f"{VERDICTS[finding['verdict']]} {finding['sentence']}{aside}", "  ", "    ")
+    if quiet:
+        good = sum(one["verdict"] == "pass" for one in quiet)
+        sign = VERDICTS["pass" if good == len(quiet) else "inconclusive"]
+        yield f"  {sign} checks of single tools: {good} pass, {len(quiet) - good} without calls enough"
 
 
 def _until(shown: Shown) -> str:

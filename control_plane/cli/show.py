@@ -15,7 +15,7 @@ from compose.local.typed import typed
 from control_plane.differences import Difference
 from control_plane.resources import KINDS
 
-__all__ = ["Json", "as_json", "done", "drift", "plan", "table", "unified"]
+__all__ = ["Json", "as_json", "done", "drift", "ending", "plan", "sentence", "table", "unified"]
 
 Json = dict[str, object]
 
@@ -46,12 +46,13 @@ def done(answer: Json, what: str, *, json_wanted: bool, aside: bool = False, lac
         typer.echo(typed(f"{what}: dry run, nothing was written; revision {answer['revision']} stands"), err=aside)
     else:
         begun = f"revision {answer['revision']}" if answer["changed"] else f"so already, revision {answer['revision']}"
-        typer.echo(typed(f"{what}: {begun}{_ending(answer)}"), err=aside)
+        typer.echo(typed(f"{what}: {begun}{ending(answer)}"), err=aside)
     if not answer["in_force"]:
         raise typer.Exit(Exit.TIMEOUT)
 
 
-def _ending(answer: Json) -> str:
+def ending(answer: Json) -> str:
+    """What became of a change at the gates, to go on a sentence with; "" if there was none."""
     if answer["in_force"]:
         return f", in force after {answer['in_force_ms']} ms" if answer["changed"] else ""
     waiting = answer["waiting_for"]
@@ -73,6 +74,11 @@ def plan(answer: Json, *, lacks_it: str = "the set") -> None:
         typer.echo(f"= {name} stays, though {lacks_it} does not have it")
     counted = (sum(one.action == action for one in found) for action in ("added", "changed", "removed"))
     typer.echo("{} to add, {} to change, {} to remove".format(*counted) if found else "nothing to change")
+
+
+def sentence(text: str) -> None:
+    """Print a sentence in 80 columns, with each `tekup …` in it as it has to be typed here."""
+    typer.echo(textwrap.fill(typed(text), show.WIDTH, subsequent_indent="  ", break_on_hyphens=False))
 
 
 def unified(answer: Json) -> None:

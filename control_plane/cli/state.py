@@ -235,6 +235,11 @@ def rollback(
     then = f"revision {to}"
     if not (json or dry_run):
         show.plan(answer, lacks_it=then)
+    for name in cast("list[str]", answer["settled"]) if not json else []:
+        show.sentence(
+            f"= Service {name} was at a step of a rollout in {then}: without it all calls go to the stable version of"
+            f" then; `tekup rollout start {name} VERSION` begins anew"
+        )
     show.done(answer, f"state as of {then}", json_wanted=json, lacks_it=then)
 
 

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 from collections.abc import Sequence
 
-from control_plane.errors import Conflict, Fenced, Unavailable
+from control_plane.errors import Fenced, Overtaken, Unavailable
 from control_plane.model import Instance
 from control_plane.ports import Entry, Fence, Listing, Write
 
@@ -44,7 +44,7 @@ class Memory:
             for write in writes:
                 present = self._entries.get(write.key)
                 if write.expected_index not in (None, present.index if present else 0):
-                    raise Conflict(f"{write.key} was changed by somebody else in the meantime, nothing was written")
+                    raise Overtaken(f"{write.key} was changed by somebody else in the meantime, nothing was written")
             for write in writes:
                 self._put(write.key, write.value)
             self._changed.notify_all()

@@ -23,7 +23,7 @@ from control_plane.errors import Unavailable
 from control_plane.gateway import InternalGate, read_proof
 from control_plane.metrics import PlaneMetrics, Standing
 from control_plane.model import Instance
-from control_plane.probing import Pace, Probing, prove
+from control_plane.probing import Pace, Probing, Wishes, prove
 from tests.contract.control_plane.conftest import World
 from tests.support.gate import SERVICE_KEYS
 from tests.support.guest import introduce, kit_instance
@@ -125,8 +125,8 @@ async def ready(instance: Instance) -> int:
 async def probing(guests: Guests) -> AsyncIterator[Probing]:
     """Probing at work on everything in the catalog."""
 
-    async def none() -> dict[str, tuple[ProbeCall, ...]]:
-        return {}
+    async def none() -> Wishes:
+        return Wishes()
 
     plane = guests.world.plane
     metrics = PlaneMetrics(lambda: Standing(True, 1, 1, 1, 0))

@@ -1,6 +1,6 @@
 """What `tekup doctor` makes of the answers of the operators' API."""
 
-from compose.local.doctor import Finding, plane_findings, service_findings
+from compose.local.doctor import Finding, plane_findings, rollout_finding, service_findings
 from compose.local.operators_api import Decided, GateShown, InstanceShown, PlaneStatus, ServiceShown
 
 
@@ -81,6 +81,11 @@ def test_an_instance_whose_probe_fails_is_named_with_what_failed() -> None:
     )
     _, found = service_findings([service(sick, instance("1.0.0"))])
     assert (found.ok, found.said) == (False, "1.0.0 aaaaaa is there, but search_grep: drill")
+
+
+def test_a_rollout_that_waits_for_a_person_is_named_and_no_fault() -> None:
+    finding = rollout_finding("rollout search 1.0.0 -> 1.1.0: waits for approval: go on?")
+    assert finding == Finding("rollout search 1.0.0 -> 1.1.0", True, "waits for approval: go on?")
 
 
 def test_a_service_nobody_has_decided_about_is_passed_over() -> None:

@@ -185,15 +185,15 @@ QUEUE = RangeCheck("queue", "queue length", high=100, failures=3)
     ("values", "verdict", "sentence"),
     [
         ([], Verdict.INCONCLUSIVE, "queue length not known yet"),
-        ([7], Verdict.PASS, "queue length 7: within -inf to 100"),
-        ([7, 101, 200], Verdict.INCONCLUSIVE, "queue length 200: 2 of 3 times not within -inf to 100"),
-        ([101, 102, 7, 103], Verdict.INCONCLUSIVE, "queue length 103: 1 of 3 times not within -inf to 100"),
-        ([101, 102, 103], Verdict.FAIL, "queue length 103: was 3 times in a row not within -inf to 100"),
-        ([101, 102, 103, 7], Verdict.FAIL, "queue length 7: was 3 times in a row not within -inf to 100"),
-        ([101, 102, None, 103], Verdict.FAIL, "queue length 103: was 3 times in a row not within -inf to 100"),
+        ([7], Verdict.PASS, "queue length 7: at most 100"),
+        ([7, 101, 200], Verdict.INCONCLUSIVE, "queue length 200: 2 of 3 times not at most 100"),
+        ([101, 102, 7, 103], Verdict.INCONCLUSIVE, "queue length 103: 1 of 3 times not at most 100"),
+        ([101, 102, 103], Verdict.FAIL, "queue length 103: was 3 times in a row not at most 100"),
+        ([101, 102, 103, 7], Verdict.FAIL, "queue length 7: was 3 times in a row not at most 100"),
+        ([101, 102, None, 103], Verdict.FAIL, "queue length 103: was 3 times in a row not at most 100"),
         ([101, None, None, None], Verdict.ERROR, "queue length not known: away"),
         ([math.nan], Verdict.ERROR, "queue length not known: the value was not a number"),
-        ([math.inf] * 3, Verdict.FAIL, "queue length inf: was 3 times in a row not within -inf to 100"),
+        ([math.inf] * 3, Verdict.FAIL, "queue length inf: was 3 times in a row not at most 100"),
     ],
 )
 def test_a_custom_value_fails_after_so_many_times_in_a_row(

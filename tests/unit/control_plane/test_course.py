@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control_plane import course, steer
+from control_plane.contract import Waiver
 from control_plane.course import Seen, explain, needs, turn
 from control_plane.errors import Conflict, Refused
+from control_plane.lint import warnings
 from control_plane.model import Lane, ServicePolicy
-from control_plane.readings import Missing
-from control_plane.rollout import Phase, Rollout, Serves, policy_of
+from control_plane.readings import Counts, Missing
+from control_plane.rollout import MOST_TOOLS, Phase, Rollout, Serves, policy_of
+from control_plane.sequential import Count
 from tests.support.course import CANARY, ONE, POLICY, STABLE, begun, by, delivery, look, until, well
 
 
@@ -176,6 +180,17 @@ def test_an_abort_does_not_close_a_canary_that_serves_alone() -> None:
     assert policy_of(aborted, POLICY).closed == ()
 
 
+def test_what_is_said_does_not_hide_that_stable_has_no_instance() -> None:
+    lonely = turn(begun(), well(begun(), stable_serves=False, breaches=None, proof=None, problem="away"), 1)
+    assert lonely.said == "waits for an instance of 1.0.0 to compare 1.1.0 with; start one, or abort"
+    baking, now_s = until(begun(), "baking", 0)
+    alone = turn(baking, well(baking, stable_serves=False, look=look(baking, 5)), now_s + 6)
+    assert alone.said.endswith("1.0.0 has no instance, so that others take its calls")
+    back = steer.abort(alone, by(now_s, stable_serves=False), drain=False)
+    ended = turn(back, well(back, stable_serves=False), now_s + 7)
+    assert "1.0.0 gets everything on every gate, but has no instance: others take its calls" in ended.said
+
+
 def test_a_step_for_one_tool_and_one_cohort_is_a_rule_and_its_checks_are_of_that_tool() -> None:
     steps = ({"weight_pct": 5, "tools": ["search_g*"], "cohort": "beta"},)
     rollout, _ = until(begun(steps=steps), "shifting", 0)
@@ -183,6 +198,52 @@ def test_a_step_for_one_tool_and_one_cohort_is_a_rule_and_its_checks_are_of_that
     assert [lane.version for lane in policy.lanes] == [STABLE]
     assert (policy.rules[0].tools, policy.rules[0].cohort) == (("search_g*",), "beta")
     assert [check.name for check in rollout.plan.checks] == ["tool_errors:search_grep", "latency:search_grep"]
+
+
+@pytest.mark.parametrize(
+    ("step", "seen", "message"),
+    [
+        (
+            {"weight_pct": 5, "tools": ["search_x*"]},
+            {},
+            r"step 2 \(5 % of search_x\*\): search has no tool that search_x",
+        ),
+        ({"mirror": True}, {"read_only": ()}, "has no read-only tool to copy calls of; both versions have none"),
+        (
+            {"mirror": True, "tools": ["search_x"]},
+            {},
+            "no read-only tool that search_x matches; both versions have search_",
+        ),
+    ],
+)
+def test_a_step_that_would_give_the_canary_nothing_ends_it_before_any_traffic(
+    step: dict[str, object], seen: dict[str, object], message: str
+) -> None:
+    rollout = begun(steps=({"weight_pct": 1}, step))
+    ended = turn(rollout, well(rollout, **seen), 1)
+    assert ended.phase is Phase.FAILED
+    assert re.search(message, ended.said)
+
+
+def test_a_step_for_one_tool_that_nobody_calls_has_no_verdict() -> None:
+    baking, now_s = until(begun(steps=({"weight_pct": 5, "tools": ["search_grep"], "margin": 0.05},)), "baking", 0)
+    asking, now_s = until(baking, "waiting_for_approval", now_s, calls_per_s=0)
+    assert "no verdict in time (errors of search_grep 0 of 0 on 1.1.0" in asking.said
+    promoting, _ = until(baking, "promoting", baking.since, calls_per_s=100)
+    assert promoting.serves is Serves.CANARY
+
+
+def test_of_very_many_tools_those_that_a_step_is_about_are_judged_first() -> None:
+    tools = tuple(f"search_{number:03}" for number in range(100))
+    rollout = begun(steps=({"weight_pct": 5}, {"weight_pct": 5, "tools": ["search_09*"]}))
+    ready = turn(rollout, well(rollout, tools=tools), 1)
+    assert (len(ready.tools), ready.tools[0], ready.tools[10]) == (MOST_TOOLS, "search_090", "search_000")
+
+
+def test_a_step_whose_tools_checks_are_all_dry_runs_is_judged_by_all_calls() -> None:
+    mute = ("tool_errors:search_grep", "latency:search_grep")
+    baking, _ = until(begun(steps=({"weight_pct": 5, "tools": ["search_grep"]},), dry_run=mute), "baking", 0)
+    assert [check.name for check in baking.plan.checks] == ["http_5xx", "tool_errors", "deadline", "schema", "latency"]
 
 
 def test_a_mirror_step_copies_read_only_tools_and_gives_the_canary_no_call() -> None:
@@ -203,6 +264,44 @@ def test_a_rollout_of_another_version_is_refused_while_one_is_under_way_unless_i
     assert before is not None
     assert (before.phase, new.phase, new.number) == (Phase.SUPERSEDED, Phase.PREPARING, 2)
     assert shares(new) == {STABLE: 100}
+
+
+def test_a_start_of_the_version_under_way_is_so_already_unless_it_is_asked_for_in_another_way() -> None:
+    baking, now_s = until(begun(), "baking", 0)
+    wish = steer.Start(CANARY, delivery(), "bob", "once more")
+    assert steer.start(baking, policy_of(baking, POLICY), wish, [STABLE, CANARY], now_s) == (baking, None)
+    for other in (
+        replace(wish, delivery=delivery(keep_warm_s=7)),
+        replace(wish, waivers=(Waiver(what="search_find:gone", reason="unused"),)),
+    ):
+        with pytest.raises(Conflict, match=r"in another way than you ask for now \(baking\).*--replace"):
+            steer.start(baking, policy_of(baking, POLICY), other, [STABLE, CANARY], now_s)
+
+
+def test_answers_to_our_own_probes_are_no_calls_of_clients() -> None:
+    baking, now_s = until(begun(), "baking", 0)
+    readings = look(baking, 0)
+    assert not isinstance(readings, Missing)
+    for number in range(12):
+        answers = Counts(Count(0, 10 * number), Count(0, 10 * number))
+        probed = {name: answers if name == "http_5xx" else none for name, none in readings.items()}
+        baking = turn(baking, well(baking, look=probed), now_s + 5 * number)
+    assert baking.phase is Phase.BAKING
+    assert "0 calls to 1.1.0 so far, 10 are needed" in baking.said
+
+
+@pytest.mark.parametrize(
+    ("steps", "warning"),
+    [
+        (({"weight_pct": 5, "cohort": "gone"},), "step 1 is for cohort gone, which no client is in"),
+        (({"weight_pct": 5}, {"mirror": True}), "step 2 copies calls only after a step has given"),
+    ],
+)
+def test_lint_names_steps_that_come_to_nothing(steps: tuple[dict[str, object], ...], warning: str) -> None:
+    assert any(warning in text for text in warnings(delivery(steps=steps), {"", "beta"}))
+    assert not any(
+        "cohort" in text for text in warnings(delivery(steps=({"weight_pct": 1, "cohort": "beta"},)), {"beta"})
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from control_plane import steer
 from control_plane.analysis import Verdict
 from control_plane.checks import Plan, default_checks
-from control_plane.delivery import Delivery, Step
+from control_plane.delivery import BUILT_IN, Delivery, Step
 from control_plane.engine import Engine, Start
 from control_plane.errors import Conflict, NotFound, Refused
 from control_plane.leadership import Leadership
@@ -172,6 +172,56 @@ async def test_a_verb_that_was_carried_out_already_writes_nothing(world: World, 
     assert (paused.phase, outcome.changed) == (Phase.PAUSED, False)
 
 
+async def test_a_verb_that_leaves_the_traffic_as_it_is_is_a_change_all_the_same_and_a_dry_run_writes_nothing(
+    world: World, engine: Engine
+) -> None:
+    _, outcome = await engine.start("search", WISH, Start("1.1.0", {**QUICK, "steps": [{"weight_pct": 10}]}))
+    assert outcome.changed
+    await reached(engine, Phase.BAKING)
+    for dry_run in (True, False):
+        before = await engine.one("search")
+        wish = Wish("ada", "hold it", dry_run=dry_run)
+        paused, outcome = await engine.steer("search", "pause", wish, steer.pause)
+        assert (paused.phase, outcome.changed, outcome.changes) == (Phase.PAUSED, True, ())
+        assert ((await engine.one("search")).phase is before.phase) is dry_run
+
+
+async def test_of_many_verbs_at_once_none_is_lost_to_another_and_one_course_is_taken(
+    world: World, engine: Engine
+) -> None:
+    for _ in range(4):
+        await engine.start("search", WISH, Start("1.1.0", {**QUICK, "steps": [{"weight_pct": 10, "bake_s": 500}]}))
+        await reached(engine, Phase.BAKING)
+        aborts = [
+            engine.steer("search", "abort", WISH, lambda held, by: steer.abort(held, by, drain=False)) for _ in range(8)
+        ]
+        others = [engine.steer("search", "pause", WISH, steer.pause) for _ in range(8)]
+        done = await asyncio.gather(*aborts, *others, return_exceptions=True)
+        assert all(isinstance(one, tuple) for one in done[:8])
+        assert all(isinstance(one, (tuple, Refused)) and not isinstance(one, Conflict) for one in done[8:])
+        ended = await reached(engine, Phase.ROLLED_BACK)
+        assert [event.phase for event in ended.events].count(Phase.ROLLING_BACK) == 1
+
+
+async def test_a_rollout_that_makes_no_sense_holds_up_no_other_and_says_what_to_do(
+    world: World, engine: Engine
+) -> None:
+    await world.store.commit([Write("tekup/state/rollouts/broken", b"{}")])
+    await engine.start("search", WISH, Start("1.1.0", QUICK))
+    await reached(engine, Phase.SUCCEEDED)
+    with pytest.raises(Refused, match="consul kv delete tekup/state/rollouts/broken"):
+        await engine.one("broken")
+
+
+async def test_a_rollout_of_the_hub_is_refused_with_what_to_do_instead(world: World, engine: Engine) -> None:
+    await world.store.register(*(Instance("hub", one.version, one.id, "127.0.0.1", 2) for one in (OLD, NEW)), OLD, NEW)
+    async with asyncio.timeout(20):
+        while "hub" not in (await engine._plane.page()).tables[Table.SERVICES]:
+            await asyncio.sleep(0.01)
+    with pytest.raises(Refused, match=r"tekup traffic set hub 1\.1\.0=10"):
+        await engine.start("hub", WISH, Start("1.1.0", QUICK))
+
+
 async def test_traffic_that_a_rollout_decides_is_not_set_by_hand(world: World, engine: Engine) -> None:
     await engine.start("search", WISH, Start("1.1.0", {**QUICK, "steps": [{"weight_pct": 10, "bake_s": 5000}]}))
     with pytest.raises(Conflict, match="tekup rollout abort search"):
@@ -226,13 +276,25 @@ async def test_what_cannot_be_judged_or_makes_no_sense_is_refused_before_anythin
         ({"steps": []}, "steps"),
         ({"steps": [{"weight_pct": 101}]}, "weight_pct"),
         ({"strategy": "red-black"}, "strategy"),
+        ({"checks": [{"name": "latency", "query": "1", "high": 1}]}, "checks: latency is the name of a built-in check"),
+        ({"checks": [{"name": "mine", "query": "up{a='{{canari}}'}", "high": 1}]}, "{{canari}} stands for nothing"),
+        ({"dry_run": ["latncy"]}, "no built-in check is named latncy"),
+        ({"dry_run": list(BUILT_IN)}, "no check is left that counts"),
     ):
         with pytest.raises(Refused, match=message):
             await engine.start("search", WISH, Start("1.1.0", changes))
     with pytest.raises(Refused, match=r"no instance of version 9\.9"):
         await engine.start("search", WISH, Start("9.9", QUICK))
-    with pytest.raises(NotFound):
-        await engine.start("nobody", WISH, Start("1.1.0", QUICK))
+    for nobody in ("nobody", "..", "a b", "search/x", "search\n", ""):
+        for asked in (
+            engine.start(nobody, WISH, Start("1.1.0", QUICK)),
+            engine.delivery(nobody, {}),
+            engine.past(nobody),
+            engine.one(nobody),
+            engine.steer(nobody, "pause", WISH, steer.pause),
+        ):
+            with pytest.raises(NotFound, match="there is no service"):
+                await asked
     assert (await world.store.read("tekup/state/rollouts/")).entries == {}
     assert (await world.store.read("tekup/policy/")).entries
     assert before

@@ -20,7 +20,7 @@ from control_plane.loop import ControlPlane, Wish
 from control_plane.metrics import PlaneMetrics, Standing
 from control_plane.model import Instance, InstanceState
 from control_plane.ports import Gateway
-from control_plane.probing import Pace, ProbeState, Probing, Target, calls_of, prove, targets_of
+from control_plane.probing import Pace, ProbeState, Probing, Target, Wishes, calls_of, prove, targets_of
 from tests.support.gateways import FakeGateway
 from tests.support.memory import Memory
 from tests.support.plane import ObedientGate, running
@@ -38,14 +38,14 @@ class World:
 
     def __init__(self, gateway: Gateway, leadership: Leadership, pace: Pace) -> None:
         self.instances: tuple[Instance, ...] = (ONE,)
-        self.declared: dict[str, tuple[ProbeCall, ...]] = {}
+        self.declared = Wishes()
         self.metrics = PlaneMetrics(lambda: Standing(leading=True, epoch=1, revision=7, gates=2, lagging=1))
         self.probing = Probing(
             lambda: self.instances, gateway, self.wished, leadership, self.metrics, pace, now=lambda: 1000.0
         )
 
-    async def wished(self) -> dict[str, tuple[ProbeCall, ...]]:
-        """The operator's probes."""
+    async def wished(self) -> Wishes:
+        """What the policy says of probes."""
         return self.declared
 
     def sample(self, line: str) -> float | None:
@@ -130,10 +130,23 @@ async def test_an_instance_that_left_takes_its_state_and_series_with_it() -> Non
         assert 'version="1.0.0"' not in world.metrics.text().decode()
 
 
+async def test_a_version_that_is_closed_is_not_called_sick_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    gateway = FakeGateway()
+    async with probing(gateway, QUICK) as world:
+        world.instances = (ONE, TWO)
+        await world.until_shown("ok", "bbbbbb", "1.1.0")
+        world.declared = Wishes(closed=frozenset({("notes", "1.1.0")}))
+        gateway.problems = dict.fromkeys(("notes_1-1-0", "notes_1-1-0_bbbbbb"), "no live instance answers")
+        await world.until_shown("unknown", "bbbbbb", "1.1.0")
+        assert world.probing.state("notes", "1.0.0", "aaaaaa").shown == "ok"
+        assert "probe.failing" not in caplog.text
+        assert 'version="1.1.0"' not in world.metrics.text().decode()
+
+
 async def test_the_operators_probes_count_instead_of_the_services_own() -> None:
     gateway = FakeGateway()
     async with probing(gateway) as world:
-        world.declared = {"notes": (ProbeCall(tool="notes_search", arguments={"for": "x"}),)}
+        world.declared = Wishes({"notes": (ProbeCall(tool="notes_search", arguments={"for": "x"}),)})
 
         async def asked() -> bool:
             return gateway.asked[INSTANCE, "notes_search"] > 0

@@ -9,7 +9,7 @@ import pytest
 from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, NotFound, Refused
 from control_plane.loop import ControlPlane, Outcome, Wish
-from control_plane.model import ClientPolicy, Instance, Lane, ServicePolicy, Stored, Table
+from control_plane.model import ClientPolicy, Instance, Lane, Rule, ServicePolicy, Stored, Table
 from control_plane.ports import Write
 from control_plane.resources import KINDS, Resource
 from control_plane.rollout import Phase
@@ -177,6 +177,25 @@ async def test_a_rollback_brings_back_the_content_and_leaves_keys_alone(plane: C
     again, _ = await plane.state.rollback(then, WHY)
     assert (again.changed, again.revision.number) == (False, outcome.revision.number)
     assert (await plane.state.record(outcome.revision.number)).verb == "state.rollback"
+
+
+async def test_a_rollback_into_the_middle_of_a_rollout_brings_stable_back_and_no_step_of_it(
+    plane: ControlPlane,
+) -> None:
+    rule = Rule(name="rollout", tools=("search_*",), lanes=(Lane(version="1.1.0", weight_pct=100),))
+    mine = rule.model_copy(update={"name": "mine"})
+    steps = (
+        policy(v1_0_0=90, v1_1_0=10).model_copy(update={"salt": "search-3"}),
+        policy().model_copy(update={"rules": (rule, mine)}),
+    )
+    for step in steps:
+        await plane.state.apply(wanted(step), WHY)
+        then = await number(plane)
+        await plane.state.apply(wanted(policy(stable="1.1.0")), WHY)
+        _, planned = await plane.state.rollback(then, WHY)
+        assert planned.settled == ("search",)
+        others = tuple(one for one in step.rules if one.name == "mine")
+        assert (await plane.policy()).services["search"] == policy().model_copy(update={"rules": others})
 
 
 async def test_a_rollback_can_be_rolled_back(plane: ControlPlane) -> None:
