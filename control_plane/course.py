@@ -254,7 +254,7 @@ def _shift(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
     if now_s - rollout.since >= IN_FORCE_S:
         gates = ", ".join(seen.waiting_for)
         return ask(rollout, now_s, f"gate {gates} has not taken the step up; go on without it?")
-    return rollout
+    return _waiting(rollout, seen)
 
 
 def _bake(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
@@ -333,7 +333,7 @@ def _promote(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
         return moved(rollout, Phase.WARM, now_s, said, step_since=now_s)
     if now_s - rollout.since >= IN_FORCE_S:
         return ask(rollout, now_s, f"gate {', '.join(seen.waiting_for)} has not taken it up; end without it?")
-    return rollout
+    return _waiting(rollout, seen)
 
 
 def _keep_warm(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
@@ -349,16 +349,26 @@ def _succeeded(rollout: Rollout, now_s: float) -> Rollout:
     return moved(rollout, Phase.SUCCEEDED, now_s, said, waits_for=None)
 
 
+def _waiting(rollout: Rollout, seen: Seen) -> Rollout:
+    """Still what its phase began with, and who holds it up."""
+    return _saying(rollout, f"{_began_with(rollout)}; waits for gate {', '.join(seen.waiting_for)}")
+
+
+def _began_with(rollout: Rollout) -> str:
+    return rollout.events[-1].said if rollout.events else rollout.said
+
+
 def _roll_back(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
+    why = _began_with(rollout)
     if not seen.waiting_for:
         back = "keeps its handles" if rollout.drain else "is closed"
-        said = f"{rollout.said}; {rollout.stable} gets everything on every gate, {rollout.canary} {back}"
+        said = f"{why}; {rollout.stable} gets everything on every gate, {rollout.canary} {back}"
         return moved(rollout, Phase.ROLLED_BACK, now_s, said, waits_for=None)
     if now_s - rollout.since >= IN_FORCE_S:
         gates = ", ".join(seen.waiting_for)
-        said = f"{rollout.said}; but gate {gates} has not taken it up: see `tekup gates list`"
+        said = f"{why}; but gate {gates} has not taken it up: see `tekup gates list`"
         return moved(rollout, Phase.FAILED, now_s, said, waits_for=None)
-    return rollout
+    return _waiting(rollout, seen)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ operator that came in between wins, and the turn is taken again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,17 +17,22 @@ from control_plane import course, steer
 from control_plane.book import Page
 from control_plane.contract import Waiver
 from control_plane.delivery import Delivery
-from control_plane.errors import Conflict, Fenced, NotFound, NotInitialised, NotLeader, Refused, Unavailable
+from control_plane.errors import Conflict, NotFound, Refused, TekupError, Unavailable
 from control_plane.loop import ControlPlane, Documents, Outcome, Wish, Written
 from control_plane.model import Revision, ServicePolicy, Table, compact_json, versions_of
 from control_plane.observing import NO_METRICS, Observer
 from control_plane.ports import Entry, Gateway, Metrics, Store, Write
 from control_plane.rollout import ENDED_PREFIX, ROLLOUTS_PREFIX, Phase, Place, Rollout, policy_of
+from control_plane.staged import REVISION_KEY
 
 log = logging.getLogger(__name__)
 
 TURN_S = 1.0
+BACK_OFF_S = 30.0
+"""The longest until a turn that broke is tried again."""
 KEPT_ENDED = 50
+TRIES = 5
+"""How often a verb is asked of a rollout that moves on meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,18 @@ class Engine:
         self._observer = Observer(plane, metrics=metrics, gateway=gateway, now=now)
         self._now = now
         self._turn_s = turn_s
+        self._senseless: dict[str, str] = {}
 
     async def run(self) -> None:
         """Carry rollouts for ever, as long as this replica leads."""
         while True:
             await self._plane.leadership.held()
-            with contextlib.suppress(NotLeader):
+            try:
                 await self._lead()
+            except Exception:  # the others of this replica's tasks go on, and it may lead again
+                log.exception("rollouts.broke")
+            # Elected, but not certain of it any more: whoever clears that up needs the loop as well.
+            await asyncio.sleep(self._turn_s)
 
     async def _lead(self) -> None:
         carried: dict[str, asyncio.Task[None]] = {}
@@ -111,15 +120,23 @@ class Engine:
 
     async def _carry(self, service: str) -> None:
         """Turn after turn until the rollout has ended."""
+        broke = 0
         while True:
+            waits = None
             try:
                 held = await self._held(service)
                 if held is None or held.rollout.phase.ended:
                     return
                 waits = await self._turn(held)
-            except (Conflict, NotInitialised, NotLeader, Refused, Unavailable, Fenced) as error:
+                broke = 0
+            except TekupError as error:
                 log.warning("rollout.turn_failed", extra={"service": service, "why": str(error)})
-                waits = None
+            except Exception:  # a fault of ours must not stop the rollout for good: what it met may pass
+                broke += 1
+                again_s = min(self._turn_s * 2**broke, BACK_OFF_S)
+                log.exception("rollout.turn_broke", extra={"service": service, "again_s": again_s})
+                await asyncio.sleep(again_s)
+                continue
             await self._pause(waits)
 
     async def _pause(self, waits: Place | None) -> None:
@@ -131,6 +148,8 @@ class Engine:
 
     async def _turn(self, held: Held) -> Place | None:
         before = held.rollout
+        if before.waits_for:
+            await self._note_revision()
         seen = await self._observer.seen(before)
         after = course.turn(before, seen, self._now())
         current = await self._policy(before.service)
@@ -138,9 +157,15 @@ class Engine:
             return before.waits_for if before.phase in _WAITING else None
         if policy_of(after, current) == current and after.phase is before.phase:
             await self._store.commit([self._document(after, held.index)], self._plane.leadership.fence())
-            return None
+            return after.waits_for if after.phase in _WAITING else None
         await self._write(held, after, Wish("control-plane", after.said), f"rollout.{after.phase}")
         return after.waits_for
+
+    async def _note_revision(self) -> None:
+        """A new leader has written nothing yet: gates that run what was written before it are not ahead of Consul."""
+        entry = (await self._store.read(REVISION_KEY)).entries.get("")
+        if entry is not None:
+            self._plane.gates.written(Revision.parse(entry.value, REVISION_KEY))
 
     async def _policy(self, service: str) -> ServicePolicy:
         entry = (await self._store.read(Table.SERVICES.prefix + service)).entries.get("")
@@ -149,9 +174,18 @@ class Engine:
         return ServicePolicy.stored(entry.value, Table.SERVICES.prefix, service)
 
     async def all(self) -> dict[str, Held]:
-        """The last rollout of every service, by service."""
+        """The last rollout of every service, by service; one that makes no sense is passed over, and logged once."""
         listing = await self._store.read(ROLLOUTS_PREFIX)
-        return {name: _held(name, entry) for name, entry in sorted(listing.entries.items())}
+        found, senseless = {}, {}
+        for name, entry in sorted(listing.entries.items()):
+            try:
+                found[name] = _held(name, entry)
+            except Refused as error:
+                senseless[name] = str(error)
+                if self._senseless.get(name) != str(error):
+                    log.warning("rollout.not_read", extra={"service": name, "why": str(error)})
+        self._senseless = senseless
+        return found
 
     async def _held(self, service: str) -> Held | None:
         entry = (await self._store.read(ROLLOUTS_PREFIX + service)).entries.get("")
@@ -235,6 +269,17 @@ class Engine:
         changes = last.delivery.model_dump(mode="json", exclude={"service"})
         return await self.start(service, wish, Start(last.canary, changes, last.waivers))
 
+    async def _steered(
+        self, held: Held, verb: str, wish: Wish, move: Callable[[Rollout, steer.By], Rollout]
+    ) -> tuple[Rollout, Outcome]:
+        service = held.rollout.service
+        mine = (one for one in self._plane.instances() if one.live and one.service == service)
+        serves = any(one.version == held.rollout.stable for one in mine)
+        stable = (await self._policy(service)).stable
+        after = move(held.rollout, steer.By(wish.author, wish.reason, self._now(), serves, stable))
+        written = await self._write(held, after, wish, f"rollout.{verb}")
+        return after, await self._plane.ended(written, rights=False)
+
     async def steer(
         self, service: str, verb: str, wish: Wish, move: Callable[[Rollout, steer.By], Rollout]
     ) -> tuple[Rollout, Outcome]:
@@ -245,16 +290,22 @@ class Engine:
             verb: Its name, for the record.
             wish: Who and why.
             move: One of `control_plane.steer`.
+
+        Raises:
+            Conflict: The rollout, or the policy, was changed by another hand each time.
         """
-        held = await self._held(service)
-        if held is None:
-            raise NotFound(_NEVER.format(service=service))
-        mine = (one for one in self._plane.instances() if one.live and one.service == service)
-        serves = any(one.version == held.rollout.stable for one in mine)
-        stable = (await self._policy(service)).stable
-        after = move(held.rollout, steer.By(wish.author, wish.reason, self._now(), serves, stable))
-        written = await self._write(held, after, wish, f"rollout.{verb}")
-        return after, await self._plane.ended(written, rights=False)
+        for tried in range(1, TRIES + 1):
+            held = await self._held(service)
+            if held is None:
+                raise NotFound(_NEVER.format(service=service))
+            try:
+                return await self._steered(held, verb, wish, move)
+            except Conflict:
+                now = await self._held(service)
+                if tried == TRIES or now is None or now.index == held.index:
+                    raise
+                # A turn came in between: the verb is asked of what it has made, or an abort would not always win.
+        raise AssertionError("the last try returns or raises")
 
     async def _write(
         self, held: Held | None, after: Rollout, wish: Wish, verb: str, others: Sequence[Write] = ()

@@ -1,4 +1,4 @@
-"""Calls of several tools without a pause through several gates, each kept with its time, its version and how it ended."""
+"""Calls of several tools without a pause through several gates, each kept with its time, version and outcome."""
 
 from __future__ import annotations
 
