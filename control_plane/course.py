@@ -91,7 +91,7 @@ def turn(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
     """The rollout after one turn; the same value if nothing has changed."""
     if rollout.phase.ended:
         return rollout
-    known = _judged(_counted(rollout, seen, now_s), seen, now_s)
+    known = _judged(_counted(_unstuck(rollout), seen, now_s), seen, now_s)
     if bad := _sick(known, seen, now_s):
         return rolled_back(known, now_s, bad)
     match known.phase:
@@ -347,6 +347,18 @@ def _keep_warm(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
 def _succeeded(rollout: Rollout, now_s: float) -> Rollout:
     said = f"{rollout.canary} is stable; {rollout.stable} gets nothing and may be stopped"
     return moved(rollout, Phase.SUCCEEDED, now_s, said, waits_for=None)
+
+
+def stuck(rollout: Rollout, why: str) -> Rollout:
+    """The rollout, saying that its turn cannot be taken; the next turn that can takes it back."""
+    return _saying(rollout, f"{_began_with(rollout)}; {_STUCK}: {why}")
+
+
+_STUCK = "but it cannot go on"
+
+
+def _unstuck(rollout: Rollout) -> Rollout:
+    return _saying(rollout, _began_with(rollout)) if _STUCK in rollout.said else rollout
 
 
 def _waiting(rollout: Rollout, seen: Seen) -> Rollout:

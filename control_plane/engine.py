@@ -8,6 +8,7 @@ operator that came in between wins, and the turn is taken again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +29,8 @@ from control_plane.staged import REVISION_KEY
 log = logging.getLogger(__name__)
 
 TURN_S = 1.0
-BACK_OFF_S = 30.0
-"""The longest until a turn that broke is tried again."""
+DOUBLINGS = 5
+"""How often the pause after a turn that broke is doubled."""
 KEPT_ENDED = 50
 TRIES = 5
 """How often a verb is asked of a rollout that moves on meanwhile."""
@@ -122,29 +123,40 @@ class Engine:
         """Turn after turn until the rollout has ended."""
         broke = 0
         while True:
-            waits = None
+            held, waits = None, None
             try:
                 held = await self._held(service)
                 if held is None or held.rollout.phase.ended:
                     return
                 waits = await self._turn(held)
                 broke = 0
-            except TekupError as error:
-                log.warning("rollout.turn_failed", extra={"service": service, "why": str(error)})
-            except Exception:  # a fault of ours must not stop the rollout for good: what it met may pass
-                broke += 1
-                again_s = min(self._turn_s * 2**broke, BACK_OFF_S)
-                log.exception("rollout.turn_broke", extra={"service": service, "again_s": again_s})
-                await asyncio.sleep(again_s)
-                continue
-            await self._pause(waits)
+            except Exception as error:  # a fault of ours must not stop the rollout for good: what it met may pass
+                broke = 0 if isinstance(error, TekupError) else min(broke + 1, DOUBLINGS)
+                await self._failed(service, held, error)
+            await self._pause(waits, self._turn_s * 2**broke)
 
-    async def _pause(self, waits: Place | None) -> None:
+    async def _failed(self, service: str, held: Held | None, error: Exception) -> None:
+        """Log why a turn failed, and say it in the rollout itself where that does not pass by waiting."""
+        if isinstance(error, TekupError):
+            log.warning("rollout.turn_failed", extra={"service": service, "why": str(error)})
+            if not isinstance(error, Refused):
+                return
+            why = str(error)
+        else:
+            log.error("rollout.turn_broke", extra={"service": service}, exc_info=error)
+            why = f"{type(error).__name__}, a fault of ours; the log of {self._plane.leadership.me.replica} says more"
+        if held is None or (after := course.stuck(held.rollout, why)) == held.rollout:
+            return
+        # Guarded by the index: to whoever has changed it since, this is no news.
+        with contextlib.suppress(TekupError):
+            await self._store.commit([self._document(after, held.index)], self._plane.leadership.fence())
+
+    async def _pause(self, waits: Place | None, pause_s: float) -> None:
         """Until the next turn: at once when the gates have what is waited for."""
         if waits is None:
-            await asyncio.sleep(self._turn_s)
+            await asyncio.sleep(pause_s)
             return
-        await self._plane.gates.in_force((waits.epoch, waits.number), also_gone=False, timeout_s=self._turn_s)
+        await self._plane.gates.in_force((waits.epoch, waits.number), also_gone=False, timeout_s=pause_s)
 
     async def _turn(self, held: Held) -> Place | None:
         before = held.rollout

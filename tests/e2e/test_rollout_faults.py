@@ -279,6 +279,7 @@ def test_a_policy_changed_by_hand_is_put_right_once_it_is_accepted(on: Trouble) 
         on.stage.reached("baking")
         right = on.stage.policy()["lanes"]
         by_hand(on)
+        wait_until(lambda: "changed by another hand" in on.stage.rollout()["said"], "the rollout to say so", 20)
         on.stage.ask("POST", "/v1/repair", {"reason": "test"})
         wait_until(lambda: on.stage.policy()["lanes"] == right, "the weights of the rollout", 20)
         assert on.stage.rollout()["phase"] == "baking"

@@ -35,7 +35,7 @@ class Trouble:
         stage: Three replicas, two gates, two versions.
         portal: Where proxies and load run, so that a test may block.
         broken: How to mend what is broken, by part.
-        revision: Number of the policy's revision when the last rollout was begun.
+        revision: Number of the policy's revision with which the last rollout began.
     """
 
     stage: Stage
@@ -59,8 +59,8 @@ class Trouble:
 
     def begin(self, *steps: Json, **fields: object) -> None:
         """Start a rollout of the other version."""
-        self.revision = self.stage.ask("GET", "/v1/status")["revision"]
-        self.stage.begin(self.canary, steps=list(steps), **{"keep_warm_s": 1, **fields})
+        begun = self.stage.begin(self.canary, steps=list(steps), **{"keep_warm_s": 1, **fields})
+        self.revision = begun["revision"]
 
     def later(self, verb: str) -> None:
         """Steer the rollout from elsewhere: who waits for the answer is not held up, and it may never come."""
@@ -130,7 +130,7 @@ class Trouble:
     def mend(self, part: str) -> None:
         """Give a part back."""
         self.broken.pop(part)()
-        self.stage.out.discard(part) if part in self.stage.replicas else None
+        self.stage.out.discard(part)
 
     def other_leads(self, old: str) -> str:
         """Wait until another replica leads; returns which."""

@@ -193,9 +193,12 @@ async def test_a_policy_changed_by_another_hand_is_put_right(world: World, engin
     assert len(wrong.lanes) == 1
     wrong = wrong.model_copy(update={"lanes": (wrong.lanes[0].model_copy(update={"weight_pct": 100.0}),)})
     await world.store.commit([Write(f"{Table.SERVICES.prefix}search", wrong.to_bytes())])
+    await saying(engine, "changed by another hand")
     await engine._plane.repair(WISH)
     async with asyncio.timeout(20):
         while len((await world.policy()).lanes) != 2:
+            await asyncio.sleep(0.01)
+        while "another hand" in (await engine.one("search")).said:
             await asyncio.sleep(0.01)
 
 
@@ -274,6 +277,7 @@ async def test_a_turn_that_breaks_is_logged_and_taken_again(
     await engine.start("search", WISH, Start("1.1.0", QUICK))
     await until(lambda: "rollout.turn_broke" in caplog.messages)
     assert "ValueError: a fault of ours" in caplog.text
+    await saying(engine, "cannot go on: ValueError")
     world.metrics.broken = False
     await reached(engine, Phase.SUCCEEDED)
 
@@ -304,9 +308,7 @@ async def test_a_verb_wins_over_a_turn_that_came_in_between(world: World, engine
 async def test_a_declared_probe_that_cannot_be_called_is_said(world: World, engine: Engine) -> None:
     world.gateway.probes = {"not a tool": {}}
     await engine.start("search", WISH, Start("1.1.0", QUICK))
-    async with asyncio.timeout(20):
-        while "cannot be made" not in (await engine.one("search")).said:
-            await asyncio.sleep(0.01)
+    await saying(engine, "cannot be made")
 
 
 async def test_a_new_leader_takes_gates_that_are_further_for_what_they_are(world: World) -> None:
@@ -333,3 +335,9 @@ async def until_begun(engine: Engine) -> None:
     async with asyncio.timeout(20):
         while not await engine.all():
             await asyncio.sleep(0.005)
+
+
+async def saying(engine: Engine, words: str) -> None:
+    async with asyncio.timeout(20):
+        while words not in (await engine.one("search")).said:
+            await asyncio.sleep(0.01)
