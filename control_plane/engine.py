@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from control_plane import course, steer
 from control_plane.book import Page
@@ -26,6 +27,7 @@ from control_plane.ports import Entry, Gateway, Metrics, Store, Write
 from control_plane.rollout import ENDED_PREFIX, ROLLOUTS_PREFIX, Phase, Place, Rollout, policy_of
 from control_plane.staged import REVISION_KEY
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 TURN_S = 1.0
@@ -227,14 +229,31 @@ class Engine:
     async def start(self, service: str, wish: Wish, asked: Start) -> tuple[Rollout, Outcome]:
         """Begin a rollout; see :func:`control_plane.steer.start`."""
         delivery = await self.delivery(service, asked.changes)
+        return await self._wins(service, lambda held: self._started(held, service, wish, asked, delivery))
+
+    async def _started(
+        self, held: Held | None, service: str, wish: Wish, asked: Start, delivery: Delivery
+    ) -> tuple[Rollout, Outcome]:
         versions = sorted(versions_of(self._plane.instances(), service))
-        held, current = await self._held(service), await self._policy(service)
+        current = await self._policy(service)
         last = held.rollout if held else None
         wanted = steer.Start(asked.canary, delivery, wish.author, wish.reason, asked.waivers, asked.replace)
         rollout, before = steer.start(last, current, wanted, versions, self._now())
         ended = [] if before is None else await self._into_history(before)
         written = await self._write(held, rollout, wish, "rollout.start", ended)
         return rollout, await self._plane.ended(written, rights=False)
+
+    async def _wins(self, service: str, decide: Callable[[Held | None], Awaitable[T]]) -> T:
+        """Decide on the last rollout, and anew where a turn has moved it meanwhile: else abort would not always win."""
+        for _ in range(TRIES - 1):
+            held = await self._held(service)
+            try:
+                return await decide(held)
+            except Conflict:
+                now = await self._held(service)
+                if held is None or now is None or now.index == held.index:
+                    raise
+        return await decide(await self._held(service))
 
     async def delivery(self, service: str, changes: Mapping[str, object]) -> Delivery:
         """How a rollout of the service would go.
@@ -282,9 +301,10 @@ class Engine:
         return await self.start(service, wish, Start(last.canary, changes, last.waivers))
 
     async def _steered(
-        self, held: Held, verb: str, wish: Wish, move: Callable[[Rollout, steer.By], Rollout]
+        self, held: Held | None, service: str, verb: str, wish: Wish, move: Callable[[Rollout, steer.By], Rollout]
     ) -> tuple[Rollout, Outcome]:
-        service = held.rollout.service
+        if held is None:
+            raise NotFound(_NEVER.format(service=service))
         mine = (one for one in self._plane.instances() if one.live and one.service == service)
         serves = any(one.version == held.rollout.stable for one in mine)
         stable = (await self._policy(service)).stable
@@ -306,18 +326,7 @@ class Engine:
         Raises:
             Conflict: The rollout, or the policy, was changed by another hand each time.
         """
-        for tried in range(1, TRIES + 1):
-            held = await self._held(service)
-            if held is None:
-                raise NotFound(_NEVER.format(service=service))
-            try:
-                return await self._steered(held, verb, wish, move)
-            except Conflict:
-                now = await self._held(service)
-                if tried == TRIES or now is None or now.index == held.index:
-                    raise
-                # A turn came in between: the verb is asked of what it has made, or an abort would not always win.
-        raise AssertionError("the last try returns or raises")
+        return await self._wins(service, lambda held: self._steered(held, service, verb, wish, move))
 
     async def _write(
         self, held: Held | None, after: Rollout, wish: Wish, verb: str, others: Sequence[Write] = ()
