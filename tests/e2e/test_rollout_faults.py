@@ -178,17 +178,18 @@ def judged(on: Trouble, bake_s: int = 12) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("fault", ["restarted", "frozen"])
+@pytest.mark.parametrize("fault", ["restarted", "down", "frozen"])
 def test_consul_away_for_a_while_costs_no_call_and_rolls_nothing_back(on: Trouble, fault: str) -> None:
     with on.load() as calls:
         judged(on)
-        if fault == "restarted":
-            on.stage.consul.kill()
-            on.stage.consul.start()
-        else:
+        if fault == "frozen":
             on.stage.consul.freeze()
             after_s(10)
             on.stage.consul.thaw()
+        else:
+            on.stage.consul.kill()
+            after_s(10 if fault == "down" else 0)
+            on.stage.consul.start()
         on.stage.reached("succeeded", within_s=120)
     assert on.phases() == [*ONE, *WELL]
     assert on.records() == BOTH
