@@ -143,6 +143,7 @@ def test_another_replica_goes_on_where_the_leader_was(on: Trouble, fault: str, p
         took_s = time.monotonic() - began_s
         case.release(on)
         on.left(phase, come_to, TAKEOVER_S - took_s)
+        print(f"{fault} in {phase}: another led after {took_s:.1f} s, went on after {time.monotonic() - began_s:.1f} s")
         on.mend(old)
         stage.reached(case.phases[-1])
         ended = stage.policy()
