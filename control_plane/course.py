@@ -93,7 +93,7 @@ def turn(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
     """The rollout after one turn; the same value if nothing has changed."""
     if rollout.phase.ended:
         return rollout
-    known = _judged(_counted(rollout, seen, now_s), seen, now_s)
+    known = _judged(_counted(_unstuck(rollout), seen, now_s), seen, now_s)
     if bad := _sick(known, seen, now_s):
         return rolled_back(known, now_s, bad)
     match known.phase:
@@ -283,7 +283,7 @@ def _shift(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
     if now_s - rollout.since >= IN_FORCE_S:
         gates = ", ".join(seen.waiting_for)
         return ask(rollout, now_s, f"gate {gates} has not taken the step up; go on without it?")
-    return rollout
+    return _waiting(rollout, seen)
 
 
 def _bake(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
@@ -382,7 +382,7 @@ def _promote(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
         return moved(rollout, Phase.WARM, now_s, said, step_since=now_s)
     if now_s - rollout.since >= IN_FORCE_S:
         return ask(rollout, now_s, f"gate {', '.join(seen.waiting_for)} has not taken it up; end without it?")
-    return rollout
+    return _waiting(rollout, seen)
 
 
 def _keep_warm(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
@@ -398,17 +398,39 @@ def _succeeded(rollout: Rollout, now_s: float) -> Rollout:
     return moved(rollout, Phase.SUCCEEDED, now_s, said, waits_for=None)
 
 
+def stuck(rollout: Rollout, why: str) -> Rollout:
+    """The rollout, saying that its turn cannot be taken; the next turn that can takes it back."""
+    return _saying(rollout, f"{_began_with(rollout)}; {_STUCK}: {why}")
+
+
+_STUCK = "but it cannot go on"
+
+
+def _unstuck(rollout: Rollout) -> Rollout:
+    return _saying(rollout, _began_with(rollout)) if _STUCK in rollout.said else rollout
+
+
+def _waiting(rollout: Rollout, seen: Seen) -> Rollout:
+    """Still what its phase began with, and who holds it up."""
+    return _saying(rollout, f"{_began_with(rollout)}; waits for gate {', '.join(seen.waiting_for)}")
+
+
+def _began_with(rollout: Rollout) -> str:
+    return rollout.events[-1].said if rollout.events else rollout.said
+
+
 def _roll_back(rollout: Rollout, seen: Seen, now_s: float) -> Rollout:
+    why = _began_with(rollout)
     if not seen.waiting_for:
         back = "keeps its handles" if rollout.drain else "is closed"
         nobody = "" if seen.stable_serves else ", but has no instance: others take its calls until one is started"
-        said = f"{rollout.said}; {rollout.stable} gets everything on every gate{nobody}, {rollout.canary} {back}"
+        said = f"{why}; {rollout.stable} gets everything on every gate{nobody}, {rollout.canary} {back}"
         return moved(rollout, Phase.ROLLED_BACK, now_s, said, waits_for=None)
     if now_s - rollout.since >= IN_FORCE_S:
         gates = ", ".join(seen.waiting_for)
-        said = f"{rollout.said}; but gate {gates} has not taken it up: see `tekup gates list`"
+        said = f"{why}; but gate {gates} has not taken it up: see `tekup gates list`"
         return moved(rollout, Phase.FAILED, now_s, said, waits_for=None)
-    return rollout
+    return _waiting(rollout, seen)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from control_plane.book import Page
 from control_plane.checks import Plan
 from control_plane.contract import Waiver
 from control_plane.delivery import Delivery
-from control_plane.errors import Conflict, Fenced, NotFound, NotInitialised, NotLeader, Overtaken, Refused, Unavailable
+from control_plane.errors import NotFound, Overtaken, Refused, TekupError, Unavailable
 from control_plane.loop import ControlPlane, Documents, Outcome, Wish, Written
 from control_plane.model import SERVICE_NAME, Revision, ServicePolicy, Table, compact_json, versions_of
 from control_plane.observing import NO_METRICS, Observer
@@ -29,12 +29,16 @@ from control_plane.ports import Entry, Gateway, Metrics, Store, Write
 from control_plane.readings import Missing
 from control_plane.review import Review, Span, review
 from control_plane.rollout import ENDED_PREFIX, ROLLOUTS_PREFIX, Phase, Place, Rollout, policy_of, range_check
+from control_plane.staged import REVISION_KEY
 
 log = logging.getLogger(__name__)
 
 TURN_S = 1.0
+DOUBLINGS = 5
+"""How often the pause after a turn that broke is doubled."""
 KEPT_ENDED = 50
 MOST_ATTEMPTS = 10
+"""How often a verb is asked of a rollout that moves on meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,18 @@ class Engine:
         self._shown = plane.metrics.rollouts
         self._now = now
         self._turn_s = turn_s
+        self._senseless: dict[str, str] = {}
 
     async def run(self) -> None:
         """Carry rollouts for ever, as long as this replica leads."""
         while True:
             await self._plane.leadership.held()
-            with contextlib.suppress(NotLeader):
+            try:
                 await self._lead()
+            except Exception:  # the others of this replica's tasks go on, and it may lead again
+                log.exception("rollouts.broke")
+            # Elected, but not certain of it any more: whoever clears that up needs the loop as well.
+            await asyncio.sleep(self._turn_s)
 
     async def _lead(self) -> None:
         carried: dict[str, asyncio.Task[None]] = {}
@@ -118,38 +127,55 @@ class Engine:
             await asyncio.gather(*carried.values(), return_exceptions=True)
 
     async def _running(self) -> list[str]:
-        """Services whose rollout has not ended; of one that makes no sense, each turn says so."""
-        listing = await self._store.read(ROLLOUTS_PREFIX)
-        phases = {name: _phase(name, entry) for name, entry in listing.entries.items()}
+        """Services whose rollout has not ended."""
+        phases = {name: held.rollout.phase for name, held in (await self.all()).items()}
         for name, phase in phases.items():
-            self._shown.shown(name, phase.value if phase else "unreadable")
-        return [name for name, phase in phases.items() if phase is None or not phase.ended]
+            self._shown.shown(name, phase.value)
+        return [name for name, phase in phases.items() if not phase.ended]
 
     async def _carry(self, service: str) -> None:
         """Turn after turn until the rollout has ended."""
+        broke = 0
         while True:
+            held, waits = None, None
             try:
                 held = await self._held(service)
                 if held is None or held.rollout.phase.ended:
                     return
                 waits = await self._turn(held)
-            except (Conflict, NotInitialised, NotLeader, Refused, Unavailable, Fenced) as error:
-                log.warning("rollout.turn_failed", extra={"service": service, "why": str(error)})
-                waits = None
-            except Exception:  # of one rollout; a person can still abort it, and the others go on
-                log.exception("rollout.turn_broke", extra={"service": service})
-                waits = None
-            await self._pause(waits)
+                broke = 0
+            except Exception as error:  # a fault of ours must not stop the rollout for good: what it met may pass
+                broke = 0 if isinstance(error, TekupError) else min(broke + 1, DOUBLINGS)
+                await self._failed(service, held, error)
+            await self._pause(waits, self._turn_s * 2**broke)
 
-    async def _pause(self, waits: Place | None) -> None:
+    async def _failed(self, service: str, held: Held | None, error: Exception) -> None:
+        """Log why a turn failed, and say it in the rollout itself where that does not pass by waiting."""
+        if isinstance(error, TekupError):
+            log.warning("rollout.turn_failed", extra={"service": service, "why": str(error)})
+            if not isinstance(error, Refused):
+                return
+            why = str(error)
+        else:
+            log.error("rollout.turn_broke", extra={"service": service}, exc_info=error)
+            why = f"{type(error).__name__}, a fault of ours; the log of {self._plane.leadership.me.replica} says more"
+        if held is None or (after := course.stuck(held.rollout, why)) == held.rollout:
+            return
+        # Guarded by the index: to whoever has changed it since, this is no news.
+        with contextlib.suppress(TekupError):
+            await self._store.commit([self._document(after, held.index)], self._plane.leadership.fence())
+
+    async def _pause(self, waits: Place | None, pause_s: float) -> None:
         """Until the next turn: at once when the gates have what is waited for."""
         if waits is None:
-            await asyncio.sleep(self._turn_s)
+            await asyncio.sleep(pause_s)
             return
-        await self._plane.gates.in_force((waits.epoch, waits.number), also_gone=False, timeout_s=self._turn_s)
+        await self._plane.gates.in_force((waits.epoch, waits.number), also_gone=False, timeout_s=pause_s)
 
     async def _turn(self, held: Held) -> Place | None:
         before = held.rollout
+        if before.waits_for:
+            await self._note_revision()
         seen = await self._observer.seen(before)
         after = course.turn(before, seen, self._now())
         if seen.look is not None and (judged := after.judged()):
@@ -161,9 +187,15 @@ class Engine:
             return before.waits_for if before.phase in _WAITING else None
         if policy_of(after, current) == current and after.phase is before.phase:
             await self._store.commit([self._document(after, held.index)], self._plane.leadership.fence())
-            return None
+            return after.waits_for if after.phase in _WAITING else None
         await self._write(held, after, Wish("control-plane", after.said), f"rollout.{after.phase}")
         return after.waits_for
+
+    async def _note_revision(self) -> None:
+        """A new leader has written nothing yet: gates that run what was written before it are not ahead of Consul."""
+        entry = (await self._store.read(REVISION_KEY)).entries.get("")
+        if entry is not None:
+            self._plane.gates.written(Revision.parse(entry.value, REVISION_KEY))
 
     async def _policy(self, service: str) -> ServicePolicy:
         entry = (await self._store.read(Table.SERVICES.prefix + _named(service))).entries.get("")
@@ -172,9 +204,18 @@ class Engine:
         return ServicePolicy.stored(entry.value, Table.SERVICES.prefix, service)
 
     async def all(self) -> dict[str, Held]:
-        """The last rollout of every service, by service."""
+        """The last rollout of every service, by service; one that makes no sense is passed over, and logged once."""
         listing = await self._store.read(ROLLOUTS_PREFIX)
-        return {name: _held(name, entry) for name, entry in sorted(listing.entries.items())}
+        found, senseless = {}, {}
+        for name, entry in sorted(listing.entries.items()):
+            try:
+                found[name] = _held(name, entry)
+            except Refused as error:
+                senseless[name] = str(error)
+                if self._senseless.get(name) != str(error):
+                    log.warning("rollout.not_read", extra={"service": name, "why": str(error)})
+        self._senseless = senseless
+        return found
 
     async def _held(self, service: str) -> Held | None:
         entry = (await self._store.read(ROLLOUTS_PREFIX + _named(service))).entries.get("")
@@ -304,6 +345,9 @@ class Engine:
             verb: Its name, for the record.
             wish: Who and why.
             move: One of `control_plane.steer`.
+
+        Raises:
+            Conflict: The rollout, or the policy, was changed by another hand each time.
         """
         return await _again(lambda: self._steer(service, verb, wish, move))
 
@@ -374,11 +418,3 @@ def _held(service: str, entry: Entry) -> Held:
         return Held(Rollout.parse(entry.value, f"{key} in Consul"), entry.index)
     except Refused as error:
         raise Refused(f"{error}. Mend it, or end the rollout by hand: consul kv delete {key}") from error
-
-
-def _phase(name: str, entry: Entry) -> Phase | None:
-    """The phase of a rollout as it lies in the store; None if that makes no sense."""
-    try:
-        return _held(name, entry).rollout.phase
-    except Refused:
-        return None

@@ -11,12 +11,11 @@ import httpx
 from control_plane import course
 from control_plane.admin import shadowed
 from control_plane.contract import Breach, breaches, waived
-from control_plane.delivery import ProbeCall
 from control_plane.errors import Unavailable
 from control_plane.loop import ControlPlane
 from control_plane.model import InstanceState, version_target
 from control_plane.ports import Gateway, Metrics
-from control_plane.probing import prove
+from control_plane.probing import calls_of, prove
 from control_plane.readings import Look, Missing
 from control_plane.rollout import Rollout
 from control_plane.shadow import Comparison, compare
@@ -119,10 +118,8 @@ class Observer:
 
     async def _proof(self, gateway: Gateway, rollout: Rollout) -> str:
         target = version_target(rollout.service, rollout.canary)
-        calls = rollout.delivery.probes
-        if not calls:
-            declared = (await gateway.offer(rollout.service, target)).probes
-            calls = tuple(ProbeCall(tool=tool, arguments=dict(given)) for tool, given in declared.items())
+        wished = rollout.delivery.probes
+        calls = wished or calls_of(await gateway.offer(rollout.service, target))
         return await prove(gateway, rollout.service, target, calls, PROBE_ROUNDS)
 
 

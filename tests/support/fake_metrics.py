@@ -15,12 +15,15 @@ class FakeMetrics:
     def __init__(self, calls_per_look: int = 1000) -> None:
         self.bad: dict[str, float] = {}
         self.away = ""
+        self.broken = False
         self.looks = 0
         self._step = calls_per_look
         self._calls = 0
         self._wrong: dict[str, int] = {}
 
     async def look(self, service: str, plan: Plan, custom: Mapping[str, str], at_s: float | None = None) -> Look:
+        if self.broken:
+            raise ValueError("a fault of ours")
         if self.away:
             return Missing(self.away)
         self.looks += 1

@@ -46,10 +46,11 @@ class Memory:
                 if write.expected_index not in (None, present.index if present else 0):
                     raise Overtaken(f"{write.key} was changed by somebody else in the meantime, nothing was written")
             for write in writes:
-                self._put(write.key, write.value)
+                self.put(write.key, write.value)
             self._changed.notify_all()
 
-    def _put(self, key: str, value: bytes | None, session: str = "") -> None:
+    def put(self, key: str, value: bytes | None, session: str = "") -> None:
+        """Write at once, as another hand would; nobody who waits is woken."""
         self._index += 1
         if value is None:
             self._entries.pop(key, None)
@@ -90,7 +91,7 @@ class Memory:
         async with self._changed:
             if session not in self._sessions or self._held_by(key) not in ("", session):
                 return False
-            self._put(key, value, session)
+            self.put(key, value, session)
             self._changed.notify_all()
             return True
 

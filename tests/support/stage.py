@@ -5,6 +5,7 @@ Each part is a process of its own, so a test may kill, freeze and replace it.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -12,7 +13,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
@@ -20,7 +21,9 @@ from typing import Any, Self, cast
 import httpx
 import psutil
 
+from control_plane.leadership import LEADER_KEY
 from tests.support.consul_process import ConsulProcess, free_ports
+from tests.support.cut import Cut
 from tests.support.gate import MAC, Gate, close, lay_out, wait_until
 from tests.support.prometheus_process import PrometheusProcess
 
@@ -90,6 +93,8 @@ class Stage:
         replicas: Control planes, by name.
         urls: Their APIs.
         prometheus: What calls were like.
+        lines: Each replica's line to Consul, by name; none where replicas reach it themselves.
+        out: Replicas that are not asked unless named: the test has killed, frozen or cut them off.
     """
 
     folder: Path
@@ -101,16 +106,18 @@ class Stage:
     urls: dict[str, str] = field(default_factory=dict)
     instances: list[Process] = field(default_factory=list)
     key: str = ""
+    lines: dict[str, Cut] = field(default_factory=dict)
+    out: set[str] = field(default_factory=set)
 
     def ask(self, method: str, path: str, body: Json | None = None, replica: str = "") -> Json:
-        """Ask the API of a replica, the first one unless told; fails with what it said."""
+        """Ask the API of a replica, the first one not out unless told; fails with what it said."""
         answer = self.answer(method, path, body, replica)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return cast("Json", answer.json())
 
     def answer(self, method: str, path: str, body: Json | None = None, replica: str = "") -> httpx.Response:
         """The same, whatever it says."""
-        url = self.urls[replica or next(iter(self.urls))]
+        url = self.urls[replica or next(name for name in self.urls if name not in self.out)]
         headers = {"Authorization": f"Bearer {TOKEN}"}
         return httpx.request(method, url + path, json=body, headers=headers, timeout=40, trust_env=False)
 
@@ -131,8 +138,9 @@ class Stage:
         found: list[Json] = []
 
         def there() -> bool:
-            found[:] = [self.rollout(replica)]
-            return found[0]["phase"] in phases
+            answer = self.answer("GET", f"/v1/services/{SERVICE}/rollout", replica=replica)
+            found[:] = [answer.json()]
+            return answer.is_success and found[0]["phase"] in phases
 
         try:
             wait_until(there, f"rollout in {' or '.join(phases)}", within_s)
@@ -145,10 +153,16 @@ class Stage:
         """The ledger's policy."""
         return cast("Json", self.ask("GET", f"/v1/services/{SERVICE}")["policy"])
 
+    def leader(self) -> str:
+        """Which replica leads, as Consul has it; "" while none does."""
+        answer = httpx.get(f"{self.consul.url}/v1/kv/{LEADER_KEY}", timeout=10, trust_env=False)
+        found = answer.json()[0] if answer.is_success else {}
+        return str(json.loads(base64.b64decode(found["Value"]))["replica"]) if found.get("Session") else ""
+
     # -- parts
 
-    def add_gate(self) -> None:
-        """Another gate, with its agent."""
+    def add_gate(self, ttl_s: int = 2) -> None:
+        """Another gate, with its agent, whose session lives so long at least."""
         number = len(self.gates) + 1
         gate = lay_out(self.folder / f"gate-{number}")
         gate.write("tables/secrets.json", json.dumps(self.secrets))
@@ -159,7 +173,7 @@ class Stage:
             "MCP_GATE_DIR": str(gate.folder),
             "MCP_GATE_ID": f"gate-{number}",
             "MCP_GATE_PRIVATE_URL": gate.private,
-            "MCP_SESSION_TTL_S": "2",
+            "MCP_SESSION_TTL_S": str(ttl_s),
         }
         self.agents.append(self._process(f"agent-{number}", "control_plane.agent", env).start())
 
@@ -179,10 +193,11 @@ class Stage:
             **settings,
         }
         self.replicas[name] = self._process(f"replica-{name}", "control_plane", env).start()
-        wait_until(lambda: self._answers(name), f"replica {name} up; see {self.folder}", 30)
+        wait_until(lambda: self.answers(name), f"replica {name} up; see {self.folder}", 30)
         return self.replicas[name]
 
-    def _answers(self, name: str) -> bool:
+    def answers(self, name: str) -> bool:
+        """Whether a replica serves its API."""
         with contextlib.suppress(httpx.HTTPError):
             return httpx.get(f"{self.urls[name]}/health", timeout=2, trust_env=False).is_success
         return False
@@ -256,13 +271,18 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(folder: Path, *, gates: int = 2, replicas: int = 1) -> Iterator[Stage]:
+def stage(
+    folder: Path, *, gates: Sequence[int] = (2, 2), replicas: int = 1, line: Callable[[str], Cut] | None = None,
+    **settings: str,
+) -> Iterator[Stage]:  # fmt: skip
     """A stage with one stable version, 1.0.0, in force on every gate, and a client that may do anything.
 
     Args:
         folder: An empty folder.
-        gates: How many.
+        gates: Each one's agent's session lives so many seconds at least.
         replicas: Of the control plane.
+        line: Makes each replica a line to Consul's URL.
+        settings: Of every replica.
     """
     known = {"mac": [MAC], "services": {name: [secrets.token_hex(32)] for name in (SERVICE, "hub", "control-plane")}}
     (folder / "secrets.json").write_text(json.dumps(known))
@@ -273,11 +293,14 @@ def stage(folder: Path, *, gates: int = 2, replicas: int = 1) -> Iterator[Stage]
     with ConsulProcess(consul_folder) as consul, PrometheusProcess(metrics_folder, consul.url) as prometheus:
         made = Stage(folder, consul, [], prometheus)
         try:
-            for _ in range(gates):
-                made.add_gate()
-            for number in range(replicas):
-                made.add_replica(f"r{number + 1}")
-            _begin(made, gates)
+            for ttl_s in gates:
+                made.add_gate(ttl_s)
+            for name in (f"r{number + 1}" for number in range(replicas)):
+                if line:
+                    made.lines[name] = line(consul.url)
+                own = {"MCP_CONSUL_URL": made.lines[name].url} if line else {}
+                made.add_replica(name, **own, **settings)
+            _begin(made, len(gates))
             yield made
         finally:
             made.close()

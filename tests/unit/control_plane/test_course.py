@@ -69,9 +69,22 @@ def test_a_rollback_is_over_only_when_every_gate_has_it() -> None:
     back = steer.abort(baking, by(now_s), drain=False)
     waiting = turn(back, well(back, waiting_for=("eu-2",)), now_s + 1)
     assert waiting.phase is Phase.ROLLING_BACK
+    assert waiting.said == f"{back.said}; waits for gate eu-2"
+    assert "waits for" not in turn(waiting, well(waiting), now_s + 2).said
     late = turn(back, well(back, waiting_for=("eu-2",)), now_s + course.IN_FORCE_S)
     assert late.phase is Phase.FAILED
     assert "eu-2" in late.said
+
+
+@pytest.mark.parametrize("phase", ["shifting", "promoting"])
+def test_a_gate_that_lags_is_named_and_at_the_deadline_a_person_is_asked(phase: str) -> None:
+    before, now_s = until(begun(), phase, 0)
+    waiting = turn(before, well(before, waiting_for=("eu-2",)), now_s + 2)
+    assert waiting.said == f"{before.said}; waits for gate eu-2"
+    assert turn(waiting, well(waiting, waiting_for=("eu-2",)), now_s + 4).said == waiting.said
+    late = turn(waiting, well(waiting, waiting_for=("eu-2",)), now_s + course.IN_FORCE_S)
+    assert late.phase is Phase.ASKING
+    assert "eu-2" in late.asked
 
 
 def test_without_metrics_it_holds_and_at_the_deadline_asks() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -17,10 +18,10 @@ from control_plane.engine import Engine, Start
 from control_plane.errors import Conflict, NotFound, Refused
 from control_plane.leadership import Leadership
 from control_plane.loop import ControlPlane, Wish
-from control_plane.model import Instance, ServicePolicy, Table
+from control_plane.model import ClientPolicy, Instance, ServicePolicy, Table
 from control_plane.ports import Write
 from control_plane.review import Span
-from control_plane.rollout import Phase, Rollout
+from control_plane.rollout import ROLLOUTS_PREFIX, Phase, Rollout
 from tests.support.fake_metrics import FakeMetrics
 from tests.support.gateways import FakeGateway
 from tests.support.memory import Memory
@@ -44,6 +45,16 @@ class Clock:
         return self.now_s
 
 
+@dataclass
+class Jumping:
+    """A monotonic clock that can be put forward."""
+
+    ahead_s: float = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead_s
+
+
 class World:
     """A store, a gate, and replicas over them."""
 
@@ -53,9 +64,9 @@ class World:
         self.metrics, self.clock = FakeMetrics(), Clock()
         self.gateway = FakeGateway(tools={"search_1-0-0": ("search_grep",), "search_1-1-0": ("search_grep",)})
 
-    def replica(self, name: str) -> tuple[ControlPlane, Engine]:
-        plane = ControlPlane(self.store, self.store, Leadership(self.store, name, ttl_s=1), in_force_timeout_s=5,
-                             now=self.clock)  # fmt: skip
+    def replica(self, name: str, clock: Callable[[], float] = time.monotonic) -> tuple[ControlPlane, Engine]:
+        leadership = Leadership(self.store, name, ttl_s=1, clock=clock)
+        plane = ControlPlane(self.store, self.store, leadership, in_force_timeout_s=5, now=self.clock)
         engine = Engine(plane, self.store, metrics=self.metrics, gateway=self.gateway, now=self.clock, turn_s=0.01)
         return plane, engine
 
@@ -235,9 +246,12 @@ async def test_a_policy_changed_by_another_hand_is_put_right(world: World, engin
     assert len(wrong.lanes) == 1
     wrong = wrong.model_copy(update={"lanes": (wrong.lanes[0].model_copy(update={"weight_pct": 100.0}),)})
     await world.store.commit([Write(f"{Table.SERVICES.prefix}search", wrong.to_bytes())])
+    await saying(engine, "changed by another hand")
     await engine._plane.repair(WISH)
     async with asyncio.timeout(20):
         while len((await world.policy()).lanes) != 2:
+            await asyncio.sleep(0.01)
+        while "another hand" in (await engine.one("search")).said:
             await asyncio.sleep(0.01)
 
 
@@ -333,3 +347,85 @@ async def test_the_past_is_judged_by_the_same_checks(world: World, engine: Engin
     assert bad.failed_s <= 15
     with pytest.raises(Refused, match="must span 5 to 5000 seconds"):
         await engine.review("search", plan, Span(0, 6000))
+
+
+async def test_a_leader_that_is_not_certain_any_more_does_not_starve_what_makes_it_certain(world: World) -> None:
+    clock = Jumping()
+    plane, engine = world.replica("one", clock)
+    async with led(plane, engine):
+        clock.ahead_s += 100  # as if the process had been frozen
+        assert not plane.leadership.leading
+        await until(lambda: plane.leadership.leading)
+
+
+async def test_a_turn_that_breaks_is_logged_and_taken_again(
+    world: World, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.metrics.broken = True
+    await engine.start("search", WISH, Start("1.1.0", QUICK))
+    await until(lambda: "rollout.turn_broke" in caplog.messages)
+    assert "ValueError: a fault of ours" in caplog.text
+    await saying(engine, "cannot go on: ValueError")
+    world.metrics.broken = False
+    await reached(engine, Phase.SUCCEEDED)
+
+
+async def test_a_rollout_that_makes_no_sense_does_not_hold_up_the_others(world: World, engine: Engine) -> None:
+    await world.store.commit([Write(f"{ROLLOUTS_PREFIX}alpha", b"{}")])
+    await engine.start("search", WISH, Start("1.1.0", QUICK))
+    await reached(engine, Phase.SUCCEEDED)
+    assert list(await engine.all()) == ["search"]
+
+
+async def test_a_verb_wins_over_a_turn_that_came_in_between(world: World, engine: Engine) -> None:
+    await engine.start("search", WISH, Start("1.1.0", {**QUICK, "steps": [{"weight_pct": 10, "bake_s": 5000}]}))
+    await reached(engine, Phase.BAKING)
+    asked: list[Rollout] = []
+
+    def abort(held: Rollout, by: steer.By) -> Rollout:
+        if not asked:
+            world.store.put(ROLLOUTS_PREFIX + "search", held.to_bytes())
+        asked.append(held)
+        return steer.abort(held, by, drain=False)
+
+    await engine.steer("search", "abort", WISH, abort)
+    assert len(asked) >= 2
+    await reached(engine, Phase.ROLLED_BACK)
+
+
+async def test_a_declared_probe_that_cannot_be_called_is_said(world: World, engine: Engine) -> None:
+    world.gateway.probes = {"not a tool": {}}
+    await engine.start("search", WISH, Start("1.1.0", QUICK))
+    await saying(engine, "cannot be made")
+
+
+async def test_a_new_leader_takes_gates_that_are_further_for_what_they_are(world: World) -> None:
+    plane, engine = world.replica("one")
+    async with led(plane, engine):
+        await ready(world, plane)
+        world.gate.obeys = False
+        starting = asyncio.create_task(engine.start("search", WISH, Start("1.1.0", QUICK)))
+        await until_begun(engine)
+        await reached(engine, Phase.SHIFTING)
+        adding = asyncio.create_task(plane.rights.add_client(ClientPolicy(id="dev"), WISH))
+        async with asyncio.timeout(20):
+            while not (await plane.page()).tables[Table.CLIENTS]:
+                await asyncio.sleep(0.01)
+        for task in (starting, adding):
+            task.cancel()
+    world.gate.obeys = True
+    plane, engine = world.replica("two")
+    async with led(plane, engine):
+        await reached(engine, Phase.SUCCEEDED)
+
+
+async def until_begun(engine: Engine) -> None:
+    async with asyncio.timeout(20):
+        while not await engine.all():
+            await asyncio.sleep(0.005)
+
+
+async def saying(engine: Engine, words: str) -> None:
+    async with asyncio.timeout(20):
+        while words not in (await engine.one("search")).said:
+            await asyncio.sleep(0.01)
