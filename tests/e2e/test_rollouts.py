@@ -12,11 +12,13 @@ import resource
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import pytest
 
+from tests.support.consul_cluster import ConsulCluster
 from tests.support.counted import Calls
 from tests.support.load import body, headers
 from tests.support.stage import Process, Stage, stage
@@ -297,3 +299,35 @@ async def called(play: Play, tool: str, arguments: dict[str, object], handle: st
         answer = await client.post(f"{play.stage.gates[0].public}/ledger/mcp", json=asked, headers=sent)
     result: Json = answer.json()["result"]
     return result
+
+
+@pytest.mark.feature("A4", "C5")
+async def test_handles_stay_on_the_old_version_after_a_promotion(play: Play) -> None:
+    opened = await called(play, "ledger_open", {})
+    handle = opened["structuredContent"]["handle"]
+    play.put_on()
+    await aside(play.stage.begin, play.canary, strategy="immediate")
+    await aside(play.stage.reached, "succeeded")
+    added = await called(play, "ledger_add", {"handle": handle, "entry": "after"}, handle)
+    assert added["isError"] is False
+    assert added["structuredContent"]["instance"] == opened["structuredContent"]["instance"]
+
+
+@pytest.mark.long
+@pytest.mark.feature("C12")
+async def test_consul_that_loses_its_leader_loses_no_call_and_no_step(tmp_path: Path) -> None:
+    with stage(tmp_path, registry=ConsulCluster) as made:
+        play = Play(made)
+        play.put_on()
+        cluster = made.consul
+        assert isinstance(cluster, ConsulCluster)
+        async with load(play) as calls:
+            await aside(made.begin, play.canary, steps=QUICK, keep_warm_s=2)
+            await aside(made.reached, "baking")
+            without_s = await aside(cluster.lose_leader)
+            ended = await aside(made.reached, "succeeded", "rolled_back", "failed", within_s=240)
+        print(f"Consul had no leader for {without_s:.1f} s")
+    assert ended["phase"] == "succeeded", ended["said"]
+    assert calls.failed == []
+    steps = [event["said"] for event in ended["events"] if event["phase"] == "shifting"]
+    assert len(steps) == len(set(steps)) == len(QUICK)

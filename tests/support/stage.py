@@ -22,6 +22,7 @@ import httpx
 import psutil
 
 from control_plane.leadership import LEADER_KEY
+from tests.support.consul_cluster import ConsulCluster
 from tests.support.consul_process import ConsulProcess, free_ports
 from tests.support.cut import Cut
 from tests.support.gate import MAC, Gate, close, lay_out, wait_until
@@ -98,7 +99,7 @@ class Stage:
     """
 
     folder: Path
-    consul: ConsulProcess
+    consul: ConsulProcess | ConsulCluster
     gates: list[Gate]
     prometheus: PrometheusProcess
     agents: list[Process] = field(default_factory=list)
@@ -273,7 +274,7 @@ class Stage:
 @contextlib.contextmanager
 def stage(
     folder: Path, *, gates: Sequence[int] = (2, 2), replicas: int = 1, line: Callable[[str], Cut] | None = None,
-    **settings: str,
+    registry: Callable[[Path], ConsulProcess | ConsulCluster] = ConsulProcess, **settings: str,
 ) -> Iterator[Stage]:  # fmt: skip
     """A stage with one stable version, 1.0.0, in force on every gate, and a client that may do anything.
 
@@ -282,6 +283,7 @@ def stage(
         gates: Each one's agent's session lives so many seconds at least.
         replicas: Of the control plane.
         line: Makes each replica a line to Consul's URL.
+        registry: Makes Consul, one server or several.
         settings: Of every replica.
     """
     known = {"mac": [MAC], "services": {name: [secrets.token_hex(32)] for name in (SERVICE, "hub", "control-plane")}}
@@ -290,7 +292,7 @@ def stage(
     consul_folder, metrics_folder = folder / "consul", folder / "prometheus"
     consul_folder.mkdir()
     metrics_folder.mkdir()
-    with ConsulProcess(consul_folder) as consul, PrometheusProcess(metrics_folder, consul.url) as prometheus:
+    with registry(consul_folder) as consul, PrometheusProcess(metrics_folder, consul.url) as prometheus:
         made = Stage(folder, consul, [], prometheus)
         try:
             for ttl_s in gates:
