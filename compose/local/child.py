@@ -204,7 +204,7 @@ class Child:
             if self.refused:
                 self.problem = f"it refused its settings, {_said(code)}:\n{self._words()}"
             self.restarts += 1
-        log("ended", process=self.name, exit=_said(code), wanted=wanted)
+        log("ended", process=self.name, pid=root.pid if root else None, exit=_said(code), wanted=wanted)
         roots = [root] if root else []
         also = f"TEKUP_PROCESS={self.name}"
         while left := await asyncio.to_thread(family, roots, self.around.mark, also):

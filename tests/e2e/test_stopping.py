@@ -79,11 +79,12 @@ def temporary(family: Iterable[psutil.Process], directory: Path) -> set[Path]:
     return {top / Path(name).relative_to(top).parts[0] for name in named if name.startswith(f"{top}/")} - known
 
 
-def last_end(environment: Any, name: str) -> dict[str, Any]:
-    """How a process ended last, as the supervisor says it; {} if it has not ended."""
+def end_of(environment: Any, stopped: Instance) -> dict[str, Any]:
+    """How a process ended, as the supervisor says it; {} if it has not. Others had its name before it."""
     lines = (environment.state / "logs" / "supervisor.log").read_text().splitlines()
-    ends = [event for line in lines if (event := json.loads(line))["event"] == "ended" and event["process"] == name]
-    return ends[-1] if ends else {}
+    events = (json.loads(line) for line in lines)
+    ends = (event for event in events if event["event"] == "ended" and event["pid"] == stopped.process.pid)
+    return next(ends, {})
 
 
 async def busy(environment: Any, instance: Instance) -> None:
@@ -109,7 +110,7 @@ async def gone_without_a_trace(environment: Any, stopped: Instance) -> None:
     await eventually(ended, f"{stopped.name} to end", WITHIN_S)
 
     async def said() -> dict[str, Any]:
-        return last_end(environment, stopped.name)
+        return end_of(environment, stopped)
 
     assert (await eventually(said, "the supervisor to notice", WITHIN_S))["exit"] == "exit code 0"
     assert stopped.left() == []
