@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 import urllib.request
@@ -63,6 +64,11 @@ class Server:
             self._process.wait()
             self._process = None
 
+    def send(self, number: signal.Signals) -> None:
+        """Send its process a signal."""
+        assert self._process
+        self._process.send_signal(number)
+
     def leader(self) -> str:
         """Whom it takes for the leader, "" for nobody."""
         try:
@@ -107,13 +113,25 @@ class ConsulCluster:
         for server in self._servers:
             server.kill()
 
+    def freeze(self) -> None:
+        """Let the one that is spoken to answer nothing any more."""
+        self._mine.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Undo `freeze`."""
+        self._mine.send(signal.SIGCONT)
+
+    @property
+    def _mine(self) -> Server:
+        return next(server for server in self._servers if server.url == self.url)
+
     def lose_leader(self) -> float:
         """Kill the leader, and wait until the others have another.
 
         Returns:
             Seconds without one.
         """
-        mine = next(server for server in self._servers if server.url == self.url)
+        mine = self._mine
         was = mine.leader()
         next(server for server in self._servers if server.address == was).kill()
         began_s = time.monotonic()
