@@ -144,7 +144,7 @@ FAULTS: dict[str, tuple[Json, str]] = {
     "fails every tool": ({"tool": "*", "error": "drill"}, "tool errors"),
     "hangs": ({"tool": "ledger_hurry", "hang": True}, "deadline"),
     "breaks its schema": ({"tool": "*", "break_schema": True}, "schema"),
-    "is slow": ({"tool": "ledger_note", "delay_ms": 200}, "slow calls"),
+    "is three times as slow": ({"tool": "ledger_note", "delay_ms": 50}, "slow calls"),
     "grows until it dies": ({"tool": "ledger_list", "grow_mb": 150}, "serves any more"),
 }
 
