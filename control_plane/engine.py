@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,12 +22,13 @@ from control_plane.contract import Waiver
 from control_plane.delivery import Delivery
 from control_plane.errors import NotFound, Overtaken, Refused, TekupError, Unavailable
 from control_plane.loop import ControlPlane, Documents, Outcome, Wish, Written
-from control_plane.model import SERVICE_NAME, Revision, ServicePolicy, Table, compact_json, versions_of
+from control_plane.model import Revision, ServicePolicy, Table, compact_json, versions_of
 from control_plane.observing import NO_METRICS, Observer
-from control_plane.ports import Entry, Gateway, Metrics, Store, Write
+from control_plane.ports import Gateway, Metrics, Store, Write
 from control_plane.readings import Missing
 from control_plane.review import Review, Span, review
-from control_plane.rollout import ENDED_PREFIX, ROLLOUTS_PREFIX, Phase, Place, Rollout, policy_of, range_check
+from control_plane.rollout import Phase, Place, Rollout, policy_of, range_check
+from control_plane.shelf import NEVER, NO_SERVICE, Held, Shelf
 from control_plane.staged import REVISION_KEY
 
 log = logging.getLogger(__name__)
@@ -36,17 +36,8 @@ log = logging.getLogger(__name__)
 TURN_S = 1.0
 DOUBLINGS = 5
 """How often the pause after a turn that broke is doubled."""
-KEPT_ENDED = 50
 MOST_ATTEMPTS = 10
 """How often a verb is asked of a rollout that moves on meanwhile."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """A rollout as the store holds it, and the index that guards the next write of it."""
-
-    rollout: Rollout
-    index: int
 
 
 @dataclass(frozen=True)
@@ -89,12 +80,12 @@ class Engine:
     ) -> None:
         self._plane = plane
         self._store = store
+        self.shelf = Shelf(store)
         self._metrics = metrics
         self._observer = Observer(plane, metrics=metrics, gateway=gateway, now=now)
         self._shown = plane.metrics.rollouts
         self._now = now
         self._turn_s = turn_s
-        self._senseless: dict[str, str] = {}
 
     async def run(self) -> None:
         """Carry rollouts for ever, as long as this replica leads."""
@@ -128,7 +119,7 @@ class Engine:
 
     async def _running(self) -> list[str]:
         """Services whose rollout has not ended."""
-        phases = {name: held.rollout.phase for name, held in (await self.all()).items()}
+        phases = {name: held.rollout.phase for name, held in (await self.shelf.all()).items()}
         for name, phase in phases.items():
             self._shown.shown(name, phase.value)
         return [name for name, phase in phases.items() if not phase.ended]
@@ -139,7 +130,7 @@ class Engine:
         while True:
             held, waits = None, None
             try:
-                held = await self._held(service)
+                held = await self.shelf.held(service)
                 if held is None or held.rollout.phase.ended:
                     return
                 waits = await self._turn(held)
@@ -163,7 +154,7 @@ class Engine:
             return
         # Guarded by the index: to whoever has changed it since, this is no news.
         with contextlib.suppress(TekupError):
-            await self._store.commit([self._document(after, held.index)], self._plane.leadership.fence())
+            await self._store.commit([self.shelf.document(after, held.index)], self._plane.leadership.fence())
 
     async def _pause(self, waits: Place | None, pause_s: float) -> None:
         """Until the next turn: at once when the gates have what is waited for."""
@@ -182,11 +173,11 @@ class Engine:
             self._shown.looked(before.service, judged.verdict.value)
         elif isinstance(seen.look, Missing):
             self._shown.looked(before.service, Verdict.ERROR.value)
-        current = await self._policy(before.service)
+        current = await self.shelf.policy(before.service)
         if after == before and policy_of(after, current) == current:
             return before.waits_for if before.phase in _WAITING else None
         if policy_of(after, current) == current and after.phase is before.phase:
-            await self._store.commit([self._document(after, held.index)], self._plane.leadership.fence())
+            await self._store.commit([self.shelf.document(after, held.index)], self._plane.leadership.fence())
             return after.waits_for if after.phase in _WAITING else None
         await self._write(held, after, Wish("control-plane", after.said), f"rollout.{after.phase}")
         return after.waits_for
@@ -197,54 +188,6 @@ class Engine:
         if entry is not None:
             self._plane.gates.written(Revision.parse(entry.value, REVISION_KEY))
 
-    async def _policy(self, service: str) -> ServicePolicy:
-        entry = (await self._store.read(Table.SERVICES.prefix + _named(service))).entries.get("")
-        if entry is None:
-            raise NotFound(_NO_SERVICE.format(service=service))
-        return ServicePolicy.stored(entry.value, Table.SERVICES.prefix, service)
-
-    async def all(self) -> dict[str, Held]:
-        """The last rollout of every service, by service; one that makes no sense is passed over, and logged once."""
-        listing = await self._store.read(ROLLOUTS_PREFIX)
-        found, senseless = {}, {}
-        for name, entry in sorted(listing.entries.items()):
-            try:
-                found[name] = _held(name, entry)
-            except Refused as error:
-                senseless[name] = str(error)
-                if self._senseless.get(name) != str(error):
-                    log.warning("rollout.not_read", extra={"service": name, "why": str(error)})
-        self._senseless = senseless
-        return found
-
-    async def _held(self, service: str) -> Held | None:
-        entry = (await self._store.read(ROLLOUTS_PREFIX + _named(service))).entries.get("")
-        return None if entry is None else _held(service, entry)
-
-    async def one(self, service: str) -> Rollout:
-        """The service's last rollout.
-
-        Raises:
-            NotFound: It has had none.
-        """
-        held = await self._held(service)
-        if held is None:
-            await self._policy(service)
-            raise NotFound(_NEVER.format(service=service))
-        return held.rollout
-
-    async def past(self, service: str) -> tuple[Rollout, ...]:
-        """All rollouts of a service that are kept, the newest first."""
-        listing = await self._store.read(f"{ENDED_PREFIX}{_named(service)}/")
-        kept = [
-            Rollout.parse(entry.value, f"{ENDED_PREFIX}{service}/{name}") for name, entry in listing.entries.items()
-        ]
-        held = await self._held(service)
-        kept += [held.rollout] if held else []
-        if not kept:
-            await self._policy(service)
-        return tuple(sorted(kept, key=lambda rollout: -rollout.number))
-
     async def start(self, service: str, wish: Wish, asked: Start) -> tuple[Rollout, Outcome]:
         """Begin a rollout; see :func:`control_plane.steer.start`."""
         return await _again(lambda: self._start(service, wish, asked))
@@ -252,11 +195,11 @@ class Engine:
     async def _start(self, service: str, wish: Wish, asked: Start) -> tuple[Rollout, Outcome]:
         delivery = await self.delivery(service, asked.changes)
         versions = sorted(versions_of(self._plane.instances(), service))
-        held, current = await self._held(service), await self._policy(service)
+        held, current = await self.shelf.held(service), await self.shelf.policy(service)
         last = held.rollout if held else None
         wanted = steer.Start(asked.canary, delivery, wish.author, wish.reason, asked.waivers, asked.replace)
         rollout, before = steer.start(last, current, wanted, versions, self._now())
-        ended = [] if before is None else await self._into_history(before)
+        ended = [] if before is None else await self.shelf.into_history(before)
         written = await self._write(held, rollout, wish, "rollout.start", ended)
         return rollout, await self._plane.ended(written, rights=False)
 
@@ -271,7 +214,7 @@ class Engine:
             NotFound: There is no such service.
             Refused: It makes no sense, or cannot be judged for want of metrics.
         """
-        await self._policy(service)
+        await self.shelf.policy(service)
         entry = (await self._store.read(Table.DELIVERY.prefix + service)).entries.get("")
         held = Delivery.stored(entry.value, Table.DELIVERY.prefix, service) if entry else Delivery(service=service)
         wanted = {**held.model_dump(mode="json"), **changes}
@@ -303,19 +246,13 @@ class Engine:
             if problem := await self._metrics.problem_of(check.query):
                 raise Refused(f"{delivery.service}: check {check.name}: the query is no PromQL: {problem}")
 
-    async def _into_history(self, ended: Rollout) -> list[Write]:
-        prefix = f"{ENDED_PREFIX}{ended.service}/"
-        names = sorted((await self._store.read(prefix)).entries)
-        old = [Write(prefix + name, None) for name in names[: max(0, len(names) + 1 - KEPT_ENDED)]]
-        return [*old, Write(f"{prefix}{ended.number:06d}", ended.to_bytes())]
-
     async def retry(self, service: str, wish: Wish) -> tuple[Rollout, Outcome]:
         """Begin the last rollout once more, as it was.
 
         Raises:
             Refused: It has not ended, or has succeeded.
         """
-        last = await self.one(service)
+        last = await self.shelf.one(service)
         if last.phase not in (Phase.ROLLED_BACK, Phase.FAILED):
             raise Refused(f"rollout {last.title} is {last.phase}; only one that was rolled back or failed is retried")
         changes = last.delivery.model_dump(mode="json", exclude={"service"})
@@ -324,13 +261,13 @@ class Engine:
     async def _steer(
         self, service: str, verb: str, wish: Wish, move: Callable[[Rollout, steer.By], Rollout]
     ) -> tuple[Rollout, Outcome]:
-        held = await self._held(service)
+        held = await self.shelf.held(service)
         if held is None:
-            await self._policy(service)
-            raise NotFound(_NEVER.format(service=service))
+            await self.shelf.policy(service)
+            raise NotFound(NEVER.format(service=service))
         mine = (one for one in self._plane.instances() if one.live and one.service == service)
         serves = any(one.version == held.rollout.stable for one in mine)
-        stable = (await self._policy(service)).stable
+        stable = (await self.shelf.policy(service)).stable
         after = move(held.rollout, steer.By(wish.author, wish.reason, self._now(), serves, stable))
         written = await self._write(held, after, wish, f"rollout.{verb}")
         return after, await self._plane.ended(written, rights=False)
@@ -366,7 +303,7 @@ class Engine:
             nonlocal differs
             current = page.find(Table.SERVICES, after.service, ServicePolicy)
             if current is None:
-                raise NotFound(_NO_SERVICE.format(service=after.service))
+                raise NotFound(NO_SERVICE.format(service=after.service))
             wanted = current if after.phase.ended and after == before else policy_of(after, current)
             differs = wanted != current
             return {(Table.SERVICES, after.service): wanted}
@@ -375,7 +312,7 @@ class Engine:
             if after == before and not differs:
                 return ()
             waits = Place(epoch=revision.epoch, number=revision.number) if after.phase in _WAITING else None
-            return [*others, self._document(after.model_copy(update={"waits_for": waits}), index)]
+            return [*others, self.shelf.document(after.model_copy(update={"waits_for": waits}), index)]
 
         written = await self._plane.write(verb, wish, policy, beside)
         # What is written of the rollout alone is a change as well, though the policy's revision stays.
@@ -388,12 +325,7 @@ class Engine:
         )
         return written
 
-    def _document(self, rollout: Rollout, index: int) -> Write:
-        return Write(ROLLOUTS_PREFIX + rollout.service, rollout.to_bytes(), index)
 
-
-_NO_SERVICE = "there is no service {service}; `tekup traffic show` lists them"
-_NEVER = "service {service} has had no rollout; start one: tekup rollout start {service} VERSION"
 _WAITING = frozenset({Phase.SHIFTING, Phase.PROMOTING, Phase.ROLLING_BACK})
 
 
@@ -403,18 +335,3 @@ async def _again(attempt: Callable[[], Awaitable[tuple[Rollout, Outcome]]]) -> t
         with contextlib.suppress(Overtaken):
             return await attempt()
     return await attempt()
-
-
-def _named(service: str) -> str:
-    """A service's name, fit to be part of a key."""
-    if not re.fullmatch(SERVICE_NAME, service):
-        raise NotFound(_NO_SERVICE.format(service=repr(service)))
-    return service
-
-
-def _held(service: str, entry: Entry) -> Held:
-    key = ROLLOUTS_PREFIX + service
-    try:
-        return Held(Rollout.parse(entry.value, f"{key} in Consul"), entry.index)
-    except Refused as error:
-        raise Refused(f"{error}. Mend it, or end the rollout by hand: consul kv delete {key}") from error

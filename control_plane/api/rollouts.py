@@ -25,18 +25,18 @@ def _done(rollout: Rollout, outcome: Outcome) -> bodies.RolloutDone:
 
 async def rollouts(ask: Asked) -> bodies.Rollouts:
     """The last rollout of every service."""
-    held = (await ask.engine.all()).values()
+    held = (await ask.engine.shelf.all()).values()
     return bodies.Rollouts(rollouts=tuple(bodies.RolloutShown.of(one.rollout, time.time()) for one in held))
 
 
 async def rollout(ask: Asked) -> bodies.RolloutShown:
     """The last rollout of a service."""
-    return bodies.RolloutShown.of(await ask.engine.one(ask.path["service"]), time.time())
+    return bodies.RolloutShown.of(await ask.engine.shelf.one(ask.path["service"]), time.time())
 
 
 async def past_rollouts(ask: Asked) -> bodies.Rollouts:
     """All rollouts of a service that are kept, the newest first."""
-    found = await ask.engine.past(ask.path["service"])
+    found = await ask.engine.shelf.past(ask.path["service"])
     return bodies.Rollouts(rollouts=tuple(bodies.RolloutShown.of(one, time.time()) for one in found))
 
 

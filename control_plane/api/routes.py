@@ -49,7 +49,7 @@ async def status(ask: Asked) -> bodies.Status:
 async def _waiting(ask: Asked) -> tuple[str, ...]:
     """Rollouts that wait for a person; none where they cannot be read, which other routes tell."""
     try:
-        held = (await ask.engine.all()).values()
+        held = (await ask.engine.shelf.all()).values()
     except TekupError:
         return ()
     return tuple(

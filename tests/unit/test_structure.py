@@ -16,7 +16,7 @@ PURE = {"model", "errors", "contract", "course", "decide", "delivery", "lint", "
 LAYERS = (PURE, {"ports"},
           {"consul", "traefik", "prometheus", "gateway", "wire", "admin", "files", "logs", "settings", "watch"},
           {"registry", "leadership", "replicas", "gates", "staged", "history", "book", "outcome", "state", "rights",
-           "metrics", "probing", "loop", "review", "observing", "engine"},
+           "metrics", "probing", "loop", "review", "observing", "shelf", "engine"},
           {"agent"}, {"api"}, {"cli", "__main__"})  # fmt: skip
 NO_IO = {"asyncio", "os", "time", "socket", "httpx", "aiohttp", "consul", "logging", "subprocess", "pathlib"}
 

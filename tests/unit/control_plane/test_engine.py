@@ -124,7 +124,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def reached(engine: Engine, phase: Phase) -> Rollout:
     async with asyncio.timeout(20):
-        while (held := await engine.one("search")).phase is not phase:
+        while (held := await engine.shelf.one("search")).phase is not phase:
             await asyncio.sleep(0.005)
     return held
 
@@ -190,11 +190,11 @@ async def test_a_verb_that_leaves_the_traffic_as_it_is_is_a_change_all_the_same_
     assert outcome.changed
     await reached(engine, Phase.BAKING)
     for dry_run in (True, False):
-        before = await engine.one("search")
+        before = await engine.shelf.one("search")
         wish = Wish("ada", "hold it", dry_run=dry_run)
         paused, outcome = await engine.steer("search", "pause", wish, steer.pause)
         assert (paused.phase, outcome.changed, outcome.changes) == (Phase.PAUSED, True, ())
-        assert ((await engine.one("search")).phase is before.phase) is dry_run
+        assert ((await engine.shelf.one("search")).phase is before.phase) is dry_run
 
 
 async def test_of_many_verbs_at_once_none_is_lost_to_another_and_one_course_is_taken(
@@ -221,7 +221,7 @@ async def test_a_rollout_that_makes_no_sense_holds_up_no_other_and_says_what_to_
     await engine.start("search", WISH, Start("1.1.0", QUICK))
     await reached(engine, Phase.SUCCEEDED)
     with pytest.raises(Refused, match="consul kv delete tekup/state/rollouts/broken"):
-        await engine.one("broken")
+        await engine.shelf.one("broken")
 
 
 async def test_a_rollout_of_the_hub_is_refused_with_what_to_do_instead(world: World, engine: Engine) -> None:
@@ -251,7 +251,7 @@ async def test_a_policy_changed_by_another_hand_is_put_right(world: World, engin
     async with asyncio.timeout(20):
         while len((await world.policy()).lanes) != 2:
             await asyncio.sleep(0.01)
-        while "another hand" in (await engine.one("search")).said:
+        while "another hand" in (await engine.shelf.one("search")).said:
             await asyncio.sleep(0.01)
 
 
@@ -278,7 +278,7 @@ async def test_undo_flips_back_after_all_is_over_and_retry_begins_anew(world: Wo
     assert again.number == 2
     assert (await world.policy()).closed == ()
     await reached(engine, Phase.SUCCEEDED)
-    assert [one.number for one in await engine.past("search")] == [2, 1]
+    assert [one.number for one in await engine.shelf.past("search")] == [2, 1]
 
 
 async def test_what_cannot_be_judged_or_makes_no_sense_is_refused_before_anything_is_written(
@@ -303,8 +303,8 @@ async def test_what_cannot_be_judged_or_makes_no_sense_is_refused_before_anythin
         for asked in (
             engine.start(nobody, WISH, Start("1.1.0", QUICK)),
             engine.delivery(nobody, {}),
-            engine.past(nobody),
-            engine.one(nobody),
+            engine.shelf.past(nobody),
+            engine.shelf.one(nobody),
             engine.steer(nobody, "pause", WISH, steer.pause),
         ):
             with pytest.raises(NotFound, match="there is no service"):
@@ -374,7 +374,7 @@ async def test_a_rollout_that_makes_no_sense_does_not_hold_up_the_others(world: 
     await world.store.commit([Write(f"{ROLLOUTS_PREFIX}alpha", b"{}")])
     await engine.start("search", WISH, Start("1.1.0", QUICK))
     await reached(engine, Phase.SUCCEEDED)
-    assert list(await engine.all()) == ["search"]
+    assert list(await engine.shelf.all()) == ["search"]
 
 
 async def test_a_verb_wins_over_a_turn_that_came_in_between(world: World, engine: Engine) -> None:
@@ -421,11 +421,11 @@ async def test_a_new_leader_takes_gates_that_are_further_for_what_they_are(world
 
 async def until_begun(engine: Engine) -> None:
     async with asyncio.timeout(20):
-        while not await engine.all():
+        while not await engine.shelf.all():
             await asyncio.sleep(0.005)
 
 
 async def saying(engine: Engine, words: str) -> None:
     async with asyncio.timeout(20):
-        while words not in (await engine.one("search")).said:
+        while words not in (await engine.shelf.one("search")).said:
             await asyncio.sleep(0.01)
