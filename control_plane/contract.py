@@ -6,7 +6,6 @@ was promised is no breach: a new tool, a new optional argument, wider input, nar
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +13,7 @@ from itertools import islice
 from typing import Final
 
 from control_plane.model import Document, Glob, Line
+from control_plane.names import allows
 from control_plane.schemas import Difference, Sort, differences
 from control_plane.shapes import resolved, shown
 
@@ -91,8 +91,7 @@ class Waiver(Document):
 
     def covers(self, breach: Breach) -> bool:
         """Whether it is about this breach."""
-        pattern = re.compile(".*".join(map(re.escape, self.what.split("*"))), re.DOTALL)
-        return any(pattern.fullmatch(text) for text in (breach.subject, f"{breach.subject}:{breach.kind}"))
+        return any(allows((self.what,), text) for text in (breach.subject, f"{breach.subject}:{breach.kind}"))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from control_plane.analysis import Verdict
 from control_plane.book import Page
 from control_plane.checks import Plan
 from control_plane.contract import Waiver
-from control_plane.delivery import Delivery
+from control_plane.delivery import Delivery, Strategy
 from control_plane.errors import NotFound, Overtaken, Refused, TekupError, Unavailable
 from control_plane.loop import ControlPlane, Documents, Outcome, Wish, Written
 from control_plane.model import Revision, ServicePolicy, Table, compact_json, versions_of
@@ -28,7 +28,7 @@ from control_plane.ports import Gateway, Metrics, Store, Write
 from control_plane.readings import Missing
 from control_plane.review import Review, Span, review
 from control_plane.rollout import Phase, Place, Rollout, policy_of, range_check
-from control_plane.shelf import NEVER, NO_SERVICE, Held, Shelf
+from control_plane.shelf import NO_SERVICE, Held, Shelf
 from control_plane.staged import REVISION_KEY
 
 log = logging.getLogger(__name__)
@@ -215,9 +215,7 @@ class Engine:
             Refused: It makes no sense, or cannot be judged for want of metrics.
         """
         await self.shelf.policy(service)
-        entry = (await self._store.read(Table.DELIVERY.prefix + service)).entries.get("")
-        held = Delivery.stored(entry.value, Table.DELIVERY.prefix, service) if entry else Delivery(service=service)
-        wanted = {**held.model_dump(mode="json"), **changes}
+        wanted = {**(await self.shelf.delivery(service)).model_dump(mode="json"), **changes}
         delivery = Delivery.parse(compact_json(wanted), f"rollout of {service}")
         await self._refuse_unmeasured(delivery)
         return delivery
@@ -237,7 +235,7 @@ class Engine:
         return await review(self._metrics, service, whole, {check.name: check.query for check in checks}, span)
 
     async def _refuse_unmeasured(self, delivery: Delivery) -> None:
-        judged = delivery.strategy.value == "canary" and any(step.analysis for step in delivery.steps)
+        judged = delivery.strategy is Strategy.CANARY and any(step.analysis for step in delivery.steps)
         if self._metrics is None:
             if judged or delivery.checks:
                 raise Refused(f"{delivery.service}: steps with analysis need metrics, and {NO_METRICS}")
@@ -261,10 +259,7 @@ class Engine:
     async def _steer(
         self, service: str, verb: str, wish: Wish, move: Callable[[Rollout, steer.By], Rollout]
     ) -> tuple[Rollout, Outcome]:
-        held = await self.shelf.held(service)
-        if held is None:
-            await self.shelf.policy(service)
-            raise NotFound(NEVER.format(service=service))
+        held = await self.shelf.last(service)
         mine = (one for one in self._plane.instances() if one.live and one.service == service)
         serves = any(one.version == held.rollout.stable for one in mine)
         stable = (await self.shelf.policy(service)).stable

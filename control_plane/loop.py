@@ -36,7 +36,7 @@ from control_plane.probing import Pace, Probing, Wishes
 from control_plane.registry import Registry
 from control_plane.replicas import Replicas
 from control_plane.rights import Rights
-from control_plane.rollout import ROLLOUTS_PREFIX, Rollout
+from control_plane.shelf import Shelf
 from control_plane.state import State
 
 __all__ = ["ControlPlane", "Outcome", "Wish"]
@@ -107,6 +107,7 @@ class ControlPlane:
         self._accept_new = accept_new
         self._in_force_timeout_s = in_force_timeout_s
         self._now = now
+        self._shelf = Shelf(store)
         self._writing = asyncio.Lock()
         self._taken_in: frozenset[str] = frozenset()
         self.metrics = PlaneMetrics(self._standing)
@@ -344,11 +345,10 @@ class ControlPlane:
             Conflict: Naming the first of them.
         """
         for name in services:
-            entry = (await self._store.read(ROLLOUTS_PREFIX + name)).entries.get("")
-            held = Rollout.parse(entry.value, f"{ROLLOUTS_PREFIX}{name} in Consul") if entry else None
-            if held and not held.phase.ended:
+            held = await self._shelf.held(name)
+            if held and not held.rollout.phase.ended:
                 raise Conflict(
-                    f"rollout {held.title} is under way and decides the traffic of {name}; steer it with"
+                    f"rollout {held.rollout.title} is under way and decides the traffic of {name}; steer it with"
                     f" `tekup rollout`, or end it first: tekup rollout abort {name}"
                 )
 

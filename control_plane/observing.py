@@ -10,7 +10,7 @@ import httpx
 
 from control_plane import course
 from control_plane.admin import shadowed
-from control_plane.contract import Breach, breaches, waived
+from control_plane.contract import Breach, Offer, breaches, waived
 from control_plane.errors import Unavailable
 from control_plane.loop import ControlPlane
 from control_plane.model import InstanceState, version_target
@@ -91,36 +91,33 @@ class Observer:
             return seen
         if self._gateway is None:
             return replace(seen, problem=NO_GATEWAY)
+        service, target = rollout.service, version_target(rollout.service, rollout.canary)
         try:
-            seen = await self._compared(self._gateway, rollout)
-            proof = await self._proof(self._gateway, rollout)
+            offer = await self._gateway.offer(service, target)
+            if wanted.contract:
+                stable = await self._gateway.offer(service, version_target(service, rollout.stable))
+                seen = _compared(stable, offer, rollout)
+            if wanted.proof:
+                calls = calls_of(offer, rollout.delivery.probes)
+                seen = replace(seen, proof=await prove(self._gateway, service, target, calls, PROBE_ROUNDS))
         except Unavailable as error:
             return replace(seen, problem=str(error))
-        return replace(seen, proof=proof)
+        return seen
 
-    async def _compared(self, gateway: Gateway, rollout: Rollout) -> course.Seen:
-        service = rollout.service
-        stable, canary = await asyncio.gather(
-            *(gateway.offer(service, version_target(service, version)) for version in (rollout.stable, rollout.canary))
-        )
-        found = waived(breaches(stable, canary), rollout.waivers)
-        tools = tuple(sorted(stable.tools.keys() & canary.tools.keys()))
-        harmless = tuple(name for name in tools if all(_read_only(side.tools[name]) for side in (stable, canary)))
-        return course.Seen(
-            stable_serves=False,
-            canary_ids=frozenset(),
-            breaches=tuple(_told(breach) for breach in found.standing),
-            excused=tuple(_told(breach) for breach, _ in found.excused),
-            unused=tuple(waiver.what for waiver in found.unused),
-            tools=tools,
-            read_only=harmless,
-        )
 
-    async def _proof(self, gateway: Gateway, rollout: Rollout) -> str:
-        target = version_target(rollout.service, rollout.canary)
-        wished = rollout.delivery.probes
-        calls = wished or calls_of(await gateway.offer(rollout.service, target))
-        return await prove(gateway, rollout.service, target, calls, PROBE_ROUNDS)
+def _compared(stable: Offer, canary: Offer, rollout: Rollout) -> course.Seen:
+    found = waived(breaches(stable, canary), rollout.waivers)
+    tools = tuple(sorted(stable.tools.keys() & canary.tools.keys()))
+    harmless = tuple(name for name in tools if all(_read_only(side.tools[name]) for side in (stable, canary)))
+    return course.Seen(
+        stable_serves=False,
+        canary_ids=frozenset(),
+        breaches=tuple(_told(breach) for breach in found.standing),
+        excused=tuple(_told(breach) for breach, _ in found.excused),
+        unused=tuple(waiver.what for waiver in found.unused),
+        tools=tools,
+        read_only=harmless,
+    )
 
 
 def _told(breach: Breach) -> str:

@@ -6,6 +6,7 @@ import logging
 import re
 from dataclasses import dataclass
 
+from control_plane.delivery import Delivery
 from control_plane.errors import NotFound, Refused
 from control_plane.model import SERVICE_NAME, ServicePolicy, Table
 from control_plane.ports import Entry, Store, Write
@@ -67,8 +68,8 @@ class Shelf:
         entry = (await self._store.read(ROLLOUTS_PREFIX + _named(service))).entries.get("")
         return None if entry is None else _held(service, entry)
 
-    async def one(self, service: str) -> Rollout:
-        """The service's last rollout.
+    async def last(self, service: str) -> Held:
+        """The service's last rollout and its index.
 
         Raises:
             NotFound: It has had none.
@@ -77,7 +78,16 @@ class Shelf:
         if held is None:
             await self.policy(service)
             raise NotFound(NEVER.format(service=service))
-        return held.rollout
+        return held
+
+    async def one(self, service: str) -> Rollout:
+        """The same without the index."""
+        return (await self.last(service)).rollout
+
+    async def delivery(self, service: str) -> Delivery:
+        """How the service's rollouts go, as an operator has said, or by default."""
+        entry = (await self._store.read(Table.DELIVERY.prefix + _named(service))).entries.get("")
+        return Delivery.stored(entry.value, Table.DELIVERY.prefix, service) if entry else Delivery(service=service)
 
     async def past(self, service: str) -> tuple[Rollout, ...]:
         """All rollouts of a service that are kept, the newest first."""
