@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -73,12 +74,7 @@ def plan(source: Source, prune: Prune = False, json: JsonFlag = False) -> None:
 
     Example: tekup plan -f desired/
     """
-    answer = Api.here().ask("POST", "/v1/state/plan", {"resources": _set(source), "prune": prune}, timeout_s=TIMEOUT_S)
-    if json:
-        show.as_json(answer)
-    else:
-        show.plan(answer)
-    _end_by(answer)
+    _compare("plan", source, show.as_json if json else show.plan, prune=prune)
 
 
 def diff(source: Source, prune: Prune = False, json: JsonFlag = False) -> None:
@@ -88,11 +84,13 @@ def diff(source: Source, prune: Prune = False, json: JsonFlag = False) -> None:
 
     Example: tekup diff -f desired/
     """
-    answer = Api.here().ask("POST", "/v1/state/diff", {"resources": _set(source), "prune": prune}, timeout_s=TIMEOUT_S)
-    if json:
-        show.as_json(answer)
-    else:
-        show.unified(answer)
+    _compare("diff", source, show.as_json if json else show.unified, prune=prune)
+
+
+def _compare(how: str, source: Source, shown: Callable[[show.Json], None], *, prune: bool) -> None:
+    wish: show.Json = {"resources": _set(source), "prune": prune}
+    answer = Api.here().ask("POST", f"/v1/state/{how}", wish, timeout_s=TIMEOUT_S)
+    shown(answer)
     _end_by(answer)
 
 

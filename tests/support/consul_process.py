@@ -32,36 +32,37 @@ class ConsulProcess:
 
     Args:
         folder: Where its data, configuration and log lie.
+        serf: Its gossip port; 0 = a free one.
+        more: Settings of Consul's besides, or otherwise.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, serf: int = 0, **more: object) -> None:
         self._folder = folder
         self.data = folder / "data"
-        http, server, serf = free_ports(3)
+        http, server, gossip = free_ports(3)
         self.url = f"http://127.0.0.1:{http}"
+        self.address = f"127.0.0.1:{server}"
         self._config = folder / "consul.json"
-        self._config.write_text(
-            json.dumps(
-                {
-                    "server": True,
-                    "bootstrap_expect": 1,
-                    "bind_addr": "127.0.0.1",
-                    "data_dir": str(self.data),
-                    "ports": {
-                        "http": http,
-                        "server": server,
-                        "serf_lan": serf,
-                        "serf_wan": -1,
-                        "dns": -1,
-                        "grpc": -1,
-                        "grpc_tls": -1,
-                    },
-                    "session_ttl_min": "1s",
-                    "performance": {"raft_multiplier": 1},
-                    "log_level": "warn",
-                }
-            )
-        )
+        ports = {
+            "http": http,
+            "server": server,
+            "serf_lan": serf or gossip,
+            "serf_wan": -1,
+            "dns": -1,
+            "grpc": -1,
+            "grpc_tls": -1,
+        }
+        config = {
+            "server": True,
+            "bootstrap_expect": 1,
+            "bind_addr": "127.0.0.1",
+            "data_dir": str(self.data),
+            "ports": ports,
+            "session_ttl_min": "1s",
+            "performance": {"raft_multiplier": 1},
+            "log_level": "warn",
+        }
+        self._config.write_text(json.dumps(config | more))
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -73,13 +74,17 @@ class ConsulProcess:
 
     def start(self) -> None:
         """Start and wait for a leader."""
-        with (self._folder / "consul.log").open("ab") as log:
-            command = [program("consul"), "agent", "-config-file", str(self._config)]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.launch()
         deadline_s = time.monotonic() + START_S
         while not self._has_leader():
             assert time.monotonic() < deadline_s, f"Consul has no leader; see {self._folder}/consul.log"
             time.sleep(0.05)
+
+    def launch(self) -> None:
+        """Start and do not wait."""
+        with (self._folder / "consul.log").open("ab") as log:
+            command = [program("consul"), "agent", "-config-file", str(self._config)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def kill(self) -> None:
         """Kill at once."""

@@ -8,11 +8,10 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 
-from tests.support.load import SERVER_INFO, body, headers
+from tests.support.load import answered, body, headers
 
 MOST_CALLS = 200_000
 Arguments = dict[str, object]
@@ -75,14 +74,6 @@ class Calls:
 
     async def _call(self, client: httpx.AsyncClient, url: str, tool: str, arguments: Arguments) -> Call:
         began_s = time.monotonic()
-        version, problem = "", ""
-        try:
-            sent = body("tools/call", {"name": tool, "arguments": arguments})
-            answer = await client.post(url, json=sent, headers=headers(self.key, "tools/call", tool))
-            result: dict[str, Any] = answer.json().get("result") or {}
-            version = str(((result.get("_meta") or {}).get(SERVER_INFO) or {}).get("version", ""))
-            if answer.status_code != 200 or result.get("isError") is not False:
-                problem = f"{answer.status_code} {answer.text[:120]}"
-        except (httpx.HTTPError, ValueError) as error:
-            problem = f"{type(error).__name__} {error}"
+        asked = body("tools/call", {"name": tool, "arguments": arguments})
+        version, problem = await answered(client, url, asked, headers(self.key, "tools/call", tool))
         return Call(began_s, time.monotonic(), tool, version, problem)

@@ -96,12 +96,26 @@ class Load:
             await self._call(client)
 
     async def _call(self, client: httpx.AsyncClient) -> None:
-        try:
-            answer = await client.post(self._url, json=self._body, headers=self._headers)
-            result: dict[str, Any] = answer.json().get("result") or {}
-            if answer.status_code == 200 and result.get("isError") is False:
-                self.versions[result["_meta"][SERVER_INFO]["version"]] += 1
-            else:
-                self.failures[f"{answer.status_code} {answer.text[:160]}"] += 1
-        except (httpx.HTTPError, ValueError) as error:
-            self.failures[f"{type(error).__name__} {error}"] += 1
+        version, problem = await answered(client, self._url, self._body, self._headers)
+        if problem:
+            self.failures[problem] += 1
+        else:
+            self.versions[version] += 1
+
+
+async def answered(
+    client: httpx.AsyncClient, url: str, asked: dict[str, object], sent: dict[str, str]
+) -> tuple[str, str]:
+    """Call a tool once.
+
+    Returns:
+        The version that answered, "" where the answer does not tell, and what was wrong, "" for nothing.
+    """
+    try:
+        answer = await client.post(url, json=asked, headers=sent)
+        result: dict[str, Any] = answer.json().get("result") or {}
+    except (httpx.HTTPError, ValueError) as error:
+        return "", f"{type(error).__name__} {error}"
+    version = str(((result.get("_meta") or {}).get(SERVER_INFO) or {}).get("version", ""))
+    good = answer.status_code == 200 and result.get("isError") is False and version
+    return version, "" if good else f"{answer.status_code} {answer.text[:160]}"
