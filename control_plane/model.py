@@ -31,12 +31,16 @@ Host = Annotated[
 ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 Root = Annotated[str, StringConstraints(pattern=ONE_LINE, min_length=1, max_length=1024)]
 Line = Annotated[str, StringConstraints(pattern=ONE_LINE, max_length=200)]
+Bearers = Annotated[
+    str, StringConstraints(pattern=r"^https?://[A-Za-z0-9._~:/%\[\]-]{1,255}(#[!-~]{1,255})?$", max_length=512)
+]
 Time = Annotated[int, Field(ge=0, le=253_402_300_799)]
 """Whole seconds since the epoch, to the end of the year 9999."""
 
 HUB = "hub"
 """The internal entrypoint leads to no hub, which would call back through it: nobody probes it or compares its lists."""
 WEIGHT_TOLERANCE_PCT = 1e-6
+SLOWEST_PER_S = 1 / 86_400
 
 
 class Document(BaseModel):
@@ -185,14 +189,71 @@ class ServicePolicy(Stored):
         return self.name
 
 
+class Limit(Document):
+    """How often, and how often at once, a client may make some calls.
+
+    Attributes:
+        name: Unique within the client; refusals and metrics name it.
+        tools: Globs on tool, prompt and resource names; none = everything the client sends to the public entrypoint.
+        per_s: Calls per second on average; 0 = as many as it likes.
+        burst: How many may come at one moment; 0 = what `per_s` gives in a second, one at least.
+        concurrent: How many may be under way; 0 = as many as it likes.
+    """
+
+    name: Name
+    tools: tuple[Glob, ...] = ()
+    per_s: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] = 0
+    burst: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    concurrent: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if not self.per_s and not self.concurrent:
+            raise ValueError(f"limit {self.name} limits nothing; give per_s or concurrent")
+        if self.per_s and self.per_s < SLOWEST_PER_S:
+            raise ValueError(f"limit {self.name}: per_s is {self.per_s:g}, less than one call a day")
+        if self.burst and not self.per_s:
+            raise ValueError(f"limit {self.name}: burst says nothing without per_s")
+        return self
+
+
+class Access(StrEnum):
+    """Which tools a client may call, by what they say of themselves (tool annotations)."""
+
+    ALL = "all"
+    NON_DESTRUCTIVE = "non-destructive"
+    READ_ONLY = "read-only"
+
+
 class ClientPolicy(Stored):
-    """What one client may do."""
+    """What one client may do.
+
+    Attributes:
+        allow: Globs on the tool, prompt and resource names it may use.
+        access: Of the tools among these, those annotated as reading only, or as not destructive, or all.
+        cohort: Whose rules it falls under.
+        roots: Folders that narrow those of filesystem and search; none = all of them.
+        hosts: Private hosts whose pages it may open.
+        limits: How much it may use; a call that several cover needs room in each.
+        oauth: Whose bearers count as this client: `<issuer>` for all of an authorization server's, or
+            `<issuer>#<client id>` for those of one of its clients, which goes first.
+    """
 
     id: Name
     allow: tuple[Glob, ...] = ("*",)
+    access: Access = Access.ALL
     cohort: Cohort = ""
     roots: tuple[Root, ...] = ()
     hosts: tuple[Host, ...] = ()
+    limits: Annotated[tuple[Limit, ...], Field(max_length=16)] = ()
+    oauth: Annotated[tuple[Bearers, ...], Field(max_length=16)] = ()
+
+    @model_validator(mode="after")
+    def _limits_have_different_names(self) -> Self:
+        names = [limit.name for limit in self.limits]
+        if len(set(names)) != len(names):
+            raise ValueError("two limits have one name")
+        return self
 
     @property
     def key(self) -> str:

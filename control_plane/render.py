@@ -115,8 +115,20 @@ def clients_table(policy: Policy, mac_key: bytes) -> tuple[dict[str, Json], tupl
             keys[key.id] = _key(key, policy.clients[key.client], mac_key)
         except Refused as error:
             problems.append(f"key {key.id} is refused: {error}")
-    clients = {client.id: {"allow": client.allow, "cohort": client.cohort} for client in policy.clients.values()}
+    clients = {client.id: _client(client) for client in policy.clients.values()}
     return {"clients": clients, "keys": keys}, tuple(problems)
+
+
+def _client(client: ClientPolicy) -> Json:
+    """What the plugin decides by; the rest of the rights stands in the grants, but where these are made per bearer."""
+    limits = [limit.model_dump() for limit in client.limits]
+    rest = {"access": client.access, "roots": client.roots, "hosts": client.hosts, "oauth": client.oauth}
+    return {
+        "allow": client.allow,
+        "cohort": client.cohort,
+        **({"limits": limits} if limits else {}),
+        **(rest if client.oauth else {}),
+    }
 
 
 def _key(key: Key, client: ClientPolicy, mac_key: bytes) -> Json:

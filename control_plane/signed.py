@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from control_plane.errors import Refused
 from control_plane.model import ClientPolicy, Key, TableSum, compact_json
@@ -21,13 +21,30 @@ def b64(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def grant(client: ClientPolicy, key_id: str, mac_key: bytes) -> str:
+@dataclass(frozen=True)
+class Bearer:
+    """Who calls with a bearer of an authorization server instead of a key.
+
+    Attributes:
+        subject: Tells the users of one client apart: 16 hex digits.
+        expires: When the bearer ends, in seconds since the epoch.
+        within: Globs that its scopes cover; a name must be covered by these as well.
+    """
+
+    subject: str
+    expires: int
+    within: tuple[str, ...]
+
+
+def grant(client: ClientPolicy, key_id: str, mac_key: bytes, bearer: Bearer | None = None) -> str:
     """What the gate tells services about a caller, signed.
 
     Args:
         client: The client whose rights it carries.
-        key_id: The API key it stands for; it is looked up again wherever the grant is used instead of the key.
+        key_id: The API key it stands for, "" with a bearer; it is looked up again wherever the grant is used instead
+            of the key.
         mac_key: The gate's MAC key, 32 bytes.
+        bearer: Whose bearer it stands for instead of a key.
 
     Returns:
         ``<b64(payload)>.<b64(HMAC-SHA256)>``.
@@ -43,6 +60,8 @@ def grant(client: ClientPolicy, key_id: str, mac_key: bytes) -> str:
         "cohort": client.cohort,
         "roots": client.roots,
         "hosts": client.hosts,
+        "access": client.access,
+        **(asdict(bearer) if bearer else {}),
     }
     body = b64(compact_json(payload).encode())
     text = f"{body}.{b64(hmac.digest(mac_key, body.encode(), 'sha256'))}"

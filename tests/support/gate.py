@@ -80,6 +80,7 @@ class Maker:
             "cohort": "",
             "roots": [],
             "hosts": [],
+            "access": "all",
         }
         body = b64(json.dumps(said, separators=(",", ":")).encode())
         return f"{body}.{b64(sign(mac, body))}"

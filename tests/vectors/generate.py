@@ -54,7 +54,7 @@ def table_digest(values: dict[str, str]) -> str:
 
 def payload(client: str, key: str, allow: list[str], **more: object) -> dict[str, object]:
     """A grant's payload, its members in the contract's order."""
-    rest: dict[str, object] = {"cohort": "", "roots": [], "hosts": []} | more
+    rest: dict[str, object] = {"cohort": "", "roots": [], "hosts": [], "access": "all"} | more
     return {"v": 1, "client": client, "key": key, "allow": allow, **rest}
 
 
@@ -126,7 +126,7 @@ def api_keys() -> list[dict[str, str]]:
 
 def tables() -> list[dict[str, object]]:
     """Consul tables and their digests; keys are what follows the table's prefix."""
-    dev = '{"id":"dev","allow":["*"],"cohort":"","roots":[],"hosts":[]}'
+    dev = '{"id":"dev","allow":["*"],"access":"all","cohort":"","roots":[],"hosts":[],"limits":[],"oauth":[]}'
     samples: list[dict[str, str]] = [
         {},
         {"dev": dev},

@@ -51,8 +51,16 @@ def b64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def grant_of(client: str, allow: tuple[str, ...]) -> str:
-    payload = {"v": 1, "client": client, "key": "k1", "allow": list(allow), "cohort": "", "roots": [], "hosts": []}
+def grant_of(client: str, allow: tuple[str, ...], **more: object) -> str:
+    payload = {
+        "v": 1,
+        "client": client,
+        "key": "k1",
+        "allow": list(allow),
+        "cohort": "",
+        "roots": [],
+        "hosts": [],
+    } | more
     return f"{b64(json.dumps(payload).encode())}.tag"
 
 

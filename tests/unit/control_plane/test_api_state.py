@@ -47,7 +47,10 @@ async def test_a_set_is_planned_applied_and_exported(api: httpx.AsyncClient) -> 
     assert (done["revision"], done["changed"], done["in_force"], done["dry_run"]) == (1, True, True, False)
     assert not (await apply(api, CI))["changed"]
     exported = (await api.get("/v1/state/resources")).json()
-    assert exported == {"revision": 1, "resources": [{**CI, "cohort": "", "roots": [], "hosts": []}]}
+    assert exported == {
+        "revision": 1,
+        "resources": [{**CI, "access": "all", "cohort": "", "roots": [], "hosts": [], "limits": [], "oauth": []}],
+    }
     for one in exported["resources"]:
         jsonschema.validate(one, schema())
     assert (await api.get("/v1/state/resources", params={"revision": 0})).json()["resources"] == []
