@@ -17,7 +17,8 @@ from mcp_types.methods import CacheableMethod
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from starlette.types import ASGIApp
 
-from services.common.call import CONTROL_PLANE_CLIENT, current_call
+from services.common.cache import CACHED, DISCOVER, LIST_TTL_MS, Freshness, FreshnessOf, key_of, scoped
+from services.common.call import CONTROL_PLANE_CLIENT, Call, current_call
 from services.common.calls import Calls, ToolResult
 from services.common.front import MAX_BODY_BYTES
 from services.common.kit import Kit
@@ -26,20 +27,21 @@ from services.common.rights import allows, narrow, used_name
 
 __all__ = ["LIST_HINTS", "Guard", "KitServer", "mcp_app"]
 
+_Context = ServerRequestContext[Any, Any]
 FORBIDDEN: Final = 403
-LIST_TTL_MS: Final = 5_000
 PROBE_META: Final = "dev.tekup/probe"
 
 # Newest first, as the gate says it when it refuses a version: older clients are served at every address, by the hub.
 GATE_VERSIONS: Final = tuple(sorted((*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS), reverse=True))
 
-# Private: what a client sees depends on its rights.
+# Private: what a client sees depends on its rights. What a service says of itself is the same for all.
 LIST_HINTS: Final[Mapping[CacheableMethod, CacheHint]] = {
-    "server/discover": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
+    DISCOVER: CacheHint(ttl_ms=LIST_TTL_MS, scope="public"),
     "tools/list": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
     "prompts/list": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
     "resources/list": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
     "resources/templates/list": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
+    "resources/read": CacheHint(ttl_ms=0, scope="private"),
 }
 
 
@@ -49,13 +51,15 @@ class Guard:
     Args:
         kit: What the service declared.
         open_names: Names that need no right.
+        freshness: What lists and discovery are made from; without, none is kept.
     """
 
-    def __init__(self, kit: Kit, open_names: tuple[str, ...] = ()) -> None:
+    def __init__(self, kit: Kit, open_names: tuple[str, ...] = (), *, freshness: FreshnessOf | None = None) -> None:
         self._kit = kit
         self._open_names = open_names
+        self._freshness = freshness
 
-    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    async def __call__(self, ctx: _Context, call_next: CallNext) -> HandlerResult:
         """The SDK's middleware.
 
         Raises:
@@ -68,6 +72,11 @@ class Guard:
             self._admit_copy(used_name(ctx.method, ctx.params) or "")
         if call.internal:
             return await call_next(ctx)
+        if ctx.method in CACHED and self._freshness is not None and (fresh := await self._freshness(ctx)) is not None:
+            return await self._kept(ctx, call_next, call, fresh)
+        return await self._held_to_rights(ctx, call_next, call)
+
+    async def _held_to_rights(self, ctx: _Context, call_next: CallNext, call: Call) -> HandlerResult:
         allow = call.allow + self._open_names
         name = used_name(ctx.method, ctx.params)
         if name is not None and not allows(allow, name):
@@ -76,7 +85,21 @@ class Guard:
         result = await call_next(ctx)
         if not isinstance(result, dict):
             return result
-        return announcing(result) if ctx.method == "server/discover" else dict(narrow(ctx.method, result, allow))
+        if ctx.method == DISCOVER:
+            return announcing(result)
+        return dict(scoped(ctx.method, narrow(ctx.method, result, allow)))
+
+    async def _kept(self, ctx: _Context, call_next: CallNext, call: Call, fresh: Freshness) -> HandlerResult:
+        """A list or discovery as it was answered last to somebody with these rights, else made and kept."""
+        lists, key = self._kit.lists, key_of(ctx, call, fresh)
+        made_from = (lists.since, *fresh.made_from)
+        result: HandlerResult = None if key is None else lists.get(ctx.method, key, made_from)
+        if result is None:
+            result = await self._held_to_rights(ctx, call_next, call)
+            if key is not None and isinstance(result, dict):
+                lists.put(ctx.method, key, made_from, result)
+        # What is kept counts as fresh for less and less; older protocols know no such member.
+        return {**result, "ttlMs": fresh.ttl_ms} if isinstance(result, dict) and "ttlMs" in result else result
 
     def _admit_copy(self, name: str) -> None:
         declared = self._kit.tools.get(name)
@@ -101,6 +124,11 @@ def announcing(discovered: Mapping[str, Any]) -> dict[str, Any]:
     return {**discovered, "capabilities": capabilities, "supportedVersions": list(GATE_VERSIONS)}
 
 
+async def _declared(ctx: _Context) -> Freshness:
+    """Of what is declared once and for all."""
+    return Freshness(shared=ctx.method == DISCOVER)
+
+
 class KitServer(MCPServer[dict[str, Any]]):
     """The SDK's server, its tool calls run by `Calls`.
 
@@ -120,7 +148,7 @@ class KitServer(MCPServer[dict[str, Any]]):
             request_state_security=RequestStateSecurity(keys=kit.keyring.keys),
             cache_hints=LIST_HINTS,
             subscriptions=False,  # change announcements are the hub's
-            middleware=[Guard(kit)],
+            middleware=[Guard(kit, freshness=_declared)],
         )
         self._kit = kit
         self._calls = calls
