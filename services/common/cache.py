@@ -136,7 +136,7 @@ def key_of(ctx: _Context, call: Call, fresh: Freshness) -> Hashable | None:
         validate_client_request(ctx.method, ctx.protocol_version, ctx.params)
     except (KeyError, ValidationError):
         return None
-    rights = () if fresh.shared else (call.allow, call.cohort, call.roots, call.hosts)
+    rights = () if fresh.shared else (call.rights, call.cohort, call.roots, call.hosts)
     return ctx.method, ctx.protocol_version, fresh.place, rights
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from mcp import MCPError
@@ -23,7 +24,7 @@ from services.common.calls import Calls, ToolResult
 from services.common.front import MAX_BODY_BYTES
 from services.common.kit import Kit
 from services.common.metrics import UNKNOWN_TOOL, Outcome
-from services.common.rights import allows, narrow, used_name
+from services.common.rights import Rights, narrow, used_name
 
 __all__ = ["LIST_HINTS", "Guard", "KitServer", "mcp_app"]
 
@@ -77,17 +78,19 @@ class Guard:
         return await self._held_to_rights(ctx, call_next, call)
 
     async def _held_to_rights(self, ctx: _Context, call_next: CallNext, call: Call) -> HandlerResult:
-        allow = call.allow + self._open_names
+        rights = replace(call.rights, open_names=self._open_names)
         name = used_name(ctx.method, ctx.params)
-        if name is not None and not allows(allow, name):
+        if name is not None and not rights.cover(name):
             text = f"client {call.client} has no right to {name[:200]!r}; ask an operator to allow it"
             raise MCPError(FORBIDDEN, text)
+        if ctx.method == "tools/call" and name is not None:
+            self._admit(name, call.client, rights)
         result = await call_next(ctx)
         if not isinstance(result, dict):
             return result
         if ctx.method == DISCOVER:
             return announcing(result)
-        return dict(scoped(ctx.method, narrow(ctx.method, result, allow)))
+        return dict(scoped(ctx.method, narrow(ctx.method, result, rights)))
 
     async def _kept(self, ctx: _Context, call_next: CallNext, call: Call, fresh: Freshness) -> HandlerResult:
         """A list or discovery as it was answered last to somebody with these rights, else made and kept."""
@@ -100,6 +103,13 @@ class Guard:
                 lists.put(ctx.method, key, made_from, result)
         # What is kept counts as fresh for less and less; older protocols know no such member.
         return {**result, "ttlMs": fresh.ttl_ms} if isinstance(result, dict) and "ttlMs" in result else result
+
+    def _admit(self, name: str, client: str, rights: Rights) -> None:
+        """What a tool says of itself; the hub has no tools, those it leads to are asked where they are."""
+        declared = self._kit.tools.get(name)
+        if declared is not None and not rights.permit(name, declared.annotations):
+            text = f"client {client} may call {rights.access} tools only, and {name} says that it is not one"
+            raise MCPError(FORBIDDEN, f"{text}; ask an operator for more (tekup clients set)")
 
     def _admit_copy(self, name: str) -> None:
         declared = self._kit.tools.get(name)

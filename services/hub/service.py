@@ -39,7 +39,7 @@ from services.common.cache import DISCOVER, LIST_TTL_MS, Freshness
 from services.common.calls import failed
 from services.common.jsonrpc import HEADER_MISMATCH
 from services.common.metrics import UNKNOWN_TOOL, Outcome
-from services.common.rights import LISTS, may_cover, used_name
+from services.common.rights import LISTS, used_name
 from services.common.server import LIST_HINTS
 from services.hub.catalogue import Catalogue
 from services.hub.changes import Changes
@@ -299,12 +299,17 @@ def _why_not_asked(ctx: Context) -> str:
 
 def _usable(tools: Sequence[Item]) -> list[Item]:
     call = current_call()
-    return [tool for tool in tools if call.may_use(str(tool["name"]))]
+    return [
+        tool
+        for tool in tools
+        if call.internal
+        or (call.may_use(str(tool["name"])) and call.rights.permit(str(tool["name"]), tool.get("annotations")))
+    ]
 
 
 def _sees_some_of(service: str) -> bool:
     call = current_call()
-    return call.internal or any(may_cover(call.allow, start) for start in (f"{service}_", f"{service}://"))
+    return call.internal or any(call.rights.may_cover(start) for start in (f"{service}_", f"{service}://"))
 
 
 @asynccontextmanager

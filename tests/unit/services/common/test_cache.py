@@ -13,6 +13,7 @@ from services.common.cache import Freshness, ListCache, key_of, scoped
 from services.common.call import Call, restore_call, set_call
 from services.common.kit import Kit
 from services.common.metrics import Metrics
+from services.common.rights import Rights
 from services.common.server import Guard
 
 META = {
@@ -73,7 +74,11 @@ async def names(guard: Guard, behind: Lists, call: Call) -> list[str]:
     return [tool["name"] for tool in (await ask(guard, behind, call))["tools"]]
 
 
-ALL, READER, WRITER = Call("all", "k", ("*",)), Call("reader", "k", ("*_read",)), Call("writer", "k", ("a_w*",))
+ALL, READER, WRITER = (
+    Call("all", "k", Rights(("*",))),
+    Call("reader", "k", Rights(("*_read",))),
+    Call("writer", "k", Rights(("a_w*",))),
+)
 
 
 def counted(kit: Kit, result: str, method: str = "tools/list") -> float | None:
@@ -86,25 +91,25 @@ async def test_interleaved_clients_never_see_each_others_lists(guard: Guard, lis
         assert await names(guard, lists, ALL) == ["a_read", "a_write", "b_read"]
         assert await names(guard, lists, READER) == ["a_read", "b_read"]
         assert await names(guard, lists, WRITER) == ["a_write"]
-        assert await names(guard, lists, Call("nobody", "k", ())) == []
+        assert await names(guard, lists, Call("nobody", "k", Rights(()))) == []
     assert lists.made == 4
     assert (counted(kit, "miss"), counted(kit, "hit")) == (4, 8)
 
 
 @pytest.mark.feature("A10")
 async def test_a_right_that_comes_or_goes_shows_with_the_next_request(guard: Guard, lists: Lists) -> None:
-    assert await names(guard, lists, Call("dev", "k", ("*",))) == ["a_read", "a_write", "b_read"]
-    assert await names(guard, lists, Call("dev", "k", ("b_*",))) == ["b_read"]
-    assert await names(guard, lists, Call("dev", "k", ("b_*", "a_write"))) == ["a_write", "b_read"]
+    assert await names(guard, lists, Call("dev", "k", Rights(("*",)))) == ["a_read", "a_write", "b_read"]
+    assert await names(guard, lists, Call("dev", "k", Rights(("b_*",)))) == ["b_read"]
+    assert await names(guard, lists, Call("dev", "k", Rights(("b_*", "a_write")))) == ["a_write", "b_read"]
 
 
 async def test_clients_with_the_same_rights_share_what_is_kept(guard: Guard, lists: Lists) -> None:
-    await names(guard, lists, Call("one", "k1", ("*_read",), roots=("/a",)))
-    await names(guard, lists, Call("two", "k2", ("*_read",), roots=("/a",)))
+    await names(guard, lists, Call("one", "k1", Rights(("*_read",)), roots=("/a",)))
+    await names(guard, lists, Call("two", "k2", Rights(("*_read",)), roots=("/a",)))
     assert lists.made == 1
-    await names(guard, lists, Call("two", "k2", ("*_read",), roots=("/b",)))
-    await names(guard, lists, Call("two", "k2", ("*_read",), hosts=("h",)))
-    await names(guard, lists, Call("two", "k2", ("*_read",), cohort="beta"))
+    await names(guard, lists, Call("two", "k2", Rights(("*_read",)), roots=("/b",)))
+    await names(guard, lists, Call("two", "k2", Rights(("*_read",)), hosts=("h",)))
+    await names(guard, lists, Call("two", "k2", Rights(("*_read",)), cohort="beta"))
     assert lists.made == 4
 
 
@@ -202,7 +207,7 @@ def test_only_complete_copies_of_the_same_parts_count_as_the_same() -> None:
 
 
 def test_a_copy_of_a_call_is_never_answered_from_what_is_kept() -> None:
-    assert key_of(context(), Call("dev", "k", ("*",), copy=True), Freshness()) is None
+    assert key_of(context(), Call("dev", "k", Rights(("*",)), copy=True), Freshness()) is None
 
 
 @pytest.mark.parametrize("said", ["public", 7, None])
