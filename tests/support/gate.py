@@ -419,7 +419,8 @@ def lay_out(folder: Path) -> Gate:
         name: f"127.0.0.1:{port}"
         for name, port in zip(("GATEWAY_ADDRESS", "INTERNAL_ADDRESS", "PRIVATE_ADDRESS"), ports, strict=True)
     }
-    values |= {"GATE_DIR": str(folder), "ALLOWED_HOSTS": "", "ALLOWED_ORIGINS": ""}
+    values |= dict.fromkeys(("ALLOWED_HOSTS", "ALLOWED_ORIGINS", "OAUTH_RESOURCE", "OAUTH_SCOPE"), "")
+    values |= {"GATE_DIR": str(folder)}
     source, plugin = ROOT / "traefik", folder / "plugins-local/src/tekup.dev/policy"
     for each in (folder / "dynamic", folder / "tables", plugin):
         each.mkdir(parents=True)
