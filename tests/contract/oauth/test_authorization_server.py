@@ -71,7 +71,7 @@ async def test_its_tokens_are_believed_whatever_they_are_signed_with(
     server: AuthorizationServer, judged: Judge, mint: Mint
 ) -> None:
     server.kill()
-    server.start(mint, OLD)  # it insists on a key for ID tokens
+    server.start(mint, NEW)  # it insists on a key for ID tokens
     assert await judged.outcome(server.machine_token(HUB)) == "granted"
 
 
