@@ -58,6 +58,7 @@ def gate_values(parts: Parts) -> dict[str, str]:
         "GATE_DIR": str(parts.layout.gate),
         "ALLOWED_HOSTS": "",
         "ALLOWED_ORIGINS": "",
+        "POLICY_MAX_AGE_S": str(parts.effective.settings.gate_policy_max_age_s),
         **oauth_values(parts),
     }
 

@@ -55,6 +55,11 @@ class Settings(BaseModel):
         1, alias="MCP_CONTROL_PLANE_REPLICAS", description="how many control planes; one of them leads"
     )
     prometheus_port: Port = Field(9090, alias="MCP_PROMETHEUS_PORT", description="Prometheus, where it is asked for")
+    gate_policy_max_age_s: Annotated[int, Field(ge=0, le=86_400)] = Field(
+        0,
+        alias="MCP_GATE_POLICY_MAX_AGE_S",
+        description="a gate whose policy nobody confirmed for so long refuses; 0: never",
+    )
     also: str = Field("", alias="MCP_WITH", description="what to run besides, comma-separated: prometheus")
     oauth_issuers_file: str = Field(
         "", alias="MCP_OAUTH_ISSUERS_FILE", description="authorization servers whose bearers count; empty: keys only"

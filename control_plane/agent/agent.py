@@ -11,6 +11,7 @@ from control_plane.agent.apply import Applied, Applier
 from control_plane.agent.believe import Accepted, Kept, Memory, believed, forgotten, judge, suspected
 from control_plane.agent.disk import GateFolder, Remembered
 from control_plane.agent.report import Report, Reporter
+from control_plane.agent.share import Share
 from control_plane.agent.watch import PolicyWatch
 from control_plane.consul import Consul
 from control_plane.errors import Refused, Unavailable
@@ -45,6 +46,7 @@ class Agent:
         self._watch = PolicyWatch(consul, self._news.set)
         self._reporter = Reporter(consul, gate, ttl_s)
         self._applier = Applier(folder, traefik)
+        self._share = Share(consul, self._applier.gates)
         self._remembered = folder.recall()
         self._memory = self._remembered.memory
         self._unsettled_s = 0.0
@@ -65,6 +67,7 @@ class Agent:
             tasks.create_task(self._registry.run())
             tasks.create_task(self._watch.run())
             tasks.create_task(self._reporter.run())
+            tasks.create_task(self._share.run())
             tasks.create_task(self._hear_registry())
             tasks.create_task(self._work())
 
@@ -104,8 +107,10 @@ class Agent:
             return again_in_s
         if await self._drifted():
             log.warning("gate.drifted")
-        applied = await self._applier.apply(self._memory.policy, instances)
+        applied = await self._applier.apply(self._memory.policy, instances, self._share.gates)
         self._report(applied, problems)
+        if applied.in_force and self._accepted:
+            self._folder.confirm(time.time() - self._watch.age_s)
         self._keep(instances)
         return min(again_in_s if applied.in_force else RETRY_S, applied.again_in_s or LOOK_EVERY_S)
 

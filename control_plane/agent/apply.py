@@ -71,8 +71,19 @@ class Applier:
         self._mac_key = folder.mac_key()
         self._written_s = -ROUTES_EVERY_S
 
-    async def apply(self, policy: Policy, instances: tuple[Instance, ...]) -> Applied:
+    @property
+    def gates(self) -> int:
+        """Over how many gates limits are divided now."""
+        gates = self._tables["clients"].get("gates")
+        return gates if isinstance(gates, int) else 1
+
+    async def apply(self, policy: Policy, instances: tuple[Instance, ...], gates: int = 1) -> Applied:
         """Put this in force.
+
+        Args:
+            policy: What was decided.
+            instances: Those that are believed in.
+            gates: Over how many gates limits are divided.
 
         Raises:
             Unavailable: Traefik did not answer.
@@ -85,7 +96,7 @@ class Applier:
         await self._shown(traefik_routes.routers_of(wanted) & self._named(), problems)
         usable = [one for one in instances if self._usable(one)]
         self._write("services", policy, {"services": render.services_table(policy, usable, self._enabled)})
-        self._write("clients", policy, self._clients(policy, problems))
+        self._write("clients", policy, {"gates": gates, **self._clients(policy, problems)})
         loaded = await self._loaded(problems)
         # Calls no longer go to what has departed, so its routes may go as well.
         departing_s = self._write_routes(self._fit(wanted)) if loaded and postponed_s is None else postponed_s

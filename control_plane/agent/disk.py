@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,16 @@ class GateFolder:
         """Put a table in place; the plugin takes it up within its polling interval."""
         write_whole(self._path(name), json.dumps(table, separators=(",", ":")).encode(), mode=0o600)
         self._own(name)
+
+    def confirm(self, at_s: float) -> None:
+        """Say until when the tables were known to be what was decided; a gate can be told to refuse after a while.
+
+        Args:
+            at_s: Seconds since the epoch.
+        """
+        path = self._tables / "confirmed"
+        path.touch()
+        os.utime(path, (at_s, at_s))
 
     def recall(self) -> Remembered:
         """What was in force when the agent last ran; if its file is missing or damaged, the table's revocations."""

@@ -34,6 +34,11 @@ class PolicyWatch:
         """Whether every read has answered at least once."""
         return len(self.answered_s) == len(GATE_TABLES) + 1
 
+    @property
+    def age_s(self) -> float:
+        """How long ago the read answered that has been waiting longest."""
+        return time.monotonic() - min(self.answered_s.values())
+
     async def run(self) -> None:
         """Follow for ever."""
         async with asyncio.TaskGroup() as tasks:

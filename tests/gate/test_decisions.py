@@ -25,6 +25,8 @@ class Expect(TypedDict, total=False):
     service: str
     scope: str
     key: str
+    grant: str
+    challenge: str
     targets: list[str]
     gone: list[str]
 
@@ -53,6 +55,7 @@ FEATURES = {
     "spoofs": "A5",
     "within": "A5",
     "rules": "C8",
+    "bearers": "A11",
 }
 TARGETS = {
     "alpha_1-0-0": "aaaaa1",
@@ -89,6 +92,8 @@ def world(running_gate: Gate) -> Gate:
 )
 def test_the_gate_decides(world: Gate, row: Row) -> None:
     pairs = [(name, value) for name, value in row["headers"]]
+    if row["role"] == "foreign":
+        pairs.append(("X-Test-Foreign", "1"))
     entry = world.internal if row["role"] == "internal" else world.public
     answer = world.call(row["path"], pairs, row["method"], to=entry)
     expect = row["expect"]
@@ -98,6 +103,8 @@ def test_the_gate_decides(world: Gate, row: Row) -> None:
             return
         assert (answer.status, answer.code) == (expect["status"], expect["code"])
         assert expect["says"] in str(answer.error["message"])
+        if expect.get("challenge"):
+            assert answer.reply.headers["www-authenticate"] == expect["challenge"]
         return
     assert answer.status == 200
     got = answer.headers
@@ -106,7 +113,7 @@ def test_the_gate_decides(world: Gate, row: Row) -> None:
     assert got.get("x-tekup-scope", "") == expect["scope"]
     assert got["x-tekup-gate"] == FILE["gate_proofs"][expect["service"]]
     grants = {key: item["grant"] for key, item in FILE["world"]["clients"]["keys"].items()}
-    assert got.get("x-tekup-grant") == grants.get(expect["key"])
+    assert got.get("x-tekup-grant") == (expect.get("grant") or grants.get(expect["key"]))
     assert answer.body["path"] == "/mcp"
     assert not {*expect.get("gone", []), "authorization"} & got.keys()
     if got["x-tekup-route"] in TARGETS:

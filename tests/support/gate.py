@@ -403,7 +403,20 @@ class Load:
 def router(target: str) -> dict[str, object]:
     """A target's child router."""
     rule = f"Header(`X-Tekup-Route`, `{target}`)"
-    return {"parentRefs": ["public@file", "internal@file"], "rule": rule, "service": target, "middlewares": ["retry"]}
+    parents = ["public@file", "internal@file", "bearers@file"]
+    return {"parentRefs": parents, "rule": rule, "service": target, "middlewares": ["retry"]}
+
+
+def bearers(folder: Path) -> dict[str, object]:
+    """A parent for calls of which forwardAuth has made a grant, without it: the header X-Test-Foreign leads to it."""
+    policy = {"role": "foreign", "tables": f"{folder}/tables", "resource": "https://mcp.example"}
+    parent = {
+        "entryPoints": ["public"],
+        "rule": "Header(`X-Test-Foreign`, `1`)",
+        "priority": 10_000,
+        "middlewares": ["policy-bearers", "lost"],
+    }
+    return {"middlewares": {"policy-bearers": {"plugin": {"policy": policy}}}, "routers": {"bearers": parent}}
 
 
 def is_open(port: int) -> bool:
@@ -412,7 +425,7 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def lay_out(folder: Path) -> Gate:
+def lay_out(folder: Path, max_age_s: int = 0) -> Gate:
     """Renders the templates and copies the plugin, as the environment does."""
     ports = [free_port() for _ in range(3)]
     values = {
@@ -420,12 +433,13 @@ def lay_out(folder: Path) -> Gate:
         for name, port in zip(("GATEWAY_ADDRESS", "INTERNAL_ADDRESS", "PRIVATE_ADDRESS"), ports, strict=True)
     }
     values |= dict.fromkeys(("ALLOWED_HOSTS", "ALLOWED_ORIGINS", "OAUTH_RESOURCE", "OAUTH_SCOPE"), "")
-    values |= {"GATE_DIR": str(folder)}
+    values |= {"GATE_DIR": str(folder), "POLICY_MAX_AGE_S": str(max_age_s)}
     source, plugin = ROOT / "traefik", folder / "plugins-local/src/tekup.dev/policy"
     for each in (folder / "dynamic", folder / "tables", plugin):
         each.mkdir(parents=True)
     for template, target in (("traefik.yml.tmpl", "traefik.yml"), ("gate.yml.tmpl", "dynamic/gate.yml")):
         (folder / target).write_text(string.Template((source / template).read_text()).substitute(values))
+    (folder / "dynamic/bearers.yml").write_text(json.dumps({"http": bearers(folder)}))
     for each in (source / "plugin").iterdir():
         if not each.name.endswith("_test.go") and each.is_file():
             shutil.copy(each, plugin)

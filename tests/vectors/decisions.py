@@ -39,7 +39,10 @@ RIGHTS: dict[str, list[str]] = {
     "soon": ["*"],
     "tester": ["*"],
     "watched": ["*"],
+    "team": ["alpha_*", "alpha://*", "beta_ask"],
 }
+ISSUER = "https://as.example"
+USER = "0123456789abcdef"
 COHORTS = {"tester": "testers", "watched": "watched"}
 KEYS = {name: f"tk_{name}-1_{hashlib.sha256(name.encode()).hexdigest()[:48]}" for name in [*RIGHTS, "orphan"]}
 OLD_KEY = "tk_dev-0_" + "9f" * 24
@@ -69,7 +72,10 @@ def world() -> dict[str, object]:
     keys["gone-1"]["revoked"] = 1_700_000_000
     keys["late-1"]["expires"] = 1_700_000_000
     keys["soon-1"]["expires"] = 4_000_000_000
-    clients = {name: {"allow": allow, "cohort": COHORTS.get(name, "")} for name, allow in RIGHTS.items()}
+    clients: dict[str, dict[str, object]] = {
+        name: {"allow": allow, "cohort": COHORTS.get(name, "")} for name, allow in RIGHTS.items()
+    }
+    clients["team"] |= {"oauth": [ISSUER], "access": "all", "roots": [], "hosts": []}
     at = {"serial": 1, "epoch": 1, "number": 1}
     return {
         "services": {**at, "services": services},
@@ -639,9 +645,100 @@ def rules() -> Iterator[dict[str, object]]:
         yield passes(f"{client}'s lists are stable's", "/eps/mcp", lists, "eps", "stable", [E1], client=client)
 
 
+def bearers() -> Iterator[dict[str, object]]:
+    """Callers with a bearer of an authorization server, of which forwardAuth has made a grant."""
+    path, both, user = "/alpha/mcp", [V1, V2], f"team~{USER}"
+
+    def made(
+        client: str = "team", within: tuple[str, ...] = ("alpha_read*", "alpha://*", "beta_*"), **more: object
+    ) -> str:
+        said: dict[str, object] = {"subject": USER, "expires": 4_000_000_000, "within": within}
+        return grant(MAC, payload(client, "", RIGHTS[client], **said | more))
+
+    def foreign(row: dict[str, object]) -> dict[str, object]:
+        return row | {"role": "foreign"}
+
+    def holding(method: str, name: str, *grants: str) -> Pairs:
+        return [
+            ["Authorization", "Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln"],
+            *modern(method, name)[1:],
+            *[["X-Tekup-Grant", value] for value in grants],
+        ]
+
+    good = made()
+    own: dict[str, object] = {"client": user, "key": "", "grant": good}
+    yield foreign(
+        passes("a user of a client", path, holding("tools/call", "alpha_read", good), "alpha", "lane", both, **own)
+    )
+    yield foreign(passes("on /mcp", "/mcp", holding("prompts/get", "beta_ask", good), "beta", "lane", [BETA], **own))
+    yield foreign(passes("its lists", path, holding("tools/list", "", good), "alpha", "stable", [V1], **own))
+    older = [["Authorization", "Bearer x"], *legacy()[1:], ["X-Tekup-Grant", good]]
+    yield foreign(passes("of an older version", path, older, "hub", "legacy", [HUB], scope="alpha", **own))
+    theirs = [["Mcp-Param-Handle", handle(SECRET["alpha"], "aaaaa3", RANDOM, user)]]
+    call = holding("tools/call", "alpha_read", good)
+    yield foreign(passes("its own handle", path, [*call, *theirs], "alpha", "handle", [INSTANCES["aaaaa3"]], **own))
+    clients = [["Mcp-Param-Handle", handle(SECRET["alpha"], "aaaaa3", RANDOM, "team")]]
+    yield foreign(passes("a handle of its client's keys", path, [*call, *clients], "alpha", "lane", both, **own))
+    at = 'resource_metadata="https://mcp.example/.well-known/oauth-protected-resource/alpha/mcp"'
+    more = f'Bearer error="insufficient_scope", scope="mcp:alpha", {at}, error_description="this call needs a further scope"'
+    refused: dict[str, object] = {"client": "team", "service": "alpha"}
+    write = holding("tools/call", "alpha_write", good)
+    yield foreign(
+        stops("a tool beyond its scopes", path, write, 403, "right", "alpha_write", challenge=more, **refused)
+    )
+    rest = {"client": "team", "service": "beta"}
+    yield foreign(
+        stops(
+            "a tool beyond its client", "/mcp", holding("tools/call", "beta_do", good), 403, "right", "beta_do", **rest
+        )
+    )
+    scopeless = made(within=())
+    yield foreign(
+        stops(
+            "without scopes",
+            path,
+            holding("tools/call", "alpha_read", scopeless),
+            403,
+            "right",
+            "alpha_read",
+            **refused,
+        )
+    )
+    begin = f'Bearer {at}, scope="mcp:alpha"'
+    for case, grants_sent, reason in (
+        ("no grant", (), "wrong_grant"),
+        ("two grants", (good, good), "wrong_grant"),
+        (
+            "forged",
+            (grant("ff" * 32, payload("team", "", ["*"], subject=USER, expires=4_000_000_000, within=["*"])),),
+            "wrong_grant",
+        ),
+        ("expired", (made(expires=1_700_000_000),), "expired_bearer"),
+        ("of a client without bearers", (made("dev"),), "no_client"),
+        ("with a subject of another form", (made(subject="../x"),), "no_client"),
+        (
+            "with a key as well",
+            (grant(MAC, payload("team", "team-1", ["*"], subject=USER, expires=4_000_000_000, within=["*"])),),
+            "no_client",
+        ),
+    ):
+        headers = holding("tools/call", "alpha_read", *grants_sent)
+        yield foreign(stops(f"a grant: {case}", path, headers, 401, reason, "", challenge=begin))
+    twice = [["Authorization", "Bearer y"], *call]
+    yield foreign(stops("two bearers", path, twice, 401, "no_key", "once"))
+    inner = [*inside("tools/call", "alpha_read"), ["X-Tekup-Grant", good]]
+    yield internal(passes("a user's call by its grant", path, inner, "alpha", "lane", both, **own))
+    outer = [*inside("tools/call", "alpha_write"), ["X-Tekup-Grant", good]]
+    yield internal(stops("its scopes count there", path, outer, 403, "right", "alpha_write", **refused))
+    late = [*inside("tools/call", "alpha_read"), ["X-Tekup-Grant", made(expires=1_700_000_000)]]
+    yield internal(
+        stops("its end counts there", path, late, 401, "expired_bearer", "expired", client="~hub", service="alpha")
+    )
+
+
 def main() -> None:
     """Prints the file."""
-    parts = (paths, eras, names, keys, rights, handles, spoofs, within, rules)
+    parts = (paths, eras, names, keys, rights, handles, spoofs, within, rules, bearers)
     rows = [{"part": part.__name__, **(internal(row) if part is within else row)} for part in parts for row in part()]
     proofs = {name: mac(keys[0], "gate").hex() for name, keys in SECRETS["services"].items()}  # type: ignore[attr-defined]
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)

@@ -33,27 +33,62 @@ func refuseKey(reason, format string, args ...interface{}) *refusal {
 	return refuse(http.StatusUnauthorized, reason, format, args...)
 }
 
-// clientByKey reads the one Authorization header.
-func clientByKey(h http.Header, table *clientTable, now int64) (*key, *client, *refusal) {
+// caller is a client, or one user of it, with its rights.
+type caller struct {
+	key      *key
+	client   *client
+	identity string
+	bearer   bool
+	within   []pattern // of a bearer: what its scopes cover
+}
+
+// mayCall is the right of step 4. Methods without a name are filtered, or checked by their body, behind the gate.
+func (c *caller) mayCall(name string) bool {
+	return covered(c.client.patterns, name) && (!c.bearer || covered(c.within, name))
+}
+
+// stepUp tells whether a broader scope would help.
+func (c *caller) stepUp(name string) bool {
+	return c.bearer && covered(c.client.patterns, name)
+}
+
+func covered(patterns []pattern, name string) bool {
+	for _, p := range patterns {
+		if p.matches(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// callerByKey reads the one Authorization header.
+func callerByKey(h http.Header, table *clientTable, now int64) (*caller, *refusal) {
 	sent := h["Authorization"]
 	if len(sent) == 0 {
-		return nil, nil, refuseKey("no_key", "no API key; send the header Authorization: Bearer tk_<id>_<secret>")
+		return nil, refuseKey("no_key", "no API key; send the header Authorization: Bearer tk_<id>_<secret>")
 	}
 	if len(sent) > 1 {
-		return nil, nil, refuseKey("no_key", "Authorization was sent %d times; send it once", len(sent))
+		return nil, refuseKey("no_key", "Authorization was sent %d times; send it once", len(sent))
 	}
 	token, ok := bearer(sent[0])
 	if !ok {
-		return nil, nil, refuseKey("no_key", "Authorization holds no API key; send Bearer tk_<id>_<secret>")
+		return nil, refuseKey("no_key", "Authorization holds no API key; send Bearer tk_<id>_<secret>")
 	}
 	// Unknown and wrong are one answer, after the same work.
 	sum := sha256.Sum256([]byte(token))
 	k := table.keys[keyID(token)]
 	if k == nil || subtle.ConstantTimeCompare(sum[:], k.hash) != 1 {
-		return nil, nil, refuseKey("wrong_key", "the API key is not known here; ask an operator for one (tekup keys create)")
+		return nil, refuseKey("wrong_key", "the API key is not known here; ask an operator for one (tekup keys create)")
 	}
+	return callerWith(k, table, now)
+}
+
+func callerWith(k *key, table *clientTable, now int64) (*caller, *refusal) {
 	c, no := clientOf(k, table, now)
-	return k, c, no
+	if no != nil {
+		return nil, no
+	}
+	return &caller{key: k, client: c, identity: k.Client}, nil
 }
 
 // clientOf applies what the table says of a key now: expiry, revocation, its client.
@@ -105,9 +140,12 @@ func provenCaller(h http.Header, callers []string, secrets *secretTable) (string
 }
 
 type grantPayload struct {
-	Version int    `json:"v"`
-	Client  string `json:"client"`
-	Key     string `json:"key"`
+	Version int      `json:"v"`
+	Client  string   `json:"client"`
+	Key     string   `json:"key"`
+	Subject string   `json:"subject"`
+	Expires int64    `json:"expires"`
+	Within  []string `json:"within"`
 }
 
 // openGrant checks a grant's MAC and reads who it is for. Its rights are not read: the table's current ones count.
@@ -131,21 +169,41 @@ func openGrant(grant string, mac [][]byte) (*grantPayload, bool) {
 	return payload, true
 }
 
-// clientByGrant lets a grant stand for its key, which is looked up as if it had been sent.
-func clientByGrant(sent []string, t *tables, now int64) (*key, *client, *refusal) {
-	if len(sent) > 1 {
-		return nil, nil, refuseKey("wrong_grant", "%s was sent %d times; send it once", headerGrant, len(sent))
+// callerByGrant lets a grant stand for its key, which is looked up as if it had been sent, or for the bearer it was
+// made of, which ends when that does.
+func callerByGrant(sent []string, t *tables, now int64) (*caller, *refusal) {
+	if len(sent) != 1 {
+		return nil, refuseKey("wrong_grant", "%s was sent %d times; send it once", headerGrant, len(sent))
 	}
 	payload, ok := openGrant(sent[0], t.secrets.mac)
 	if !ok {
-		return nil, nil, refuseKey("wrong_grant", "%s is not signed by this gate; hand on the one that came with the client's call", headerGrant)
+		return nil, refuseKey("wrong_grant", "%s is not signed by this gate; hand on the one that came with the client's call", headerGrant)
+	}
+	if payload.Subject != "" {
+		return callerByBearer(payload, sent[0], t.clients, now)
 	}
 	k := t.clients.keys[payload.Key]
 	if k == nil || k.Client != payload.Client {
-		return nil, nil, refuseKey("wrong_key", "the key of this grant is not known any more; the client needs a new one (tekup keys create)")
+		return nil, refuseKey("wrong_key", "the key of this grant is not known any more; the client needs a new one (tekup keys create)")
 	}
-	c, no := clientOf(k, t.clients, now)
-	return k, c, no
+	return callerWith(k, t.clients, now)
+}
+
+// callerByBearer: the client's rights are the table's, its users are told apart by their subject.
+func callerByBearer(payload *grantPayload, grant string, table *clientTable, now int64) (*caller, *refusal) {
+	if now >= payload.Expires {
+		return nil, refuseKey("expired_bearer", "the access token has expired; get a new one from its authorization server")
+	}
+	c := table.clients[payload.Client]
+	if c == nil || len(c.OAuth) == 0 || payload.Key != "" || !only(payload.Subject, hexes) {
+		return nil, refuseKey("no_client", "the access token belongs to client %s, which is not in force; ask an operator", clip(payload.Client))
+	}
+	who := &caller{client: c, identity: payload.Client + "~" + payload.Subject, bearer: true}
+	who.key = &key{Client: payload.Client, Expires: payload.Expires, Grant: grant, used: new(int64)}
+	for _, glob := range payload.Within {
+		who.within = append(who.within, newPattern(glob))
+	}
+	return who, nil
 }
 
 // instanceOf opens a handle: <instance>.<random>.<tag>. Only one made for this client by this service names an

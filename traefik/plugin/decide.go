@@ -1,6 +1,9 @@
 package policy
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+)
 
 // settings are what a middleware's configuration says.
 type settings struct {
@@ -9,20 +12,33 @@ type settings struct {
 	hosts   []string
 	origins []string
 	callers []string
+	// of the two roles of the public entrypoint
+	resource string
+	scope    string
+	maxBody  int64
+	maxAge   int64
 }
 
 func newSettings(config *Config) *settings {
 	p := &settings{role: config.Role, hosts: config.Hosts, origins: config.Origins, callers: config.Callers}
-	p.calls = p.role == rolePublic || p.role == roleInternal
+	p.calls = p.role == rolePublic || p.role == roleForeign || p.role == roleInternal
+	p.resource = strings.TrimRight(config.Resource, "/")
+	p.scope = config.Scope
+	p.maxBody = config.MaxBody
+	if p.maxBody <= 0 {
+		p.maxBody = bodyLimit
+	}
+	p.maxAge = config.MaxAge
 	return p
 }
 
 // decision is what becomes of a call that is not refused. It holds for every call with the same headers under the
 // same tables, so it is remembered (memo.go): nothing in it may depend on anything else.
 type decision struct {
-	listing bool // answer GET /tekup/services, forward nothing
-	client  string
-	key     *key // nil for a caller's own lists and probes
+	listing bool   // answer GET /tekup/services, forward nothing
+	client  string // who calls: a client, `<client>~<subject>` of one of its users, or `~<caller>`
+	label   string // the same for metrics and messages, without the subject
+	key     *key   // nil for a caller's own lists and probes
 	service string
 	scope   string
 	reason  string
@@ -33,6 +49,9 @@ type decision struct {
 	among   *shares
 	copied  bool // a target with copies may be taken as it is
 
+	limits    []*limit // a call counts against these
+	countable bool     // it ends by itself, so those under way can be counted
+
 	// made by prepare
 	proofs   []string // the headers to set, as values
 	clients  []string
@@ -42,6 +61,8 @@ type decision struct {
 	routes   []*route
 	only     *route // the one of routes
 	until    int64  // when its key ends
+	budgets  []*budget
+	counted  bool // some budget counts calls under way
 }
 
 // decide is the algorithm of docs/architecture.md, steps 0-6, but for the draw among lanes. It looks at nothing but
@@ -68,11 +89,13 @@ func decidePublic(p *settings, r *request, t *tables, now int64) (*decision, *re
 	if t.services == nil || t.clients == nil || t.secrets == nil {
 		return nil, refuseNoTable(t)
 	}
-	k, who, no := clientByKey(r.header, t.clients, now)
+	who, no := callerOf(p, r.header, t, now)
 	if no != nil {
+		no.challenge = p.challenge(scope, c)
 		return nil, no
 	}
-	d := &decision{client: k.Client, key: k, strip: c.strip, scope: scope, cohort: who.Cohort}
+	d := &decision{client: who.identity, label: who.key.Client, key: who.key, strip: c.strip, scope: scope, cohort: who.client.Cohort}
+	d.limit(who.client, c, true)
 	if scope != "" && t.services.services[scope] == nil {
 		return nil, d.refused(refuseUnknown(scope))
 	}
@@ -85,9 +108,37 @@ func decidePublic(p *settings, r *request, t *tables, now int64) (*decision, *re
 	}
 	// What the hub's own tools lead to comes back through the internal entrypoint, and needs its right there.
 	if c.name != "" && serviceOf(c.name) != hubService && !who.mayCall(c.name) {
-		return nil, d.refused(refuseRight(k.Client, c))
+		no = refuseRight(d.label, c)
+		if who.stepUp(c.name) {
+			no.challenge = p.stepUp(scope, c)
+		}
+		return nil, d.refused(no)
 	}
 	return d.resolve(c, t)
+}
+
+// callerOf tells who calls: by a key, or by the bearer that forwardAuth has made a grant of.
+func callerOf(p *settings, h http.Header, t *tables, now int64) (*caller, *refusal) {
+	if p.role == roleForeign {
+		if len(h["Authorization"]) > 1 {
+			return nil, refuseKey("no_key", "Authorization was sent %d times; send it once", len(h["Authorization"]))
+		}
+		return callerByGrant(h[headerGrant], t, now)
+	}
+	return callerByKey(h, t.clients, now)
+}
+
+// limit finds what a call counts against. Discovery is free: refused, clients take the server for an older one.
+func (d *decision) limit(of *client, c *call, edge bool) {
+	if c.method == "server/discover" {
+		return
+	}
+	d.countable = c.method != "subscriptions/listen"
+	for _, l := range of.Limits {
+		if l.covers(c, edge) {
+			d.limits = append(d.limits, l)
+		}
+	}
 }
 
 // decideInternal is step 0: the hub and the control plane, for a client by its grant or for themselves.
@@ -113,18 +164,20 @@ func decideInternal(p *settings, r *request, t *tables, now int64) (*decision, *
 	if no != nil {
 		return nil, no
 	}
-	d := &decision{client: "~" + caller, service: scope, strip: c.strip}
+	d := &decision{client: "~" + caller, label: "~" + caller, service: scope, strip: c.strip}
 	if grant := r.header[headerGrant]; len(grant) > 0 {
-		k, who, no := clientByGrant(grant, t, now)
+		who, no := callerByGrant(grant, t, now)
 		if no != nil {
 			return nil, d.refused(no)
 		}
-		d.client = k.Client
-		d.key = k
-		d.cohort = who.Cohort
+		d.client = who.identity
+		d.label = who.key.Client
+		d.key = who.key
+		d.cohort = who.client.Cohort
 		if c.name != "" && !who.mayCall(c.name) {
-			return nil, d.refused(refuseRight(k.Client, c))
+			return nil, d.refused(refuseRight(d.label, c))
 		}
+		d.limit(who.client, c, false)
 	} else if !mayOwn(caller, c.method) {
 		return nil, d.refused(refuseGrantless(c.method, caller))
 	}
@@ -171,16 +224,6 @@ func (d *decision) chooseService(c *call, t *tables) *refusal {
 		d.service = prefix
 	}
 	return nil
-}
-
-// mayCall is the right of step 4. Methods without a name are filtered, or checked by their body, behind the gate.
-func (c *client) mayCall(name string) bool {
-	for _, p := range c.patterns {
-		if p.matches(name) {
-			return true
-		}
-	}
-	return false
 }
 
 // resolve is steps 5 and 6.
@@ -238,7 +281,7 @@ func (d *decision) pin(pinned []string, t *tables) (*decision, *refusal) {
 
 // refused labels a refusal with what was already known.
 func (d *decision) refused(no *refusal) *refusal {
-	no.client = d.client
+	no.client = d.label
 	no.service = d.service
 	return no
 }

@@ -33,6 +33,9 @@ type refusal struct {
 	reason  string
 	client  string
 	service string
+	// challenge and retry are the values of WWW-Authenticate and Retry-After; "" where the status says enough.
+	challenge string
+	retry     string
 }
 
 func (n *refusal) write(w http.ResponseWriter) {
@@ -43,6 +46,12 @@ func (n *refusal) write(w http.ResponseWriter) {
 		w.Header().Set("Allow", http.MethodPost)
 	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")
+	}
+	if n.challenge != "" {
+		w.Header().Set("WWW-Authenticate", n.challenge)
+	}
+	if n.retry != "" {
+		w.Header().Set("Retry-After", n.retry)
 	}
 	problem := map[string]interface{}{"code": n.code, "message": n.message}
 	if n.data != nil {
@@ -127,6 +136,15 @@ func refuseRight(client string, c *call) *refusal {
 
 func refuseGrantless(method, caller string) *refusal {
 	return refuse(http.StatusForbidden, "right", "%s of %s is a client's call: hand on its %s", clip(method), caller, headerGrant)
+}
+
+func refuseBody(most int64) *refusal {
+	return refuse(http.StatusRequestEntityTooLarge, "body", "the request body is larger than %d bytes; send less, or in parts", most)
+}
+
+func refuseStale(age int64) *refusal {
+	return refuse(http.StatusServiceUnavailable, "stale",
+		"the gate's policy was last confirmed %d s ago, longer than it may be; its agent or Consul is away", age)
 }
 
 func refuseNoTable(t *tables) *refusal {

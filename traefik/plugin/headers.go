@@ -52,8 +52,8 @@ func (d *decision) routeTo(target string, c *counters) *route {
 	if !d.copied {
 		target = plain
 	}
-	series := `client="` + d.client + `",service="` + d.service + `",target="` + target + `",reason="` + d.reason + `"`
-	made := &route{target: target, header: []string{target}, count: c.counter(series, d.reason)}
+	series := `client="` + d.label + `",service="` + d.service + `",target="` + target + `",reason="` + d.reason + `"`
+	made := &route{target: target, header: []string{target}, count: c.counter(series, otherDecisions(d.reason))}
 	if target != plain {
 		made.plain = d.routeTo(plain, c)
 	}

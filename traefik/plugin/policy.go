@@ -6,8 +6,9 @@
 // it talks to nobody, reads the body of no request that it does not refuse (idOf), holds no connection, and knows the
 // world from three files (tables.go) alone. Whatever is unclear is refused; nothing is forwarded by default.
 //
-// One middleware plays one of four roles, told by its own configuration and by nothing a caller sends:
-// public and internal (the two entrypoints of calls), private (state and metrics), last (no router took the call).
+// One middleware plays one of five roles, told by its own configuration and by nothing a caller sends: public and
+// internal (the two entrypoints of calls), foreign (the public one, for bearers that forwardAuth has made a grant of),
+// private (state and metrics), last (no router took the call).
 package policy
 
 import (
@@ -24,11 +25,15 @@ const (
 	roleInternal = "internal"
 	rolePrivate  = "private"
 	roleLast     = "last"
+	roleForeign  = "foreign"
 )
+
+// bodyLimit is what services take.
+const bodyLimit = 4 << 20
 
 // Config is what dynamic/gate.yml says of one middleware. Traefik's API shows it: no secrets in it.
 type Config struct {
-	// Role is one of public, internal, private, last.
+	// Role is one of public, foreign, internal, private, last.
 	Role string `json:"role,omitempty"`
 	// Tables is the absolute folder of services.json, clients.json and secrets.json.
 	Tables string `json:"tables,omitempty"`
@@ -38,11 +43,19 @@ type Config struct {
 	Origins []string `json:"origins,omitempty"`
 	// Callers may use the internal entrypoint, once they have proven their name.
 	Callers []string `json:"callers,omitempty"`
+	// Resource is the public base URL (https://host) under which bearers of authorization servers are taken; "": none are.
+	Resource string `json:"resource,omitempty"`
+	// Scope names the scope of a service, `{service}` standing for it.
+	Scope string `json:"scope,omitempty"`
+	// MaxBody is the most bytes a call's body may have.
+	MaxBody int64 `json:"maxBody,omitempty"`
+	// MaxAge is for how many seconds the tables count without being confirmed by the agent; 0: for ever.
+	MaxAge int64 `json:"maxAge,omitempty"`
 }
 
 // CreateConfig returns the defaults.
 func CreateConfig() *Config {
-	return &Config{Callers: []string{hubService, controlPlane}}
+	return &Config{Callers: []string{hubService, controlPlane}, Scope: "mcp:{service}", MaxBody: bodyLimit}
 }
 
 type gate struct {
@@ -55,9 +68,9 @@ type gate struct {
 // once (tables, counters, the watching goroutine) lives in the store of its folder.
 func New(_ context.Context, next http.Handler, config *Config, name string) (http.Handler, error) {
 	switch config.Role {
-	case rolePublic, roleInternal, rolePrivate, roleLast:
+	case rolePublic, roleForeign, roleInternal, rolePrivate, roleLast:
 	default:
-		return nil, fmt.Errorf("middleware %s: role %q is none of public, internal, private, last", name, config.Role)
+		return nil, fmt.Errorf("middleware %s: role %q is none of public, foreign, internal, private, last", name, config.Role)
 	}
 	if config.Tables == "" && config.Role != roleLast {
 		return nil, fmt.Errorf("middleware %s: tables is missing: give the absolute folder of services.json", name)
@@ -81,10 +94,21 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d := s.tables.memo[id]
 	s.mu.RUnlock()
 	now := time.Now().Unix()
+	if g.settings.maxAge > 0 && now-atomic.LoadInt64(s.confirmed) > g.settings.maxAge {
+		g.refuse(w, r, refuseStale(now-atomic.LoadInt64(s.confirmed)))
+		return
+	}
 	if d == nil || now >= d.until {
 		if d = g.decideAnew(w, r, id, now); d == nil {
 			return
 		}
+	}
+	if r.ContentLength > g.settings.maxBody {
+		g.refuse(w, r, refuseBody(g.settings.maxBody))
+		return
+	}
+	if d.budgets != nil && !g.serveLimited(w, r, d) {
+		return
 	}
 	to := d.only
 	if to == nil {
@@ -120,6 +144,12 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// begun to write the answer, and closed the body: the read fails, and the answer is cut off in the middle
 		// (docs/decisions/0008). This reader knows its end without asking.
 		r.Body = io.NopCloser(io.LimitReader(r.Body, r.ContentLength))
+	} else if r.ContentLength < 0 {
+		r.Body = http.MaxBytesReader(w, r.Body, 2*g.settings.maxBody) // a service refuses it sooner, and says so
+	}
+	if d.counted {
+		g.carry(w, r, d)
+		return
 	}
 	g.next.ServeHTTP(w, r)
 }
@@ -146,13 +176,7 @@ func (g *gate) decideAnew(w http.ResponseWriter, r *http.Request, id string, now
 	view := &request{method: r.Method, path: r.URL.EscapedPath(), host: r.Host, header: r.Header}
 	d, no := decide(g.settings, view, t, now)
 	if no != nil {
-		// The access log keeps these three: a refused caller must not be able to write itself another name into it.
-		delete(r.Header, headerClient)
-		delete(r.Header, headerService)
-		delete(r.Header, headerRoute)
-		g.store.counts.refused(no)
-		no.id = idOf(r)
-		no.write(w)
+		g.refuse(w, r, no)
 		return nil
 	}
 	if d.listing {
@@ -160,6 +184,18 @@ func (g *gate) decideAnew(w http.ResponseWriter, r *http.Request, id string, now
 		return nil
 	}
 	d.prepare(g.store.counts)
+	g.store.allot(d, t.gatesOf())
 	g.store.remember(t, id, d)
 	return d
+}
+
+// refuse answers in a service's place.
+func (g *gate) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
+	// The access log keeps these three: a refused caller must not be able to write itself another name into it.
+	delete(r.Header, headerClient)
+	delete(r.Header, headerService)
+	delete(r.Header, headerRoute)
+	g.store.counts.refused(no)
+	no.id = idOf(r)
+	no.write(w)
 }

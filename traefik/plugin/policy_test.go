@@ -26,7 +26,7 @@ func (b closedAtItsEnd) Close() error { return nil }
 
 func TestABodyEndsWithoutAskingTheServerThatMayHaveClosedIt(t *testing.T) {
 	s := newStore(t.TempDir())
-	d := &decision{client: "dev", service: "alpha", targets: []string{"alpha_1-0-0"}}
+	d := &decision{client: "dev", label: "dev", service: "alpha", targets: []string{"alpha_1-0-0"}}
 	d.prepare(s.counts)
 	d.until = math.MaxInt64
 	r := httptest.NewRequest(http.MethodPost, "/mcp", closedAtItsEnd{strings.NewReader("{}")})

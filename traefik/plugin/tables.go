@@ -35,6 +35,8 @@ type service struct {
 type client struct {
 	Allow  []string `json:"allow"`
 	Cohort string   `json:"cohort"`
+	Limits []*limit `json:"limits"`
+	OAuth  []string `json:"oauth"`
 
 	raw      []byte    `json:"-"` // as the file holds it
 	patterns []pattern `json:"-"`
@@ -60,6 +62,7 @@ type serviceTable struct {
 
 type clientTable struct {
 	stamp
+	gates   int64 // over how many gates limits are divided
 	clients map[string]*client
 	keys    map[string]*key
 }
@@ -84,6 +87,13 @@ type tables struct {
 }
 
 const grantLimit = 4096
+
+func (t *tables) gatesOf() int64 {
+	if t.clients == nil {
+		return 1
+	}
+	return t.clients.gates
+}
 
 func decodeServices(raw []byte, old *serviceTable) (*serviceTable, []string, error) {
 	var file struct {
@@ -147,6 +157,7 @@ func decodeClients(raw []byte, old *clientTable) (*clientTable, []string, error)
 		Serial  int64                      `json:"serial"`
 		Epoch   int64                      `json:"epoch"`
 		Number  int64                      `json:"number"`
+		Gates   int64                      `json:"gates"`
 		Clients map[string]json.RawMessage `json:"clients"`
 		Keys    map[string]json.RawMessage `json:"keys"`
 	}
@@ -156,7 +167,7 @@ func decodeClients(raw []byte, old *clientTable) (*clientTable, []string, error)
 	if file.Clients == nil || file.Keys == nil {
 		return nil, nil, errors.New("it holds no clients or no keys object")
 	}
-	table := &clientTable{stamp{file.Serial, file.Epoch, file.Number}, map[string]*client{}, map[string]*key{}}
+	table := &clientTable{stamp{file.Serial, file.Epoch, file.Number}, file.Gates, map[string]*client{}, map[string]*key{}}
 	clients := file.Clients
 	keys := file.Keys
 	if old != nil {
@@ -223,6 +234,11 @@ func decodeClient(id string, raw []byte) (*client, error) {
 	}
 	for _, glob := range item.Allow {
 		item.patterns = append(item.patterns, newPattern(glob))
+	}
+	for _, l := range item.Limits {
+		if err := l.check(); err != nil {
+			return nil, err
+		}
 	}
 	item.raw = raw
 	return item, nil

@@ -234,7 +234,7 @@ func TestWhatIsWrittenAsItWasIsNotBuiltAnew(t *testing.T) {
 	revoked := strings.Replace(fmt.Sprintf(goodClients, 3, someHex), `"revoked":0`, `"revoked":5`, 1)
 	put(t, s, "clients.json", strings.Replace(revoked, `"*"`, `"alpha_*"`, 1))
 	after := s.current().clients
-	if after.keys["k1"].Revoked != 5 || after.clients["dev"].mayCall("beta_read") {
+	if after.keys["k1"].Revoked != 5 || covered(after.clients["dev"].patterns, "beta_read") {
 		t.Errorf("the change is not in force: %+v %+v", after.keys["k1"], after.clients["dev"])
 	}
 	put(t, s, "clients.json", `{"serial":4,"epoch":1,"number":2,"clients":{},"keys":{}}`)
@@ -262,7 +262,7 @@ func TestThePrivateRoleReportsWhatIsInForce(t *testing.T) {
 	s := furnished(t)
 	g := &gate{settings: &settings{role: rolePrivate}, store: s}
 	k := s.current().clients.keys["k1"]
-	d := &decision{client: "dev", service: "alpha", targets: []string{"alpha_1"}, reason: "lane", key: k}
+	d := &decision{client: "dev", label: "dev", service: "alpha", targets: []string{"alpha_1"}, reason: "lane", key: k}
 	d.prepare(s.counts)
 	*d.only.count, *k.used = 1, 7
 	s.counts.refused(refuse(http.StatusUnauthorized, "no_key", "x"))

@@ -105,7 +105,7 @@ func TestKeysAreKnownByTheirHash(t *testing.T) {
 			t.Fatal(err)
 		}
 		table := &clientTable{clients: map[string]*client{"dev": {}}, keys: map[string]*key{row.ID: {id: row.ID, Client: "dev", hash: hash}}}
-		if k, _, no := clientByKey(http.Header{"Authorization": {"Bearer " + row.Key}}, table, 1); no != nil || k.id != row.ID {
+		if who, no := callerByKey(http.Header{"Authorization": {"Bearer " + row.Key}}, table, 1); no != nil || who.key.id != row.ID {
 			t.Errorf("key %s is refused: %+v", row.ID, no)
 		}
 	}
@@ -117,6 +117,7 @@ type decisionRow struct {
 	Expect                         struct {
 		Status, Code                              int
 		Reason, Says, Client, Service, Scope, Key string
+		Grant, Challenge                          string
 		Targets, Gone                             []string
 	}
 }
@@ -169,6 +170,9 @@ func TestDecisions(t *testing.T) {
 		t.Run(row.Part+"/"+row.Case, func(t *testing.T) {
 			config := CreateConfig()
 			config.Role = row.Role
+			if row.Role == roleForeign {
+				config.Resource = "https://mcp.example"
+			}
 			got := &received{}
 			g := &gate{next: got, settings: newSettings(config), store: newStore(t.TempDir())}
 			g.store.tables = world
@@ -216,6 +220,9 @@ func checkRefusal(t *testing.T, row *decisionRow, no *refusal) {
 	if no.status != want.Status || no.code != want.Code || no.reason != want.Reason || no.client != want.Client || no.service != want.Service {
 		t.Errorf("got %+v, want %+v", no, want)
 	}
+	if want.Challenge != "" && no.challenge != want.Challenge {
+		t.Errorf("challenge %q, want %q", no.challenge, want.Challenge)
+	}
 	if !strings.Contains(no.message, want.Says) {
 		t.Errorf("message %q does not say %q", no.message, want.Says)
 	}
@@ -234,7 +241,7 @@ func checkForwarded(t *testing.T, turn string, row *decisionRow, r *http.Request
 	if id := r.Header[headerCall]; (len(id) == 1) != strings.Contains(target, mirrorSign) {
 		t.Errorf("%s: the id of a call to %q is %v", turn, target, id)
 	}
-	grant := ""
+	grant := want.Grant
 	if want.Key != "" {
 		grant = file.Grants[want.Key]
 	}

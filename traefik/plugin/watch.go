@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,8 +34,13 @@ type store struct {
 	clients  *source
 	secrets  *source
 	counts   *counters
-	origin   string  // begins the ids of copied calls; of no other gate and no earlier start
-	calls    *uint64 // ends them
+	limited  *counters          // calls that found no room in a limit
+	buckets  map[string]*bucket // by caller and limit; under mu
+	pruned   time.Time
+	// when the agent last knew that the tables are what was decided, in seconds since the epoch
+	confirmed *int64
+	origin    string  // begins the ids of copied calls; of no other gate and no earlier start
+	calls     *uint64 // ends them
 }
 
 var (
@@ -59,13 +65,17 @@ func openStore(folder string) *store {
 
 func newStore(folder string) *store {
 	return &store{
-		tables:   &tables{memo: map[string]*decision{}},
-		services: &source{path: filepath.Join(folder, "services.json")},
-		clients:  &source{path: filepath.Join(folder, "clients.json")},
-		secrets:  &source{path: filepath.Join(folder, "secrets.json")},
-		counts:   newCounters(),
-		origin:   newOrigin(),
-		calls:    new(uint64),
+		tables:    &tables{memo: map[string]*decision{}},
+		services:  &source{path: filepath.Join(folder, "services.json")},
+		clients:   &source{path: filepath.Join(folder, "clients.json")},
+		secrets:   &source{path: filepath.Join(folder, "secrets.json")},
+		counts:    newCounters(),
+		limited:   newCounters(),
+		buckets:   map[string]*bucket{},
+		pruned:    time.Now(),
+		confirmed: new(int64),
+		origin:    newOrigin(),
+		calls:     new(uint64),
 	}
 }
 
@@ -79,6 +89,10 @@ func (s *store) watch() {
 	for {
 		time.Sleep(pollEvery)
 		s.turn()
+		if now := time.Now(); now.Sub(s.pruned) > pruneEvery {
+			s.pruned = now
+			s.prune(now.UnixNano())
+		}
 	}
 }
 
@@ -88,8 +102,14 @@ func (s *store) current() *tables {
 	return s.tables
 }
 
+// confirmation is the file whose time says until when the tables were known to be what was decided.
+const confirmation = "confirmed"
+
 // turn looks at each file once. What cannot be read leaves the last good version in force.
 func (s *store) turn() {
+	if at, err := os.Stat(filepath.Join(filepath.Dir(s.clients.path), confirmation)); err == nil {
+		atomic.StoreInt64(s.confirmed, at.ModTime().Unix())
+	}
 	s.take(s.services, func(raw []byte, next *tables) ([]string, error) {
 		table, problems, err := decodeServices(raw, s.tables.services)
 		next.services = table

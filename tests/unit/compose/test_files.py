@@ -24,6 +24,7 @@ VALUES = {
     "OAUTH_ADDRESS": "",
     "OAUTH_RESOURCE": "",
     "OAUTH_SCOPE": "",
+    "POLICY_MAX_AGE_S": "0",
 }
 
 
