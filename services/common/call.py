@@ -32,9 +32,10 @@ class Call:
     """The running call, as its grant describes the caller (docs/contracts.md, "Signed values").
 
     Args:
-        client: The client's id; `~…` for the platform's own callers.
-        key: Id of the key it used, "" for an internal caller.
+        client: The client's id, `<id>~<subject>` for one of its users; `~…` for the platform's own callers.
+        key: Id of the key it used, "" for an internal caller and for a bearer of an authorization server.
         allow: Globs over the tool, prompt and resource names it may use.
+        within: Globs that the scopes of its bearer cover; a name has to be covered by these as well.
         cohort: The client's cohort, "" for none.
         roots: Folders it is narrowed to, empty for the service's own.
         hosts: Private hosts it may reach besides those of the service.
@@ -54,10 +55,11 @@ class Call:
     internal: bool = False
     shadow: str = ""
     copy: bool = False
+    within: tuple[str, ...] = ("*",)
 
     def may_use(self, name: str) -> bool:
         """Whether its caller has a right to a tool, prompt or resource."""
-        return self.internal or allows(self.allow, name)
+        return self.internal or (allows(self.allow, name) and allows(self.within, name))
 
 
 _current: ContextVar[Call] = ContextVar("tekup_call")

@@ -68,15 +68,17 @@ class Guard:
             self._admit_copy(used_name(ctx.method, ctx.params) or "")
         if call.internal:
             return await call_next(ctx)
-        allow = call.allow + self._open_names
+        allow, within = call.allow + self._open_names, call.within + self._open_names
         name = used_name(ctx.method, ctx.params)
-        if name is not None and not allows(allow, name):
+        if name is not None and not (allows(allow, name) and allows(within, name)):
             text = f"client {call.client} has no right to {name[:200]!r}; ask an operator to allow it"
             raise MCPError(FORBIDDEN, text)
         result = await call_next(ctx)
         if not isinstance(result, dict):
             return result
-        return announcing(result) if ctx.method == "server/discover" else dict(narrow(ctx.method, result, allow))
+        if ctx.method == "server/discover":
+            return announcing(result)
+        return dict(narrow(ctx.method, narrow(ctx.method, result, allow), within))
 
     def _admit_copy(self, name: str) -> None:
         declared = self._kit.tools.get(name)

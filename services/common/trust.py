@@ -37,6 +37,14 @@ class _Grant(BaseModel):
     cohort: str = ""
     roots: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    subject: str = ""
+    within: tuple[str, ...] = ()
+
+    @property
+    def call(self) -> Call:
+        call = Call(self.client, self.key, self.allow, self.cohort, self.roots, self.hosts)
+        # Each user of a client is somebody of their own: their handles are nobody else's.
+        return replace(call, client=f"{self.client}~{self.subject}", within=self.within) if self.subject else call
 
 
 @lru_cache(maxsize=4096)
@@ -45,10 +53,9 @@ def _call_of(grant: str) -> Call | None:
     payload = grant.partition(".")[0]
     try:
         text = base64.b64decode(payload + "=" * (-len(payload) % 4), altchars=b"-_", validate=True)
-        content = _Grant.model_validate_json(text)
+        return _Grant.model_validate_json(text).call
     except (binascii.Error, ValidationError):
         return None
-    return Call(content.client, content.key, content.allow, content.cohort, content.roots, content.hosts)
 
 
 class Trust:

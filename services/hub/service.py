@@ -287,7 +287,8 @@ def _usable(tools: Sequence[Item]) -> list[Item]:
 
 def _sees_some_of(service: str) -> bool:
     call = current_call()
-    return call.internal or any(may_cover(call.allow, start) for start in (f"{service}_", f"{service}://"))
+    starts = (f"{service}_", f"{service}://")
+    return call.internal or any(may_cover(call.allow, start) and may_cover(call.within, start) for start in starts)
 
 
 @asynccontextmanager
