@@ -7,7 +7,7 @@ instance's own probes). Tools read it, they never make one.
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 
-from services.common.rights import allows
+from services.common.rights import Rights
 
 __all__ = [
     "CONTROL_PLANE_CLIENT",
@@ -27,15 +27,17 @@ PROBERS = frozenset({PROBE_CLIENT, CONTROL_PLANE_CLIENT})
 STANDALONE_CLIENT = "~standalone"
 
 
+NO_RIGHTS = Rights()
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """The running call, as its grant describes the caller (docs/contracts.md, "Signed values").
 
     Args:
-        client: The client's id, `<id>~<subject>` for one of its users; `~…` for the platform's own callers.
-        key: Id of the key it used, "" for an internal caller and for a bearer of an authorization server.
-        allow: Globs over the tool, prompt and resource names it may use.
-        within: Globs that the scopes of its bearer cover; a name has to be covered by these as well.
+        client: The client's id, with `~<subject>` the user's of a client; `~…` for the platform's own callers.
+        key: Id of the key it used, "" for an internal caller.
+        rights: The tools, prompts and resources it may use.
         cohort: The client's cohort, "" for none.
         roots: Folders it is narrowed to, empty for the service's own.
         hosts: Private hosts it may reach besides those of the service.
@@ -47,7 +49,7 @@ class Call:
 
     client: str
     key: str = ""
-    allow: tuple[str, ...] = ()
+    rights: Rights = NO_RIGHTS
     cohort: str = ""
     roots: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
@@ -55,11 +57,10 @@ class Call:
     internal: bool = False
     shadow: str = ""
     copy: bool = False
-    within: tuple[str, ...] = ("*",)
 
     def may_use(self, name: str) -> bool:
-        """Whether its caller has a right to a tool, prompt or resource."""
-        return self.internal or (allows(self.allow, name) and allows(self.within, name))
+        """Whether its caller has a right to a tool, prompt or resource of this name."""
+        return self.internal or self.rights.cover(name)
 
 
 _current: ContextVar[Call] = ContextVar("tekup_call")

@@ -25,6 +25,12 @@ class KitTool:
     parameters: frozenset[str]
 
     @property
+    def annotations(self) -> Mapping[str, object]:
+        """What it says of itself, as on the wire."""
+        said = self.tool.annotations
+        return said.model_dump(by_alias=True, exclude_none=True) if said is not None else {}
+
+    @property
     def read_only(self) -> bool:
         """Whether it says that it changes nothing."""
         return self.tool.annotations is not None and self.tool.annotations.read_only_hint is True

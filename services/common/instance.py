@@ -125,7 +125,8 @@ class Instance:
         own = self._kit.own_server
         kit_server = KitServer(self._kit, self._kit.calls, instructions=self._instructions)
         if own is not None:
-            own.server.middleware.append(Guard(self._kit, own.open_names))
+            # Around all that the server says itself, so that what is kept is whole; within the SDK's tracing.
+            own.server.middleware.insert(1, Guard(self._kit, own.open_names, freshness=own.freshness))
         legacy = own is not None and own.legacy
         own_proof = secrets.token_hex(32)
         server = own.server if own else kit_server

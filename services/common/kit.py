@@ -16,6 +16,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import ToolAnnotations
 
+from services.common.cache import FreshnessOf, ListCache
 from services.common.calls import Calls
 from services.common.declared import AsyncFunction, KitTool, Probe, PromptDeclaration, ResourceDeclaration
 from services.common.drills import Drills
@@ -39,6 +40,7 @@ class OwnServer:
     server: Server[Any]
     legacy: bool
     open_names: tuple[str, ...]
+    freshness: FreshnessOf | None
 
 
 class Kit:
@@ -68,6 +70,7 @@ class Kit:
         self.metrics = Metrics(service=name, version=self.version, instance=self.instance)
         self.drills = Drills(settings.drill_file)
         self.calls = Calls(self.metrics, self.drills, clock)
+        self.lists = ListCache(self.metrics)
         self.own_server: OwnServer | None = None
         self.leaving: list[Callable[[], None]] = []
         self.state: Callable[[], Mapping[str, object]] = dict
@@ -122,6 +125,7 @@ class Kit:
             parameters = frozenset(tool.parameters.get("properties", {}))
             self.tools[name] = KitTool(tool, deadline_s or self.settings.tool_deadline_s, parameters)
             self.metrics.expect(name)
+            self.lists.drop()
             return function
 
         return register
@@ -138,6 +142,7 @@ class Kit:
         def register(function: F) -> F:
             self._check_async(function)
             self.resources.append(ResourceDeclaration(uri_template, title, mime_type, function))
+            self.lists.drop()
             return function
 
         return register
@@ -151,6 +156,7 @@ class Kit:
 
         def register(function: F) -> F:
             self.prompts.append(PromptDeclaration(self._public_name(function), title, function))
+            self.lists.drop()
             return function
 
         return register
@@ -168,7 +174,14 @@ class Kit:
         self.completions.append(function)
         return function
 
-    def serve(self, server: Server[Any], *, legacy: bool, open_names: tuple[str, ...] = ()) -> None:
+    def serve(
+        self,
+        server: Server[Any],
+        *,
+        legacy: bool,
+        open_names: tuple[str, ...] = (),
+        freshness: FreshnessOf | None = None,
+    ) -> None:
         """Serve an own low-level server instead of declared tools; for the hub and for bridges.
 
         Its handlers may use `Kit.calls.record` to be counted and logged as tools are.
@@ -177,13 +190,16 @@ class Kit:
             server: The server. The kit puts its guard around every handler.
             legacy: Whether it serves the handshake era too, statelessly.
             open_names: Names that need no right, because what they lead to needs its own.
+            freshness: Says what the answer to a list or to discovery is made from, so that the kit may keep it; None
+                for one that has to be made. Such a server's lists depend on nothing of a client but its grant, and not
+                on who it is. Nothing is kept of a server without.
 
         Raises:
             DeclarationError: Tools, resources or prompts are declared as well.
         """
         if self.tools or self.resources or self.prompts:
             raise DeclarationError(f"{self.name}: an own server and declared tools do not mix")
-        self.own_server = OwnServer(server, legacy, open_names)
+        self.own_server = OwnServer(server, legacy, open_names, freshness)
 
     def at_leaving(self, leave: Callable[[], None]) -> None:
         """Declare what ends answers that would not end by themselves; called when the instance stops and nothing new

@@ -1,6 +1,6 @@
 """The metrics of one instance, each declared once, in a registry of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from functools import cache
 from typing import Final
@@ -73,6 +73,12 @@ class Metrics:
         # Finding a child by its labels takes a lock and costs more than counting.
         self._count_of = cache(self.calls.labels)
         self._seconds_of = cache(self.seconds.labels)
+        self.lists = Counter(
+            "tekup_list_cache",
+            "Lists and discovery answered to clients: hit as kept for their rights, miss made anew",
+            ["method", "result"],
+            registry=self.registry,
+        )
         self.in_flight = Gauge("tekup_requests_in_flight", "Requests on /mcp being served", registry=self.registry)
         self.refused = Counter(
             "tekup_requests_refused",
@@ -112,6 +118,16 @@ class Metrics:
         """Count one ended copy of a tool call."""
         self.mirrored.labels(tool, outcome.value).inc()
         self.mirrored_seconds.labels(tool).observe(seconds)
+
+    def expect_lists(self, methods: Iterable[str]) -> None:
+        """Show the series of these lists from the start, as 0."""
+        for method in methods:
+            for result in ("hit", "miss"):
+                self.lists.labels(method, result)
+
+    def count_list(self, method: str, *, hit: bool) -> None:
+        """Count one answered list; the method has to be one of the protocol's."""
+        self.lists.labels(method, "hit" if hit else "miss").inc()
 
     def watch_handles(self, kind: str, held: Callable[[], int]) -> None:
         """Show how many handles of `kind` are open.

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from mcp import MCPError
@@ -17,29 +18,31 @@ from mcp_types.methods import CacheableMethod
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from starlette.types import ASGIApp
 
-from services.common.call import CONTROL_PLANE_CLIENT, current_call
+from services.common.cache import CACHED, DISCOVER, LIST_TTL_MS, Freshness, FreshnessOf, key_of, scoped
+from services.common.call import CONTROL_PLANE_CLIENT, Call, current_call
 from services.common.calls import Calls, ToolResult
 from services.common.front import MAX_BODY_BYTES
 from services.common.kit import Kit
 from services.common.metrics import UNKNOWN_TOOL, Outcome
-from services.common.rights import allows, narrow, used_name
+from services.common.rights import Rights, narrow, used_name
 
 __all__ = ["LIST_HINTS", "Guard", "KitServer", "mcp_app"]
 
+_Context = ServerRequestContext[Any, Any]
 FORBIDDEN: Final = 403
-LIST_TTL_MS: Final = 5_000
 PROBE_META: Final = "dev.tekup/probe"
 
 # Newest first, as the gate says it when it refuses a version: older clients are served at every address, by the hub.
 GATE_VERSIONS: Final = tuple(sorted((*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS), reverse=True))
 
-# Private: what a client sees depends on its rights.
+# Private: what a client sees depends on its rights. What a service says of itself is the same for all.
 LIST_HINTS: Final[Mapping[CacheableMethod, CacheHint]] = {
-    "server/discover": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
+    DISCOVER: CacheHint(ttl_ms=LIST_TTL_MS, scope="public"),
     "tools/list": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
     "prompts/list": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
     "resources/list": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
     "resources/templates/list": CacheHint(ttl_ms=LIST_TTL_MS, scope="private"),
+    "resources/read": CacheHint(ttl_ms=0, scope="private"),
 }
 
 
@@ -49,13 +52,15 @@ class Guard:
     Args:
         kit: What the service declared.
         open_names: Names that need no right.
+        freshness: What lists and discovery are made from; without, none is kept.
     """
 
-    def __init__(self, kit: Kit, open_names: tuple[str, ...] = ()) -> None:
+    def __init__(self, kit: Kit, open_names: tuple[str, ...] = (), *, freshness: FreshnessOf | None = None) -> None:
         self._kit = kit
         self._open_names = open_names
+        self._freshness = freshness
 
-    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    async def __call__(self, ctx: _Context, call_next: CallNext) -> HandlerResult:
         """The SDK's middleware.
 
         Raises:
@@ -68,17 +73,43 @@ class Guard:
             self._admit_copy(used_name(ctx.method, ctx.params) or "")
         if call.internal:
             return await call_next(ctx)
-        allow, within = call.allow + self._open_names, call.within + self._open_names
+        if ctx.method in CACHED and self._freshness is not None and (fresh := await self._freshness(ctx)) is not None:
+            return await self._kept(ctx, call_next, call, fresh)
+        return await self._held_to_rights(ctx, call_next, call)
+
+    async def _held_to_rights(self, ctx: _Context, call_next: CallNext, call: Call) -> HandlerResult:
+        rights = replace(call.rights, open_names=self._open_names)
         name = used_name(ctx.method, ctx.params)
-        if name is not None and not (allows(allow, name) and allows(within, name)):
+        if name is not None and not rights.cover(name):
             text = f"client {call.client} has no right to {name[:200]!r}; ask an operator to allow it"
             raise MCPError(FORBIDDEN, text)
+        if ctx.method == "tools/call" and name is not None:
+            self._admit(name, call.client, rights)
         result = await call_next(ctx)
         if not isinstance(result, dict):
             return result
-        if ctx.method == "server/discover":
+        if ctx.method == DISCOVER:
             return announcing(result)
-        return dict(narrow(ctx.method, narrow(ctx.method, result, allow), within))
+        return dict(scoped(ctx.method, narrow(ctx.method, result, rights)))
+
+    async def _kept(self, ctx: _Context, call_next: CallNext, call: Call, fresh: Freshness) -> HandlerResult:
+        """A list or discovery as it was answered last to somebody with these rights, else made and kept."""
+        lists, key = self._kit.lists, key_of(ctx, call, fresh)
+        made_from = (lists.since, *fresh.made_from)
+        result: HandlerResult = None if key is None else lists.get(ctx.method, key, made_from)
+        if result is None:
+            result = await self._held_to_rights(ctx, call_next, call)
+            if key is not None and isinstance(result, dict):
+                lists.put(ctx.method, key, made_from, result)
+        # What is kept counts as fresh for less and less; older protocols know no such member.
+        return {**result, "ttlMs": fresh.ttl_ms} if isinstance(result, dict) and "ttlMs" in result else result
+
+    def _admit(self, name: str, client: str, rights: Rights) -> None:
+        """What a tool says of itself; the hub has no tools, those it leads to are asked where they are."""
+        declared = self._kit.tools.get(name)
+        if declared is not None and not rights.permit(name, declared.annotations):
+            text = f"client {client} may call {rights.access} tools only, and {name} says that it is not one"
+            raise MCPError(FORBIDDEN, f"{text}; ask an operator for more (tekup clients set)")
 
     def _admit_copy(self, name: str) -> None:
         declared = self._kit.tools.get(name)
@@ -103,6 +134,11 @@ def announcing(discovered: Mapping[str, Any]) -> dict[str, Any]:
     return {**discovered, "capabilities": capabilities, "supportedVersions": list(GATE_VERSIONS)}
 
 
+async def _declared(ctx: _Context) -> Freshness:
+    """Of what is declared once and for all."""
+    return Freshness(shared=ctx.method == DISCOVER)
+
+
 class KitServer(MCPServer[dict[str, Any]]):
     """The SDK's server, its tool calls run by `Calls`.
 
@@ -122,7 +158,7 @@ class KitServer(MCPServer[dict[str, Any]]):
             request_state_security=RequestStateSecurity(keys=kit.keyring.keys),
             cache_hints=LIST_HINTS,
             subscriptions=False,  # change announcements are the hub's
-            middleware=[Guard(kit)],
+            middleware=[Guard(kit, freshness=_declared)],
         )
         self._kit = kit
         self._calls = calls

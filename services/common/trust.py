@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.common.call import PROBE_CLIENT, STANDALONE_CLIENT, Call
 from services.common.jsonrpc import Refusal
+from services.common.rights import Access, Rights
 from services.common.signing import Keyring
 
 __all__ = ["TRUST_HEADERS", "Trust"]
@@ -37,14 +38,14 @@ class _Grant(BaseModel):
     cohort: str = ""
     roots: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    access: Access = Access.ALL
     subject: str = ""
-    within: tuple[str, ...] = ()
+    within: tuple[str, ...] | None = None
 
     @property
-    def call(self) -> Call:
-        call = Call(self.client, self.key, self.allow, self.cohort, self.roots, self.hosts)
-        # Each user of a client is somebody of their own: their handles are nobody else's.
-        return replace(call, client=f"{self.client}~{self.subject}", within=self.within) if self.subject else call
+    def caller(self) -> str:
+        """Who calls: the client, or the one of its users whose bearer it is."""
+        return f"{self.client}~{self.subject}" if self.subject else self.client
 
 
 @lru_cache(maxsize=4096)
@@ -53,9 +54,13 @@ def _call_of(grant: str) -> Call | None:
     payload = grant.partition(".")[0]
     try:
         text = base64.b64decode(payload + "=" * (-len(payload) % 4), altchars=b"-_", validate=True)
-        return _Grant.model_validate_json(text).call
+        content = _Grant.model_validate_json(text)
     except (binascii.Error, ValidationError):
         return None
+    if content.subject and content.within is None:
+        return None
+    rights = Rights(content.allow, content.within, content.access)
+    return Call(content.caller, content.key, rights, content.cohort, content.roots, content.hosts)
 
 
 class Trust:

@@ -17,8 +17,9 @@ from typing import Any, Final, Protocol
 from mcp import MCPError
 from mcp_types import INTERNAL_ERROR, METHOD_NOT_FOUND
 
+from services.common.cache import DISCOVER
 from services.common.rights import LISTS
-from services.hub.soundness import DISCOVER, Item, Quarantined, service_of, shown, sift, sift_instructions
+from services.hub.soundness import Item, Quarantined, service_of, shown, sift, sift_instructions
 
 __all__ = ["Catalogue", "Source"]
 
@@ -46,12 +47,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class _Listing:
+    """Read at some time, and not read again for `ttl_s`, though its service may have asked for less (`asked_s`)."""
+
     listed: list[object]
     items: tuple[Item, ...]
     bad: tuple[Quarantined, ...]
     stable: str
     read_at: float
     ttl_s: float
+    asked_s: float
 
 
 @dataclass
@@ -112,18 +116,31 @@ class Catalogue:
         Raises:
             MCPError: It is not known which services there are.
         """
-        services = await self.services()
-        wanted = [name for name, stable in services.items() if stable and scope in ("", name)]
-        lists = await asyncio.gather(*(self._items(name, services[name], method) for name in wanted))
+        lists = await self._of_all(method, scope)
         key = LISTS[method][1]
-        return sorted((item for items in lists for item in items), key=lambda item: str(item[key]))
+        return sorted((item for items in lists.values() for item in items), key=lambda item: str(item[key]))
+
+    async def made_from(self, method: str, scope: str = "") -> tuple[tuple[object, ...], float]:
+        """What a list, or what services say of themselves, is made from, and how long it may still count as fresh.
+
+        Args:
+            method: `tools/list` or another of the lists, or `server/discover`.
+            scope: Only this service's, "" for all.
+
+        Returns:
+            Objects that stay the same ones as long as nothing changes; seconds, 0 if any service's is out of date.
+
+        Raises:
+            MCPError: It is not known which services there are.
+        """
+        lists = await self._of_all(method, scope)
+        left_s = min((self._left_s(name, method) for name in lists), default=self._ttl_s)
+        return tuple(lists.values()), left_s
 
     async def instructions(self, scope: str = "") -> dict[str, str]:
         """What each service says a model should know first; services that say nothing are left out."""
-        services = await self.services()
-        wanted = [name for name, stable in sorted(services.items()) if stable and scope in ("", name)]
-        found = await asyncio.gather(*(self._items(name, services[name], DISCOVER) for name in wanted))
-        said = {name: items[0].get("instructions") for name, items in zip(wanted, found, strict=True) if items}
+        found = await self._of_all(DISCOVER, scope)
+        said = {name: items[0].get("instructions") for name, items in found.items() if items}
         return {name: text for name, text in said.items() if isinstance(text, str) and text}
 
     async def input_schema(self, tool: str) -> Mapping[str, Any]:
@@ -166,12 +183,34 @@ class Catalogue:
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*running, return_exceptions=True)
 
+    async def _of_all(self, method: str, scope: str) -> dict[str, Sequence[Item]]:
+        """What each service lists, in the order of their names."""
+        services = await self.services()
+        wanted = [name for name, stable in sorted(services.items()) if stable and scope in ("", name)]
+        known = {name: self._fresh(name, services[name], method) for name in wanted}
+        # Mostly all are, and then a task for each would cost more than all the rest.
+        older = [name for name, items in known.items() if items is None]
+        read = await asyncio.gather(*(self._items(name, services[name], method) for name in older))
+        found = dict(zip(older, read, strict=True))
+        return {name: found[name] if items is None else items for name, items in known.items()}
+
+    def _fresh(self, service: str, stable: str, method: str) -> Sequence[Item] | None:
+        entry = self._entries.get((service, method))
+        known = entry.listing if entry is not None else None
+        if known is None or known.stable != stable or self._clock() - known.read_at >= known.ttl_s:
+            return None
+        return known.items
+
+    def _left_s(self, service: str, method: str) -> float:
+        known = self._entries[service, method].listing
+        return 0.0 if known is None else max(0.0, known.read_at + known.asked_s - self._clock())
+
     async def _items(self, service: str, stable: str, method: str) -> Sequence[Item]:
+        if (items := self._fresh(service, stable, method)) is not None:
+            return items
         entry = self._entries.setdefault((service, method), _Entry())
         now = self._clock()
         known = entry.listing
-        if known is not None and known.stable == stable and now - known.read_at < known.ttl_s:
-            return known.items
         if (entry.reading is None or entry.reading.done()) and now >= entry.retry_at:
             entry.reading = asyncio.create_task(self._read(entry, service, stable, method))
         if known is not None and now - known.read_at < FORGET_AFTER_S:
@@ -207,13 +246,13 @@ class Catalogue:
         else:
             items, bad = await asyncio.to_thread(sift, service, method, listed)
             self._tell_of(bad)
-        kept_s = max(MIN_TTL_S, min(ttl_s, self._ttl_s))
-        return _Listing(listed, items, bad, stable, self._clock(), kept_s)
+        asked_s = min(ttl_s, self._ttl_s)
+        return _Listing(listed, items, bad, stable, self._clock(), max(MIN_TTL_S, asked_s), asked_s)
 
     async def _pages(self, service: str, method: str) -> tuple[list[object], float]:
         params: dict[str, Any] = {}
         listed: list[object] = []
-        read = 0
+        read, ttl_s = 0, self._ttl_s
         for _ in range(MAX_PAGES):
             try:
                 page = await self._source.request(service, method, params)
@@ -221,7 +260,7 @@ class Catalogue:
                 if error.error.code == METHOD_NOT_FOUND:
                     return [], self._ttl_s
                 raise
-            ttl_s = _seconds(page.get("ttlMs"))
+            ttl_s = min(ttl_s, _seconds(page.get("ttlMs")))
             if method == DISCOVER:
                 return [page], ttl_s
             member = LISTS[method][0]
@@ -244,4 +283,5 @@ class Catalogue:
 
 
 def _seconds(ttl_ms: object) -> float:
-    return ttl_ms / 1000 if isinstance(ttl_ms, int | float) else 0.0
+    """What a service asks for; what makes no sense is out of date at once."""
+    return ttl_ms / 1000 if isinstance(ttl_ms, int | float) and ttl_ms > 0 else 0.0

@@ -51,10 +51,7 @@ class _Stream:
         return {_EVENTS[method] for method, names in changed.items() if any(self._sees(method, n) for n in names)}
 
     def _sees(self, method: str, name: str) -> bool:
-        if self.scope not in ("", service_of(name)):
-            return False
-        call = self.call
-        return call.internal or (lists(method, call.allow, name) and lists(method, call.within, name))
+        return self.scope in ("", service_of(name)) and (self.call.internal or lists(method, self.call.rights, name))
 
 
 class Changes:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from mcp import MCPError
+from mcp.server.caching import CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.inbound import mcp_param_headers, x_mcp_header_map
@@ -34,10 +35,11 @@ from pydantic_settings import SettingsConfigDict
 
 from services.common import Kit, ServiceSettings, ServiceSpec, current_call
 from services.common.background import beside
+from services.common.cache import DISCOVER, LIST_TTL_MS, Freshness
 from services.common.calls import failed
 from services.common.jsonrpc import HEADER_MISMATCH
 from services.common.metrics import UNKNOWN_TOOL, Outcome
-from services.common.rights import LISTS, may_cover, used_name
+from services.common.rights import LISTS, used_name
 from services.common.server import LIST_HINTS
 from services.hub.catalogue import Catalogue
 from services.hub.changes import Changes
@@ -51,6 +53,8 @@ INSTRUCTIONS: Final = (
     "Tools of several services behind one address; a tool's name starts with its service. "
     "A handle that a tool returns belongs to the service that returned it."
 )
+# What it says of itself tells a client of those services that its rights reach.
+HINTS: Final = {**LIST_HINTS, DISCOVER: CacheHint(ttl_ms=LIST_TTL_MS, scope="private")}
 _FAULTS: Final = frozenset({502, 503, 504, INTERNAL_ERROR})  # ours; every other protocol error is the caller's
 _NOT_FOR_OLDER: Final[Mapping[str, str]] = {
     "resources/subscribe": "read the resource again instead",
@@ -113,7 +117,7 @@ class Hub:
     def server(self) -> Server[Any]:
         """The low-level server with every handler."""
         server: Server[Any] = Server(
-            self._kit.name, version=self._kit.version, instructions=INSTRUCTIONS, cache_hints=LIST_HINTS
+            self._kit.name, version=self._kit.version, instructions=INSTRUCTIONS, cache_hints=HINTS
         )
         for method in LISTS:
             server.add_request_handler(method, PaginatedRequestParams, self._list)
@@ -125,6 +129,19 @@ class Hub:
         server.middleware.append(_explain_loss)
         server.middleware.append(self._introduce)
         return server
+
+    async def freshness(self, ctx: Context) -> Freshness | None:
+        """What the answer to a list or to discovery is made from; None while nobody knows."""
+        scope = _scope(ctx)
+        # Discovery tells how many tools there are where they are too many to list.
+        methods = (DISCOVER, "tools/list") if ctx.method == DISCOVER else (ctx.method,)
+        try:
+            found = [await self._catalogue.made_from(method, scope) for method in methods]
+        except MCPError:
+            return None
+        left_s = min(left_s for _, left_s in found)
+        parts = tuple(part for made_from, _ in found for part in made_from)
+        return Freshness(parts, min(LIST_TTL_MS, int(left_s * 1000)), place=scope)
 
     async def _introduce(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         """Put the services' own instructions into the answers that open a conversation."""
@@ -282,13 +299,17 @@ def _why_not_asked(ctx: Context) -> str:
 
 def _usable(tools: Sequence[Item]) -> list[Item]:
     call = current_call()
-    return [tool for tool in tools if call.may_use(str(tool["name"]))]
+    return [
+        tool
+        for tool in tools
+        if call.internal
+        or (call.may_use(str(tool["name"])) and call.rights.permit(str(tool["name"]), tool.get("annotations")))
+    ]
 
 
 def _sees_some_of(service: str) -> bool:
     call = current_call()
-    starts = (f"{service}_", f"{service}://")
-    return call.internal or any(may_cover(call.allow, start) and may_cover(call.within, start) for start in starts)
+    return call.internal or any(call.rights.may_cover(start) for start in (f"{service}_", f"{service}://"))
 
 
 @asynccontextmanager
@@ -301,7 +322,7 @@ async def build(kit: Kit, settings: HubSettings) -> AsyncIterator[None]:
         catalogue = Catalogue(upstream, ttl_s=settings.list_ttl_s, deadline_s=settings.service_deadline_s)
         changes = Changes(catalogue, life_s=settings.listen_s)
         hub = Hub(kit, upstream, catalogue, changes, list_budget_bytes=settings.list_budget_bytes)
-        kit.serve(hub.server(), legacy=True, open_names=(CALL, FIND))
+        kit.serve(hub.server(), legacy=True, open_names=(CALL, FIND), freshness=hub.freshness)
         kit.at_leaving(changes.end)
         kit.show(lambda: {"quarantined": [asdict(one) for one in catalogue.quarantined()]})
         kit.metrics.registry.register(_Quarantined(catalogue))

@@ -16,11 +16,11 @@ from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
+from services.common.cache import DISCOVER
 from services.common.rights import LISTS
 
 __all__ = ["Item", "Quarantined", "service_of", "shown", "sift", "sift_instructions"]
 
-DISCOVER: Final = "server/discover"
 MAX_ITEMS: Final = 500
 MAX_ITEM_BYTES: Final = 64 << 10
 MAX_LIST_BYTES: Final = 512 << 10  # all clients get all lists as one answer, and some read no more than 1 MiB

@@ -193,11 +193,20 @@ class Gate:
         )
 
     def clients(
-        self, rights: dict[str, list[str]], cohorts: dict[str, str] | None = None, **keys: dict[str, object]
+        self,
+        rights: dict[str, list[str]],
+        cohorts: dict[str, str] | None = None,
+        *,
+        more: dict[str, dict[str, object]] | None = None,
+        gates: int = 1,
+        **keys: dict[str, object],
     ) -> None:
-        """Writes clients.json with one key per client; `keys` overrides members of a client's key."""
+        """Writes clients.json with one key per client; `more` and `keys` are members of clients and of their keys."""
         self.serial += 1
-        table = {name: {"allow": allow, "cohort": (cohorts or {}).get(name, "")} for name, allow in rights.items()}
+        table = {
+            name: {"allow": allow, "cohort": (cohorts or {}).get(name, ""), **(more or {}).get(name, {})}
+            for name, allow in rights.items()
+        }
         known = {
             f"{name}-1": {
                 "client": name,
@@ -209,7 +218,7 @@ class Gate:
             | keys.get(name, {})
             for name, allow in rights.items()
         }
-        said = {"serial": self.serial, "epoch": 1, "number": 17, "clients": table, "keys": known}
+        said = {"serial": self.serial, "epoch": 1, "number": 17, "gates": gates, "clients": table, "keys": known}
         self.write("tables/clients.json", json.dumps(said))
 
     def routes(self, services: dict[str, dict[str, list[str]]], mirrors: tuple[str, ...] = ()) -> None:
@@ -334,7 +343,7 @@ class Gate:
     # -- calls
 
     def call(
-        self, path: str = "/mcp", headers: object = None, method: str = "POST", to: str = "", content: bytes = b"{}"
+        self, path: str = "/mcp", headers: object = None, method: str = "POST", to: str = "", content: object = b"{}"
     ) -> Answer:
         """One call, to the public entrypoint unless told; headers as a dict or as pairs."""
         sent = Maker.modern() if headers is None else headers

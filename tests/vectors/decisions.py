@@ -680,7 +680,10 @@ def bearers() -> Iterator[dict[str, object]]:
     clients = [["Mcp-Param-Handle", handle(SECRET["alpha"], "aaaaa3", RANDOM, "team")]]
     yield foreign(passes("a handle of its client's keys", path, [*call, *clients], "alpha", "lane", both, **own))
     at = 'resource_metadata="https://mcp.example/.well-known/oauth-protected-resource/alpha/mcp"'
-    more = f'Bearer error="insufficient_scope", scope="mcp:alpha", {at}, error_description="this call needs a further scope"'
+    more = (
+        f'Bearer error="insufficient_scope", scope="mcp:alpha", {at}, '
+        'error_description="this call needs a further scope"'
+    )
     refused: dict[str, object] = {"client": "team", "service": "alpha"}
     write = holding("tools/call", "alpha_write", good)
     yield foreign(

@@ -145,13 +145,33 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// (docs/decisions/0008). This reader knows its end without asking.
 		r.Body = io.NopCloser(io.LimitReader(r.Body, r.ContentLength))
 	} else if r.ContentLength < 0 {
-		r.Body = http.MaxBytesReader(w, r.Body, 2*g.settings.maxBody) // a service refuses it sooner, and says so
+		r.Body = &boundedBody{body: r.Body, left: 2 * g.settings.maxBody} // a service refuses it sooner, and says so
 	}
 	if d.counted {
 		g.carry(w, r, d)
 		return
 	}
 	g.next.ServeHTTP(w, r)
+}
+
+// boundedBody breaks off a body of no stated length. The error is one of which Traefik makes a 502, and `lost` says so
+// in JSON; net/http's own reader for this would end in a 500 of plain text.
+type boundedBody struct {
+	body io.ReadCloser
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, fmt.Errorf("the body is too long: %w", io.EOF)
+	}
+	n, err := b.body.Read(p)
+	b.left -= int64(n)
+	return n, err
+}
+
+func (b *boundedBody) Close() error {
+	return b.body.Close()
 }
 
 // serveOther answers for the roles that forward nothing.

@@ -11,6 +11,8 @@ import pytest
 from mcp import MCPError
 from mcp_types import CallToolResult, TextContent
 
+from tests.contract.kit.conftest import grant_of
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -146,6 +148,37 @@ async def test_a_completion_is_held_to_the_rights_although_no_header_names_it(de
     assert (await post(demo, wide, body)).json()["result"]["completion"]["values"] == ["alice", "bob"]
 
 
+@pytest.mark.feature("A6")
+async def test_a_client_that_may_only_read_sees_and_calls_tools_that_only_read(demo: Instance) -> None:
+    grant = {"x-tekup-grant": grant_of("reader", ("*",), access="read-only")}
+    async with demo.client("reader", extra=grant) as client, demo.client() as everybody:
+        seen = {tool.name for tool in (await client.list_tools()).tools}
+        tools = (await everybody.list_tools()).tools
+        assert seen == {tool.name for tool in tools if tool.annotations and tool.annotations.read_only_hint}
+        assert 0 < len(seen) < len(tools)
+        assert not (await client.call_tool("demo_echo", {"text": "x"})).is_error
+        with pytest.raises(MCPError) as refused:
+            await client.call_tool("demo_sleep", {"seconds": 0})
+    assert refused.value.error.code == 403
+    assert "read-only" in refused.value.error.message
+
+
+@pytest.mark.feature("A11")
+async def test_a_user_of_a_client_is_held_to_the_scopes_of_its_bearer(demo: Instance) -> None:
+    user = {"key": "", "subject": "0123456789abcdef", "expires": 4_000_000_000, "within": ["demo_add", "demo_w*"]}
+    grant = {"x-tekup-grant": grant_of("team", ("demo_*",), **user)}
+    async with demo.client("team~0123456789abcdef", extra=grant) as client:
+        assert {tool.name for tool in (await client.list_tools()).tools} == {"demo_add", "demo_whoami"}
+        who = (await client.call_tool("demo_whoami", {})).structured_content
+        assert who is not None
+        assert who["client"] == "team~0123456789abcdef"
+        with pytest.raises(MCPError):
+            await client.call_tool("demo_echo", {"text": "x"})
+    for stranger in ("team", "team~fedcba9876543210", "~hub"):
+        answer = await post(demo, {**demo.headers(stranger), **grant}, call_body("demo_add", {"a": 1, "b": 2}))
+        assert answer.status_code == 403
+
+
 async def test_a_platform_caller_without_a_grant_sees_everything(demo: Instance) -> None:
     async with demo.client("~hub", None) as client:
         who = (await client.call_tool("demo_whoami", {})).structured_content
@@ -176,7 +209,7 @@ async def test_the_call_is_what_the_grant_says(demo: Instance) -> None:
     async with demo.client("dev", ("*",)) as client:
         who = (await client.call_tool("demo_whoami", {})).structured_content
     assert who is not None
-    assert (who["client"], who["key"], who["allow"], who["internal"]) == ("dev", "k1", ["*"], False)
+    assert (who["client"], who["key"], who["rights"]["allow"], who["internal"]) == ("dev", "k1", ["*"], False)
 
 
 async def test_what_is_not_served_is_refused_in_json_rpc(demo: Instance) -> None:

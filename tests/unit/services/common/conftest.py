@@ -12,6 +12,7 @@ import pytest
 
 from services.common.call import Call, restore_call, set_call
 from services.common.kit import Kit
+from services.common.rights import Rights
 from services.common.settings import KitSettings
 from services.common.signing import Keyring
 
@@ -48,7 +49,7 @@ def kit(keyring: Keyring, clock: Clock, tmp_path: Path) -> Kit:
 @pytest.fixture
 def calling() -> Iterator[Call]:
     """A call of client dev is running."""
-    call = Call(client="dev", key="k1", allow=("*",))
+    call = Call(client="dev", key="k1", rights=Rights(("*",)))
     token = set_call(call)
     yield call
     restore_call(token)

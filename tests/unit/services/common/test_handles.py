@@ -11,6 +11,7 @@ import pytest
 from services.common import ToolError
 from services.common.call import Call, set_call
 from services.common.handles import Handles, call_uses
+from services.common.rights import Rights
 from services.common.signing import Keyring
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def test_unknown_forged_and_foreign_handles_get_the_same_answer(pages: Pages, ke
     for bad in ("", "x", body, f"{body}.AAAAAAAAAAAAAAAAAAAAAA", f"{handle}x", never_opened, of_another_instance):
         with pytest.raises(ToolError, match="is gone, open anew"):
             pages.handles.get(bad)
-    set_call(Call(client="eve", allow=("*",)))
+    set_call(Call(client="eve", rights=Rights(("*",))))
     with pytest.raises(ToolError, match="is gone, open anew"):
         pages.handles.get(handle)
     assert pages.handles.mine() == []
@@ -115,9 +116,9 @@ async def test_a_client_over_its_limit_is_told_so_and_others_are_not_hurt(pages:
     pages.handles.open("p2")
     with pytest.raises(ToolError, match="the most one client may"):
         pages.handles.open("p3")
-    set_call(Call(client="eve", allow=("*",)))
+    set_call(Call(client="eve", rights=Rights(("*",))))
     pages.handles.open("p4")
-    set_call(Call(client="dev", allow=("*",)))
+    set_call(Call(client="dev", rights=Rights(("*",))))
     await pages.handles.close(first)
     pages.handles.open("p3")
     assert pages.closed == ["p1"]

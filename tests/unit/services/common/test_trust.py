@@ -41,7 +41,7 @@ def test_a_grant_of_the_vectors_becomes_the_call_it_describes(vectors: dict[str,
         call = trust.call_of(headers(keyring, payload["client"], case["grant"]))
         said = {name: getattr(call, name) for name in ("client", "key", "cohort")}
         assert said == {name: payload[name] for name in said}
-        assert (list(call.allow), list(call.roots), list(call.hosts)) == (
+        assert (list(call.rights.allow), list(call.roots), list(call.hosts)) == (
             payload["allow"],
             payload["roots"],
             payload["hosts"],

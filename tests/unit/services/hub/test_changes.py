@@ -11,6 +11,7 @@ from mcp import MCPError
 from mcp_types import SubscriptionFilter, SubscriptionsListenRequestParams
 
 from services.common.call import Call, restore_call, set_call
+from services.common.rights import Rights
 from services.hub.changes import PER_CLIENT, Changes
 
 
@@ -30,7 +31,7 @@ def listen(changes: Changes) -> asyncio.Task[object]:
 
     ctx: Any = SimpleNamespace(request_id=1, session=SimpleNamespace(send_notification=sent))
     params = SubscriptionsListenRequestParams(notifications=SubscriptionFilter(tools_list_changed=True))
-    token = set_call(Call("dev", "k1", ("*",)))
+    token = set_call(Call("dev", "k1", Rights(("*",))))
     try:
         return asyncio.create_task(changes.listen(ctx, params, ""))
     finally:

@@ -12,6 +12,7 @@ import pytest
 
 from services.common.call import Call, restore_call, set_call
 from services.common.calls import Record
+from services.common.rights import Rights
 from services.hub import service
 
 
@@ -29,7 +30,7 @@ async def test_a_long_search_among_the_tools_does_not_hold_up_the_hub(monkeypatc
     unused: Any = SimpleNamespace(listing=listing)
     hub = service.Hub(kit, unused, unused, unused, list_budget_bytes=0)
     params: Any = SimpleNamespace(name="hub_find_tools", arguments={"query": "x"})
-    token = set_call(Call("dev", "k1", ("*",)))
+    token = set_call(Call("dev", "k1", Rights(("*",))))
     call = asyncio.create_task(hub._call_tool(SimpleNamespace(request=None), params))  # type: ignore[arg-type]
     restore_call(token)
     asyncio.get_running_loop().call_later(0.1, others_were_answered.set)
