@@ -6,7 +6,8 @@
     ├── Refused             the request is wrong; nothing was written
     │   ├── Conflict        somebody else changed it first
     │   │   └── Overtaken   between our own reading and writing; to ask again may work
-    │   └── NotFound        no such service, client, key or gate
+    │   ├── NotFound        no such service, client, key or gate
+    │   └── BadToken        a bearer of an authorization server that is not believed
     ├── NotInitialised      Consul holds no TekUp state
     ├── NotLeader           this replica may not write now
     └── Unavailable         a part we need did not answer (Consul, Traefik)
@@ -35,6 +36,19 @@ class Overtaken(Conflict):
 
 class NotFound(Refused):
     """The named object does not exist."""
+
+
+class BadToken(Refused):
+    """A bearer of an authorization server that is not believed. Its text is ours alone: nothing of the token is in it.
+
+    Args:
+        reason: One of few words, for metrics.
+        message: For people.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class NotInitialised(TekupError):

@@ -126,6 +126,17 @@ def _check(path: str, interval_s: int) -> Json:
     return {"path": path, "interval": f"{interval_s}s", "unhealthyInterval": "1s", "timeout": f"{CHECK_TIMEOUT_S}s"}
 
 
+def led_to(document: Json, further_parents: Iterable[str]) -> Json:
+    """Routes to whose children further parents lead, besides those that every gate has."""
+    parents = [*PARENTS, *further_parents]
+    if parents == PARENTS:
+        return document
+    children = _part(document, "routers")
+    routers = {name: {**child, "parentRefs": parents} for name, child in children.items() if isinstance(child, dict)}
+    services = _part(document, "services")
+    return {"http": {"routers": routers, **({"services": services} if services else {})}}
+
+
 def routers_of(document: Mapping[str, object]) -> frozenset[str]:
     """Names of the routers a routes document defines."""
     return frozenset(_part(document, "routers"))

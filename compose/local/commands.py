@@ -46,10 +46,15 @@ def _here() -> Layout:
     return Layout(Path.cwd())
 
 
+Issuers = Annotated[
+    Path | None,
+    typer.Option("--oauth-issuers", exists=True, dir_okay=False, resolve_path=True,
+                 help="Let bearers of these authorization servers in. `MCP_OAUTH_ISSUERS_FILE` for good."),
+]  # fmt: skip
 With = Annotated[list[str] | None, typer.Option("--with", help="Run this besides: prometheus. `MCP_WITH` for good.")]
 
 
-def up(timeout: Timeout = 180, also: With = None, json: JsonFlag = False) -> None:
+def up(timeout: Timeout = 180, also: With = None, oauth_issuers: Issuers = None, json: JsonFlag = False) -> None:
     """Start everything here, wait until it is ready, make one tool call per service.
 
     A second run changes nothing and prints the same key. Programs that are missing are fetched first.
@@ -59,9 +64,12 @@ def up(timeout: Timeout = 180, also: With = None, json: JsonFlag = False) -> Non
     Example: MCP_GATEWAY_PORT=0 tekup up --json
 
     Example: tekup up --with prometheus
+
+    Example: tekup up --oauth-issuers issuers.json
     """
+    given = {"MCP_WITH": ",".join(also or ()), "MCP_OAUTH_ISSUERS_FILE": str(oauth_issuers or "")}
     with reporter() as report:
-        result = bring_up(_here(), timeout, report, also or ())
+        result = bring_up(_here(), timeout, report, {name: value for name, value in given.items() if value})
     if json:
         show.as_json(result.data())
     else:

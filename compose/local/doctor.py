@@ -16,6 +16,7 @@ from .layout import Layout
 from .leftovers import family, identity, read_record
 from .link import Link
 from .operators_api import PlaneStatus, ServiceShown, first_to_answer
+from .platform_table import OAUTH
 from .ports import chosen_ports, holder, is_free
 from .programs import NEEDED, Found, Resolver
 from .progress import Silent
@@ -216,8 +217,30 @@ def list_findings(quarantined: Iterable[Mapping[str, str]]) -> Iterator[Finding]
         yield Finding("lists", True, "all that services list is shown")
 
 
+def oauth(patient: Patient) -> Iterator[Finding]:
+    """Whether the keys of each authorization server are at hand, where such are believed."""
+    processes = patient.status.processes if patient.status else ()
+    url = next((process.url for process in processes if process.name == OAUTH and process.pid), "")
+    if not url:
+        return
+    try:
+        for issuer, problem in _get(f"{url}/ready")["issuers"].items():
+            remedy = f"see that {issuer} answers from here; tekup logs {OAUTH}"
+            yield Finding(f"issuer {issuer}", not problem, problem or "its keys are at hand", remedy)
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        said = f"it cannot be asked: {str(error) or type(error).__name__}"
+        yield Finding(OAUTH, False, said, f"tekup logs {OAUTH}; tekup restart {OAUTH}")
+
+
 def _get(url: str) -> Any:
     return httpx.get(url, timeout=CALL_S, trust_env=False).raise_for_status().json()
 
 
-CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (programs, ports, supervisor, policy, lists)
+CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
+    programs,
+    ports,
+    supervisor,
+    policy,
+    lists,
+    oauth,
+)

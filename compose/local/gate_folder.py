@@ -13,6 +13,7 @@ from .files import repository, write_atomically
 
 PLUGIN = Path("plugins-local/src/tekup.dev/policy")
 RENDERED = {"traefik.yml.tmpl": "traefik.yml", "gate.yml.tmpl": "dynamic/gate.yml"}
+FOREIGN = "dynamic/oauth.yml"
 
 
 def lay_out_gate(gate: Path, values: Mapping[str, str]) -> None:
@@ -30,6 +31,10 @@ def lay_out_gate(gate: Path, values: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for template, target in RENDERED.items():
         write_atomically(gate / target, _rendered(source / template, values))
+    if values.get("OAUTH_ADDRESS"):
+        write_atomically(gate / FOREIGN, _rendered(source / "oauth.yml.tmpl", values))
+    else:
+        (gate / FOREIGN).unlink(missing_ok=True)
     _copy_plugin(source / "plugin", gate / PLUGIN)
 
 

@@ -15,6 +15,7 @@ from .settings import CONTROL_PLANE, SERVICES, Effective, named_ports, replica_p
 from .table import Process, Ready, Service, Table
 
 GATE_ID = "local"
+OAUTH = "oauth"
 OWN_PORTS = ("consul-server", "consul-serf", "pages")
 """Ports nobody needs to know; always free ones, remembered like the others."""
 KILL_MARGIN_S = 5.0
@@ -44,7 +45,8 @@ def wanted_ports(effective: Effective) -> dict[str, int]:
     """All ports of the environment, 0 where any will do."""
     named = named_ports(effective.settings)
     further = (port for port in replica_ports(effective.settings).values() if port not in named)
-    return {**named, **dict.fromkeys((*further, *OWN_PORTS), 0)}
+    oauth = (OAUTH,) if effective.settings.oauth_issuers_file else ()
+    return {**named, **dict.fromkeys((*further, *OWN_PORTS, *oauth), 0)}
 
 
 def gate_values(parts: Parts) -> dict[str, str]:
@@ -57,7 +59,25 @@ def gate_values(parts: Parts) -> dict[str, str]:
         "ALLOWED_HOSTS": "",
         "ALLOWED_ORIGINS": "",
         "POLICY_MAX_AGE_S": str(parts.effective.settings.gate_policy_max_age_s),
+        **oauth_values(parts),
     }
+
+
+def oauth_values(parts: Parts) -> dict[str, str]:
+    """Values for what the templates of the gate say of OAuth; empty where only keys count."""
+    settings = parts.effective.settings
+    if not settings.oauth_issuers_file:
+        return dict.fromkeys(("OAUTH_ADDRESS", "OAUTH_RESOURCE", "OAUTH_SCOPE"), "")
+    return {
+        "OAUTH_ADDRESS": parts.address(OAUTH),
+        "OAUTH_RESOURCE": public_url(parts),
+        "OAUTH_SCOPE": settings.oauth_scope,
+    }
+
+
+def public_url(parts: Parts) -> str:
+    """The gate's base URL, as clients know it."""
+    return parts.effective.settings.public_url.rstrip("/") or parts.url("MCP_GATEWAY_PORT")
 
 
 def platform_table(parts: Parts) -> Table:
@@ -65,6 +85,7 @@ def platform_table(parts: Parts) -> Table:
     replicas = (_control_plane(parts, *replica) for replica in replica_ports(parts.effective.settings).items())
     processes = (_consul(parts), *replicas, _traefik(parts), _agent(parts), _pages(parts))
     extras = tuple(_EXTRAS[name](parts) for name in parts.effective.settings.extras)
+    extras += (_oauth(parts),) if parts.effective.settings.oauth_issuers_file else ()
     return Table(processes=processes + extras, services=tuple(_service(parts, name) for name in SERVICES))
 
 
@@ -178,6 +199,26 @@ def _agent(parts: Parts) -> Process:
         group="gate",
         ready=Ready(url=f"{parts.url('MCP_CONSUL_PORT')}/v1/kv/tekup/gates/{GATE_ID}"),
         after=("consul",),
+    )
+
+
+def _oauth(parts: Parts) -> Process:
+    settings = parts.effective.settings
+    return _python(
+        parts,
+        OAUTH,
+        "control_plane.oauth",
+        {
+            "MCP_PORT": str(parts.ports[OAUTH]),
+            "MCP_GATE_DIR": str(parts.layout.gate),
+            "MCP_PUBLIC_URL": public_url(parts),
+            "MCP_OAUTH_ISSUERS_FILE": settings.oauth_issuers_file,
+            "MCP_OAUTH_SCOPE": settings.oauth_scope,
+        },
+        group="gate",
+        ready=Ready(url=f"{parts.url(OAUTH)}/ready"),
+        after=(),
+        url=parts.url(OAUTH),
     )
 
 

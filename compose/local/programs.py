@@ -113,6 +113,12 @@ _TABLE = (
         (NpmPackage("tests/conformance", "@modelcontextprotocol/conformance/dist/index.js"),),
         "see why npm could not fetch the packages of tests/conformance/package-lock.json",
     ),
+    # A real authorization server, for the tests.
+    Program(
+        "oidc-provider", "9.13.3", "9.13", ("--version",),
+        (NpmPackage("tests/oauth", "server.mjs", ours=True),),
+        "see why npm could not fetch the packages of tests/oauth/package-lock.json",
+    ),
 )  # fmt: skip
 PROGRAMS: Mapping[str, Program] = {program.name: program for program in _TABLE}
 NEEDED = ("consul", "traefik", "chromium", "rg")

@@ -61,6 +61,13 @@ class Settings(BaseModel):
         description="a gate whose policy nobody confirmed for so long refuses; 0: never",
     )
     also: str = Field("", alias="MCP_WITH", description="what to run besides, comma-separated: prometheus")
+    oauth_issuers_file: str = Field(
+        "", alias="MCP_OAUTH_ISSUERS_FILE", description="authorization servers whose bearers count; empty: keys only"
+    )
+    oauth_scope: str = Field("mcp:{service}", alias="MCP_OAUTH_SCOPE", description="the form of our OAuth scopes")
+    public_url: str = Field(
+        "", alias="MCP_PUBLIC_URL", description="where clients reach the gate; empty: as this machine does"
+    )
     drain_quiet_s: Seconds = Field(
         0.5, alias="MCP_DRAIN_QUIET_S", description="a stopping instance serves on until so long without a call"
     )
@@ -157,6 +164,7 @@ def load(layout: Layout, environ: Mapping[str, str] | None = None) -> Effective:
     handed_on = {name: _text(value) for name, value in merged.items() if name not in own}
     problems += _clashes(settings) if settings else []
     problems += _missing_folders(settings, origins) if settings else []
+    problems += _missing_files(settings, origins) if settings else []
     if settings is None or problems:
         raise BadSettings("The settings have problems:\n" + "\n".join(f"  {problem}" for problem in problems))
     return Effective(settings, handed_on, origins)
@@ -232,3 +240,10 @@ def _missing_folders(settings: Settings, origins: Mapping[str, Origin]) -> list[
                     f"{name} (from {origins[name]}): {folder} is not an existing folder with an absolute path"
                 )
     return problems
+
+
+def _missing_files(settings: Settings, origins: Mapping[str, Origin]) -> list[str]:
+    name, path = "MCP_OAUTH_ISSUERS_FILE", settings.oauth_issuers_file
+    if not path or (Path(path).is_absolute() and Path(path).is_file()):
+        return []
+    return [f"{name} (from {origins[name]}): {path} is not an existing file with an absolute path"]

@@ -208,7 +208,8 @@ class NpmPackage:
 
     folder: str
     script: str
-    """Path inside `node_modules`."""
+    """Path inside `node_modules`, or the name of a script of ours in the folder, which is installed beside it."""
+    ours: bool = False
 
     @property
     def origin(self) -> str:
@@ -218,9 +219,13 @@ class NpmPackage:
     def entry(self, name: str, version: str, node: Path) -> Entry:
         """Where the result is kept; the key covers all that is installed and the Node that runs it."""
         digest = hashlib.sha256(f"{node}\0{self.script}\0".encode())
-        for file in NPM_FILES:
+        for file in self._files:
             digest.update((repository() / self.folder / file).read_bytes())
         return Entry(name, version, digest.hexdigest(), name)
+
+    @property
+    def _files(self) -> tuple[str, ...]:
+        return (*NPM_FILES, self.script) if self.ours else NPM_FILES
 
     async def obtain(self, name: str, version: str, work: Work, *, fetch: bool) -> Path | None:
         """See `Source.obtain`."""
@@ -237,7 +242,7 @@ class NpmPackage:
         async def build(folder: Path) -> None:
             async with work.step(name, "fetching npm packages"):
                 await self._install(node, folder)
-            script = shlex.quote(f"node_modules/{self.script}")
+            script = shlex.quote(self.script if self.ours else f"node_modules/{self.script}")
             program = folder / name
             program.write_text(
                 f'#!/bin/sh\nexec {shlex.quote(str(node))} "$(dirname "$0")"/{script} "$@"\n', encoding="utf-8"
@@ -247,7 +252,7 @@ class NpmPackage:
         return await cached_or_built(entry, build, work.report)
 
     async def _install(self, node: Path, folder: Path) -> None:
-        for file in NPM_FILES:
+        for file in self._files:
             shutil.copyfile(repository() / self.folder / file, folder / file)
         # npm lies beside every Node that its own makers packed. Nothing of what is installed may run meanwhile.
         npm = node.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"

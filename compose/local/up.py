@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from .credentials import make_credentials
@@ -73,19 +73,19 @@ class Up:
         }
 
 
-def bring_up(layout: Layout, timeout_s: float, report: Reporter, also: Sequence[str] = ()) -> Up:
+def bring_up(layout: Layout, timeout_s: float, report: Reporter, given: Mapping[str, str] | None = None) -> Up:
     """Bring the environment up, or find that it is.
 
     Args:
         layout: the environment.
         timeout_s: the most to wait for processes and gate; fetching programs comes on top.
         report: told what is going on.
-        also: what to run besides, instead of what `MCP_WITH` says.
+        given: settings that go before those of environment and file, by variable.
 
     Raises:
         LocalError: a subclass that says what went wrong and what to do.
     """
-    effective = load(layout, {**os.environ, "MCP_WITH": ",".join(also)} if also else None)
+    effective = load(layout, {**os.environ, **(given or {})})
     began = time.monotonic()
     layout.make_folders()
     with alone(layout, report):

@@ -441,7 +441,8 @@ def lay_out(folder: Path, max_age_s: int = 0) -> Gate:
         name: f"127.0.0.1:{port}"
         for name, port in zip(("GATEWAY_ADDRESS", "INTERNAL_ADDRESS", "PRIVATE_ADDRESS"), ports, strict=True)
     }
-    values |= {"GATE_DIR": str(folder), "ALLOWED_HOSTS": "", "ALLOWED_ORIGINS": "", "POLICY_MAX_AGE_S": str(max_age_s)}
+    values |= dict.fromkeys(("ALLOWED_HOSTS", "ALLOWED_ORIGINS", "OAUTH_RESOURCE", "OAUTH_SCOPE"), "")
+    values |= {"GATE_DIR": str(folder), "POLICY_MAX_AGE_S": str(max_age_s)}
     source, plugin = ROOT / "traefik", folder / "plugins-local/src/tekup.dev/policy"
     for each in (folder / "dynamic", folder / "tables", plugin):
         each.mkdir(parents=True)

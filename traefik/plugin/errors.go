@@ -176,10 +176,25 @@ func refuseLast(path, target string) *refusal {
 			return refuse(http.StatusBadGateway, "lost", "the instance that holds this handle could not be reached, or ended during the call; it may have run, so look before you call again, and if the handle is gone, open anew")
 		}
 		return refuse(http.StatusBadGateway, "lost", "no instance of target %q could be reached, or the one that took the call ended during it; it may have run, so look before you call again", clip(target))
+	case "/500":
+		return refuseBroken(target)
+	case "/oauth":
+		return refuse(http.StatusServiceUnavailable, "untold", "what tokens are taken here cannot be told now; try again in a second")
 	case "/504":
 		return refuse(http.StatusGatewayTimeout, "lost", "the instance of target %q that took the call did not answer in time; it may have run, so look before you call again", clip(target))
 	}
 	return refuse(http.StatusServiceUnavailable, "unrouted", "no live instance answers for target %q; try again in a second", clip(target))
+}
+
+// refuseBroken answers for a 500 to a caller with a bearer (oauth.yml, "auth-lost"): without a target it is Traefik's own,
+// which could not ask whether the bearer is good.
+func refuseBroken(target string) *refusal {
+	if target != "" {
+		return refuse(http.StatusInternalServerError, "lost", "the instance of target %q that took the call broke; it may have run, so look before you call again", clip(target))
+	}
+	no := refuse(http.StatusInternalServerError, "unjudged", "the gate could not ask whether this bearer is good, and has sent the call to nobody; try again in a second")
+	no.retry = "1"
+	return no
 }
 
 // ofHandle tells an instance's target, <service>_<version>_<instance>, from a version's; no part holds "_".

@@ -48,7 +48,7 @@ func TestABodyEndsWithoutAskingTheServerThatMayHaveClosedIt(t *testing.T) {
 }
 
 func TestWhatNobodyAnsweredIsSaidByWhyNobodyDid(t *testing.T) {
-	for path, status := range map[string]int{"/mcp": 503, "/": 503, "/502": 502, "/504": 504} {
+	for path, status := range map[string]int{"/mcp": 503, "/": 503, "/502": 502, "/504": 504, "/oauth": 503} {
 		w := httptest.NewRecorder()
 		(&gate{settings: newSettings(&Config{Role: roleLast})}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		if w.Code != status || !strings.Contains(w.Body.String(), fmt.Sprintf(`"code":%d`, status)) {
@@ -56,6 +56,20 @@ func TestWhatNobodyAnsweredIsSaidByWhyNobodyDid(t *testing.T) {
 		}
 		if told := strings.Contains(w.Body.String(), "may have run"); told != (status != 503) {
 			t.Errorf("%s: %s", path, w.Body)
+		}
+	}
+}
+
+func TestABearerThatNobodyJudgedIsToldFromACallThatBroke(t *testing.T) {
+	for target, wanted := range map[string]string{"": "sent the call to nobody", "a_1-0-0": "may have run"} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, "/500", nil)
+		if target != "" {
+			r.Header.Set(headerRoute, target)
+		}
+		(&gate{settings: newSettings(&Config{Role: roleLast})}).ServeHTTP(w, r)
+		if w.Code != 500 || !strings.Contains(w.Body.String(), wanted) || (w.Header().Get("Retry-After") == "1") != (target == "") {
+			t.Errorf("%q: %d %s %v", target, w.Code, w.Body, w.Header())
 		}
 	}
 }

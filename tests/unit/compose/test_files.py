@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import yaml
 
 from compose.local.credentials import make_credentials, service_secrets
 from compose.local.errors import StepFailed
@@ -20,6 +21,9 @@ VALUES = {
     "PRIVATE_ADDRESS": "127.0.0.1:3006",
     "ALLOWED_HOSTS": "",
     "ALLOWED_ORIGINS": "",
+    "OAUTH_ADDRESS": "",
+    "OAUTH_RESOURCE": "",
+    "OAUTH_SCOPE": "",
     "POLICY_MAX_AGE_S": "0",
 }
 
@@ -88,6 +92,18 @@ def test_the_gate_folder_is_laid_out_and_what_the_agent_wrote_stays(layout: Layo
     assert names == {path.name for path in (repository() / "traefik" / "plugin").iterdir()
                      if path.is_file() and not path.name.endswith("_test.go")
                      and (path.suffix == ".go" or path.name in ("go.mod", ".traefik.yml"))}  # fmt: skip
+
+
+@pytest.mark.feature("A11")
+def test_the_gate_lets_foreign_bearers_in_only_while_somebody_judges_them(layout: Layout) -> None:
+    values = {**VALUES, "GATE_DIR": str(layout.gate)}
+    oauth = layout.gate / "dynamic" / "oauth.yml"
+    lay_out_gate(layout.gate, {**values, "OAUTH_ADDRESS": "127.0.0.1:9", "OAUTH_SCOPE": "mcp:{service}"})
+    read = yaml.safe_load(oauth.read_text())["http"]
+    assert read["middlewares"]["oauth"]["forwardAuth"]["address"] == "http://127.0.0.1:9/auth"
+    assert read["routers"]["resource-metadata"]["rule"].count("$") == 1
+    lay_out_gate(layout.gate, values)
+    assert not oauth.exists()
 
 
 def test_a_template_that_wants_what_we_do_not_have_is_named(layout: Layout) -> None:

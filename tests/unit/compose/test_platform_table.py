@@ -13,8 +13,8 @@ from compose.local.table import Table
 NAMES = ("consul", "traefik", "chromium", "rg")
 
 
-def table(folder: Path, replicas: int) -> Table:
-    effective = load(Layout(folder), {"MCP_CONTROL_PLANE_REPLICAS": str(replicas)})
+def table(folder: Path, replicas: int, **variables: str) -> Table:
+    effective = load(Layout(folder), {"MCP_CONTROL_PLANE_REPLICAS": str(replicas), **variables})
     ports = {name: port or 20000 + at for at, (name, port) in enumerate(wanted_ports(effective).items())}
     programs = {name: Found(name, Path("/bin") / name, "1", "test") for name in NAMES}
     return platform_table(Parts(Layout(folder), effective, ports, programs))
@@ -32,3 +32,13 @@ def test_each_replica_has_a_port_and_a_name_of_its_own_and_all_are_one_group(tmp
 def test_with_one_replica_there_is_one_control_plane_on_the_port_of_the_setting(tmp_path: Path) -> None:
     (plane,) = [one for one in table(tmp_path, 1).processes if one.group == "control-plane"]
     assert (plane.name, plane.env["MCP_PORT"]) == ("control-plane", "3010")
+
+
+@pytest.mark.feature("A11")
+def test_bearers_are_judged_beside_the_gate_where_issuers_are_named(tmp_path: Path) -> None:
+    issuers = tmp_path / "issuers.json"
+    issuers.write_text("[]")
+    made = table(tmp_path, 1, MCP_OAUTH_ISSUERS_FILE=str(issuers), MCP_PUBLIC_URL="https://mcp.example.com/")
+    (oauth,) = [one for one in made.processes if one.name == "oauth"]
+    assert (oauth.group, oauth.env["MCP_PUBLIC_URL"]) == ("gate", "https://mcp.example.com")
+    assert "oauth" not in {one.name for one in table(tmp_path, 1).processes}

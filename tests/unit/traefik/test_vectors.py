@@ -41,7 +41,10 @@ def test_the_plugin_passes_its_go_tests() -> None:
     ("template", "wanted"),
     [
         ("traefik.yml.tmpl", {"GATEWAY_ADDRESS", "INTERNAL_ADDRESS", "PRIVATE_ADDRESS"}),
-        ("gate.yml.tmpl", {"GATE_DIR", "ALLOWED_HOSTS", "ALLOWED_ORIGINS", "POLICY_MAX_AGE_S"}),
+        (
+            "gate.yml.tmpl",
+            {"GATE_DIR", "ALLOWED_HOSTS", "ALLOWED_ORIGINS", "OAUTH_RESOURCE", "OAUTH_SCOPE", "POLICY_MAX_AGE_S"},
+        ),
     ],
 )
 def test_a_template_names_its_placeholders_at_its_top(template: str, wanted: set[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -80,3 +82,24 @@ def test_the_instances_own_proof_makes_its_probe_and_nothing_like_it_does(keyrin
         else:
             with pytest.raises(Refusal):
                 trust.call_of(said)
+
+
+@pytest.mark.feature("A11")
+def test_each_user_of_a_client_is_somebody_of_their_own_and_held_to_their_scopes(keyring: Keyring) -> None:
+    said = {
+        "v": 1,
+        "client": "desktop",
+        "key": "",
+        "allow": ["*"],
+        "subject": "ab" * 8,
+        "expires": 1,
+        "within": ["a_*"],
+    }
+    grant = base64.urlsafe_b64encode(json.dumps(said).encode()).rstrip(b"=").decode() + ".mac"
+    trust = Trust(keyring, standalone=False, own_proof=OWN)
+    call = trust.call_of(headers(keyring, f"desktop~{'ab' * 8}", grant))
+    assert call.client == f"desktop~{'ab' * 8}"
+    assert (call.may_use("a_read"), call.may_use("b_read")) == (True, False)
+    for other in ("desktop", f"desktop~{'cd' * 8}", f"~{'ab' * 8}"):
+        with pytest.raises(Refusal):
+            trust.call_of(headers(keyring, other, grant))
