@@ -47,9 +47,10 @@ def _here() -> Layout:
 
 
 With = Annotated[list[str] | None, typer.Option("--with", help="Run this besides: prometheus. `MCP_WITH` for good.")]
+Tls = Annotated[bool, typer.Option("--tls", help="https, with a certificate made here. `MCP_TLS` for good.")]
 
 
-def up(timeout: Timeout = 180, also: With = None, json: JsonFlag = False) -> None:
+def up(timeout: Timeout = 180, also: With = None, tls: Tls = False, json: JsonFlag = False) -> None:
     """Start everything here, wait until it is ready, make one tool call per service.
 
     A second run changes nothing and prints the same key. Programs that are missing are fetched first.
@@ -59,9 +60,11 @@ def up(timeout: Timeout = 180, also: With = None, json: JsonFlag = False) -> Non
     Example: MCP_GATEWAY_PORT=0 tekup up --json
 
     Example: tekup up --with prometheus
+
+    Example: tekup up --tls
     """
     with reporter() as report:
-        result = bring_up(_here(), timeout, report, also or ())
+        result = bring_up(_here(), timeout, report, also or (), tls)
     if json:
         show.as_json(result.data())
     else:
@@ -71,7 +74,7 @@ def up(timeout: Timeout = 180, also: With = None, json: JsonFlag = False) -> Non
 
 
 def _print_up(result: Up) -> None:
-    gateway = result.parts.url("MCP_GATEWAY_PORT")
+    gateway = result.gateway.url
     paths = ", ".join(f"/{name}/mcp" for name in SERVICES if name != "hub")
     done = f"started in {result.seconds:.0f} s" if result.started else "was running already"
     typer.echo(f"TekUp MCP in {result.parts.layout.directory}: {done}\n")
@@ -79,6 +82,8 @@ def _print_up(result: Up) -> None:
     typer.echo(
         f"  key        {result.key}\n             (Authorization: Bearer …; development only, kept in .tekup/dev.key)"
     )
+    if result.gateway.ca:
+        typer.echo(TRUST.format(ca=result.gateway.ca))
     typer.echo(f"  operators  {result.parts.url('MCP_CONTROL_PLANE_PORT')}  (token in .tekup/operator.token)")
     if result.prometheus:
         typer.echo(f"  metrics    {result.prometheus}  (Prometheus)")
@@ -96,6 +101,11 @@ def _print_up(result: Up) -> None:
     for command, why in hints:
         typer.echo(f"  {command:<{width}}  {typed(why)}")
 
+
+TRUST = """\
+  trust      {ca}
+             (Python: SSL_CERT_FILE=…, Node: NODE_EXTRA_CA_CERTS=…, curl --cacert …)"""
+"""How a client is told of the authority; each name takes the path of its file."""
 
 WITHOUT = {"hub": "/mcp gives no lists and older clients get 503"}
 """What is missing without a service, if it is more than the service's own calls."""
@@ -170,7 +180,7 @@ def _status() -> Status:
 
 
 def _row(process: ProcessStatus) -> tuple[str, ...]:
-    where = process.url.removeprefix("http://")
+    where = process.url.removeprefix("http://")  # https is worth showing
     pid, age = (str(process.pid), show.age(process.since)) if process.pid else ("-", "-")
     return process.name, process.state, pid, age, str(process.restarts), where
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from .credentials import service_secrets
+from .edge import edge_values
 from .files import repository
 from .layout import Layout
 from .ports import HOST
@@ -18,6 +19,7 @@ GATE_ID = "local"
 OWN_PORTS = ("consul-server", "consul-serf", "pages")
 """Ports nobody needs to know; always free ones, remembered like the others."""
 KILL_MARGIN_S = 5.0
+GATEWAY_PORT = "MCP_GATEWAY_PORT"
 PROMETHEUS_PORT = "MCP_PROMETHEUS_PORT"
 SCRAPE_S = 5
 
@@ -33,7 +35,8 @@ class Parts:
 
     def url(self, name: str) -> str:
         """The base URL of a named port."""
-        return f"http://{self.address(name)}"
+        encrypted = name == GATEWAY_PORT and self.effective.settings.tls != "off"
+        return f"{'https' if encrypted else 'http'}://{self.address(name)}"
 
     def address(self, name: str) -> str:
         """Host and port of a named port."""
@@ -56,13 +59,15 @@ def gate_values(parts: Parts) -> dict[str, str]:
         "GATE_DIR": str(parts.layout.gate),
         "ALLOWED_HOSTS": "",
         "ALLOWED_ORIGINS": "",
+        **edge_values(parts.effective.settings),
     }
 
 
 def platform_table(parts: Parts) -> Table:
     """The table of a full local environment."""
+    keeper = () if parts.effective.settings.tls == "off" else (_certificate(parts),)
     replicas = (_control_plane(parts, *replica) for replica in replica_ports(parts.effective.settings).items())
-    processes = (_consul(parts), *replicas, _traefik(parts), _agent(parts), _pages(parts))
+    processes = (_consul(parts), *replicas, _traefik(parts), _agent(parts), *keeper, _pages(parts))
     extras = tuple(_EXTRAS[name](parts) for name in parts.effective.settings.extras)
     return Table(processes=processes + extras, services=tuple(_service(parts, name) for name in SERVICES))
 
@@ -178,6 +183,15 @@ def _agent(parts: Parts) -> Process:
         ready=Ready(url=f"{parts.url('MCP_CONSUL_PORT')}/v1/kv/tekup/gates/{GATE_ID}"),
         after=("consul",),
     )
+
+
+def _certificate(parts: Parts) -> Process:
+    settings = parts.effective.settings
+    local = ("--authority", str(parts.layout.authority))
+    files = ("--certificate", settings.tls_cert_file, "--key", settings.tls_key_file)
+    argv = (sys.executable, "-m", "compose.local.keep_certificate", str(parts.layout.gate),
+            *(local if settings.tls == "local" else files))  # fmt: skip
+    return Process(name="certificate", group="certificate", argv=argv)
 
 
 def _pages(parts: Parts) -> Process:

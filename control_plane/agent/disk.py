@@ -20,7 +20,7 @@ Json = Mapping[str, object]
 Identity = tuple[int, int, int]
 ROUTES = "routes.yml"
 # Whatever else lies in the watched folder is read by Traefik too, and one bad file there blocks every later write.
-OURS = frozenset({"gate.yml", ROUTES})
+OURS = frozenset({"gate.yml", "tls.yml", ROUTES})
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import string
 import subprocess
 import sys
@@ -25,6 +26,9 @@ from typing import Self
 
 import httpx
 import pytest
+
+from compose.local.edge import edge_values
+from compose.local.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 MODERN = "2026-07-28"
@@ -156,6 +160,8 @@ class Gate:
     process: subprocess.Popen[bytes] | None = None
     backends: dict[str, tuple[int, subprocess.Popen[bytes]]] = field(default_factory=dict)
     serial: int = 0
+    verify: ssl.SSLContext | bool = True
+    """Whom its callers trust."""
 
     # -- files
 
@@ -365,7 +371,8 @@ class Load:
         self._work = [threading.Thread(target=self._call, args=(url, headers)) for _ in range(threads)]
 
     def _call(self, url: str, headers: dict[str, str]) -> None:
-        with httpx.Client(timeout=20, trust_env=False, headers=headers) as client:
+        verify = self._gate.verify
+        with httpx.Client(timeout=20, trust_env=False, headers=headers, verify=verify) as client:
             while not self._ended.is_set():
                 try:
                     reply = client.post(url, content=b"{}")
@@ -411,14 +418,15 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def lay_out(folder: Path) -> Gate:
-    """Renders the templates and copies the plugin, as the environment does."""
+def lay_out(folder: Path, **settings: object) -> Gate:
+    """Renders the templates and copies the plugin, as the environment does; `settings` are the edge's."""
     ports = [free_port() for _ in range(3)]
     values = {
         name: f"127.0.0.1:{port}"
         for name, port in zip(("GATEWAY_ADDRESS", "INTERNAL_ADDRESS", "PRIVATE_ADDRESS"), ports, strict=True)
     }
     values |= {"GATE_DIR": str(folder), "ALLOWED_HOSTS": "", "ALLOWED_ORIGINS": ""}
+    values |= edge_values(Settings.model_validate(settings))
     source, plugin = ROOT / "traefik", folder / "plugins-local/src/tekup.dev/policy"
     for each in (folder / "dynamic", folder / "tables", plugin):
         each.mkdir(parents=True)
@@ -428,6 +436,8 @@ def lay_out(folder: Path) -> Gate:
         if not each.name.endswith("_test.go") and each.is_file():
             shutil.copy(each, plugin)
     public, internal, private = (f"http://127.0.0.1:{port}" for port in ports)
+    if settings.get("tls", "off") != "off":
+        public = public.replace("http:", "https:")
     return Gate(folder, public, internal, private, httpx.Client(timeout=20, trust_env=False))
 
 
