@@ -99,7 +99,7 @@ class Settings(BaseModel):
         0, alias="MCP_GATE_ADDRESS_CONNECTIONS", description="calls and streams open from one address; 0 = no ceiling"
     )
     gate_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = Field(
-        4 << 20, alias="MCP_GATE_BODY_BYTES", description="the longest body of a call"
+        8 << 20, alias="MCP_GATE_BODY_BYTES", description="a longer body is not even taken in; services read 4 MiB"
     )
     gate_read_timeout_s: Seconds = Field(
         60.0, alias="MCP_GATE_READ_TIMEOUT_S", description="a call has to be sent within so long, body included"
