@@ -22,7 +22,7 @@ Identity = tuple[int, int, int]
 ROUTES = "routes.yml"
 # Whatever else lies in the watched folder is read by Traefik too, and one bad file there blocks every later write.
 OAUTH = "oauth.yml"
-OURS = frozenset({"gate.yml", OAUTH, ROUTES})
+OURS = frozenset({"gate.yml", "tls.yml", OAUTH, ROUTES})
 FOREIGN = "foreign@file"
 
 

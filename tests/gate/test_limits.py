@@ -213,13 +213,13 @@ MIB = 1 << 20
 
 
 def test_a_body_beyond_the_bound_is_refused_unread(gate: Gate, make: Maker) -> None:
-    assert gate.call(headers=make.modern(), content=b"x" * (4 * MIB)).status == 200
-    answer = gate.call(headers=make.modern(), content=b"x" * (4 * MIB + 1))
+    assert gate.call(headers=make.modern(), content=b"x" * (8 * MIB)).status == 200
+    answer = gate.call(headers=make.modern(), content=b"x" * (8 * MIB + 1))
     assert (answer.status, answer.code) == (413, 413)
-    assert "4194304 bytes" in str(answer.error["message"])
+    assert "8388608 bytes" in str(answer.error["message"])
 
 
-def test_a_body_of_no_stated_length_ends_at_twice_the_bound(gate: Gate, make: Maker) -> None:
+def test_a_body_of_no_stated_length_ends_at_the_bound(gate: Gate, make: Maker) -> None:
     sent = 0
 
     def chunks(count: int) -> Iterator[bytes]:
@@ -247,7 +247,7 @@ def test_a_body_of_no_stated_length_ends_at_twice_the_bound(gate: Gate, make: Ma
 @pytest.fixture
 def strict(tmp_path: Path) -> Iterator[Gate]:
     """A gate that refuses once its policy was not confirmed for two seconds."""
-    gate = lay_out(tmp_path / "gate", max_age_s=2)
+    gate = lay_out(tmp_path / "gate", gate_policy_max_age_s=2)
     try:
         gate.write("tables/secrets.json", json.dumps(SECRETS))
         gate.backend("ccccc1")

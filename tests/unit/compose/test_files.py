@@ -8,12 +8,14 @@ import pytest
 import yaml
 
 from compose.local.credentials import make_credentials, service_secrets
+from compose.local.edge import edge_values
 from compose.local.errors import StepFailed
 from compose.local.files import repository, try_lock, write_atomically
 from compose.local.gate_folder import PLUGIN, lay_out_gate
 from compose.local.layout import Layout
 from compose.local.leftovers import identity
 from compose.local.log import bound
+from compose.local.settings import Settings
 
 VALUES = {
     "GATEWAY_ADDRESS": "127.0.0.1:3000",
@@ -79,7 +81,7 @@ def test_damaged_secrets_are_never_replaced_by_themselves(layout: Layout) -> Non
 
 
 def test_the_gate_folder_is_laid_out_and_what_the_agent_wrote_stays(layout: Layout) -> None:
-    values = {**VALUES, "GATE_DIR": str(layout.gate)}
+    values = {**VALUES, "GATE_DIR": str(layout.gate), **edge_values(Settings.model_validate({}))}
     lay_out_gate(layout.gate, values)
     (layout.gate / "dynamic" / "routes.yml").write_text("http: {}")
     (layout.gate / PLUGIN / "old.go").write_text("package policy")
