@@ -98,7 +98,7 @@ def test_the_gate_folder_is_laid_out_and_what_the_agent_wrote_stays(layout: Layo
 
 @pytest.mark.feature("A11")
 def test_the_gate_lets_foreign_bearers_in_only_while_somebody_judges_them(layout: Layout) -> None:
-    values = {**VALUES, "GATE_DIR": str(layout.gate)}
+    values = {**VALUES, "GATE_DIR": str(layout.gate), **edge_values(Settings.model_validate({}))}
     oauth = layout.gate / "dynamic" / "oauth.yml"
     lay_out_gate(layout.gate, {**values, "OAUTH_ADDRESS": "127.0.0.1:9", "OAUTH_SCOPE": "mcp:{service}"})
     read = yaml.safe_load(oauth.read_text())["http"]
