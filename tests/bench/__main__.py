@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench.analysis import analysis
+from tests.bench.bearers import bearers
 from tests.bench.delivery import delivery
 from tests.bench.environment import Environment, environment
 from tests.bench.faults import others_p95
@@ -151,6 +152,11 @@ def gate(folder: Path, given: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def let_in(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """What bearers of an authorization server cost."""
+    return bearers(build_load(folder), folder, given.seconds, given.rounds)
+
+
 def judging(_: Path, given: argparse.Namespace) -> list[Row]:
     """How often the analysis rolls back a good canary, and how soon a broken one."""
     return analysis(given.rollouts)
@@ -168,6 +174,7 @@ def _until_known(env: Environment) -> None:
 GROUPS: dict[str, Callable[[Path, argparse.Namespace], list[Row]]] = {
     "kit": kit,
     "gate": gate,
+    "bearers": let_in,
     "starting": starting,
     "faults": faults,
     "delivery": rolling_out,

@@ -65,11 +65,11 @@ def _tekup(folder: Path, *args: str) -> str:
 
 
 @contextlib.contextmanager
-def environment(folder: Path) -> Iterator[Environment]:
-    """An environment that is up while the block lasts."""
+def environment(folder: Path, *options: str) -> Iterator[Environment]:
+    """An environment that is up while the block lasts; `options` are those of `tekup up`."""
     (folder / "tekup.toml").write_text("".join(f"MCP_{name}_PORT = 0\n" for name in PORTS))
     try:
-        up = json.loads(_tekup(folder, "up", "--json"))
+        up = json.loads(_tekup(folder, "up", "--json", *options))
         yield Environment(folder, up["endpoint"].removesuffix("/mcp"), up["control_plane"], up["consul"], up["key"])
     finally:
         _tekup(folder, "down")
