@@ -13,8 +13,8 @@ from compose.local.table import Table
 NAMES = ("consul", "traefik", "chromium", "rg")
 
 
-def table(folder: Path, replicas: int) -> Table:
-    effective = load(Layout(folder), {"MCP_CONTROL_PLANE_REPLICAS": str(replicas)})
+def table(folder: Path, replicas: int, **settings: str) -> Table:
+    effective = load(Layout(folder), {"MCP_CONTROL_PLANE_REPLICAS": str(replicas), **settings})
     ports = {name: port or 20000 + at for at, (name, port) in enumerate(wanted_ports(effective).items())}
     programs = {name: Found(name, Path("/bin") / name, "1", "test") for name in NAMES}
     return platform_table(Parts(Layout(folder), effective, ports, programs))
@@ -32,3 +32,19 @@ def test_each_replica_has_a_port_and_a_name_of_its_own_and_all_are_one_group(tmp
 def test_with_one_replica_there_is_one_control_plane_on_the_port_of_the_setting(tmp_path: Path) -> None:
     (plane,) = [one for one in table(tmp_path, 1).processes if one.group == "control-plane"]
     assert (plane.name, plane.env["MCP_PORT"]) == ("control-plane", "3010")
+
+
+@pytest.mark.feature("A8")
+def test_with_tls_the_gate_is_shown_as_https_and_somebody_keeps_its_certificate(tmp_path: Path) -> None:
+    files = {"MCP_TLS": "files", "MCP_TLS_CERT_FILE": "/cert.pem", "MCP_TLS_KEY_FILE": "/key.pem"}
+    for settings, scheme, told in (
+        ({}, "http://", None),
+        ({"MCP_TLS": "local"}, "https://", "--authority"),
+        (files, "https://", "--key"),
+    ):
+        found = {one.name: one for one in table(tmp_path, 1, **settings).processes}
+        assert found["traefik"].url.startswith(scheme)
+        assert ("certificate" in found) == (told is not None)
+        assert told is None or told in found["certificate"].argv
+        others = [one.url for one in found.values() if one.url and one.name != "traefik"]
+        assert all(url.startswith("http://") for url in others)
