@@ -382,3 +382,20 @@ def test_one_ipv6_network_is_one_address(narrow: Gate) -> None:
 def test_who_is_no_proxy_of_ours_cannot_call_as_another_address(edge: Edge) -> None:
     answer = edge.gate.call(headers={**MODERN, "X-Forwarded-For": "192.0.2.9"})
     assert answer.headers["x-forwarded-for"] == "127.0.0.1"
+
+
+def test_who_is_refused_at_the_edge_cannot_choose_a_name_for_the_log(tmp_path: Path) -> None:
+    gate = lay_out(tmp_path / "gate", gate_address_rate=1, gate_body_bytes=1024)
+    forged = {"X-Tekup-Client": "forged", "X-Tekup-Service": "forged", "X-Tekup-Route": "forged"}
+    try:
+        gate.start()
+        seen = {gate.call(headers=forged, content=b"x" * size).status for size in (2000, 2, 2, 2)}
+        assert {413, 429} <= seen
+        assert gate.process
+        gate.process.terminate()  # it writes the lines that it still has
+        gate.process.wait(PATIENCE_S)
+        lines = [line for line in (gate.folder / "traefik.log").read_text().splitlines() if "DownstreamStatus" in line]
+        assert len(lines) >= 4
+        assert not [line for line in lines if "forged" in line]
+    finally:
+        close(gate)
