@@ -76,9 +76,14 @@ def plan(answer: Json, *, lacks_it: str = "the set") -> None:
     typer.echo("{} to add, {} to change, {} to remove".format(*counted) if found else "nothing to change")
 
 
-def sentence(text: str) -> None:
-    """Print a sentence in 80 columns, with each `tekup …` in it as it has to be typed here."""
-    typer.echo(textwrap.fill(typed(text), show.WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+def sentence(text: str, *, aside: bool = False) -> None:
+    """Print a sentence in 80 columns, with each `tekup …` in it as it has to be typed here.
+
+    Args:
+        text: The sentence.
+        aside: Say it on standard error; standard output holds the result.
+    """
+    typer.echo(textwrap.fill(typed(text), show.WIDTH, subsequent_indent="  ", break_on_hyphens=False), err=aside)
 
 
 def unified(answer: Json) -> None:
