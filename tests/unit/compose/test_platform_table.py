@@ -13,8 +13,8 @@ from compose.local.table import Table
 NAMES = ("consul", "traefik", "chromium", "rg")
 
 
-def table(folder: Path, replicas: int) -> Table:
-    effective = load(Layout(folder), {"MCP_CONTROL_PLANE_REPLICAS": str(replicas)})
+def table(folder: Path, replicas: int, **settings: str) -> Table:
+    effective = load(Layout(folder), {"MCP_CONTROL_PLANE_REPLICAS": str(replicas), **settings})
     ports = {name: port or 20000 + at for at, (name, port) in enumerate(wanted_ports(effective).items())}
     programs = {name: Found(name, Path("/bin") / name, "1", "test") for name in NAMES}
     return platform_table(Parts(Layout(folder), effective, ports, programs))
@@ -32,3 +32,17 @@ def test_each_replica_has_a_port_and_a_name_of_its_own_and_all_are_one_group(tmp
 def test_with_one_replica_there_is_one_control_plane_on_the_port_of_the_setting(tmp_path: Path) -> None:
     (plane,) = [one for one in table(tmp_path, 1).processes if one.group == "control-plane"]
     assert (plane.name, plane.env["MCP_PORT"]) == ("control-plane", "3010")
+
+
+@pytest.mark.feature("E5")
+def test_what_seals_keys_is_told_to_control_planes_and_agent_alone_and_only_where_it_is_needed(tmp_path: Path) -> None:
+    file = "MCP_API_KEY_ENCRYPTION_KEY_FILE"
+    assert not [one.name for one in table(tmp_path, 2).processes if file in one.env]
+    sealed = table(tmp_path, 2, MCP_API_KEY_ENCRYPTION="true")
+    assert {one.name for one in sealed.processes if file in one.env} == {"control-plane", "control-plane-2", "agent"}
+    assert not [one.name for one in sealed.services if file in one.pattern.env]
+    made = Layout(tmp_path).sealing_keys
+    made.parent.mkdir(parents=True)
+    made.write_text("{}")
+    off = [one for one in table(tmp_path, 1).processes if one.env.get(file) == str(made)]
+    assert [one.env.get("MCP_API_KEY_ENCRYPTION") for one in off] == ["false", None]
