@@ -96,7 +96,7 @@ class LimitWish(Body):
             Refused: It makes no sense.
         """
         fields = self.model_dump(mode="json", include={"tools", "per_s", "burst", "concurrent"})
-        return Limit.parse(json.dumps({"name": name, **fields}), f"limit {name}")
+        return Limit.parse(json.dumps({"name": name, **fields}), "bad limit")
 
 
 class KeyWish(Body):

@@ -129,6 +129,8 @@ def clients_set(
     remove_host: Annotated[list[str] | None, typer.Option(help="Host to take out; repeat.")] = None,
     no_hosts: Annotated[bool, typer.Option("--no-hosts", help="No private host.")] = False,
     oauth: OAuth = None,
+    add_oauth: Annotated[list[str] | None, typer.Option(help="Further bearers; repeat.")] = None,
+    remove_oauth: Annotated[list[str] | None, typer.Option(help="Bearers to take out; repeat.")] = None,
     no_oauth: Annotated[bool, typer.Option("--no-oauth", help="No bearers count as it.")] = False,
     reason: Reason = NO_REASON,
     dry_run: DryRunFlag = False,
@@ -147,8 +149,9 @@ def clients_set(
         "cohort": cohort,
     }
     merge = {name: value for name, value in whole.items() if value is not None}
-    add = {"allow": add_allow or [], "roots": add_root or [], "hosts": add_host or []}
-    remove = {"allow": remove_allow or [], "roots": remove_root or [], "hosts": remove_host or []}
+    add = dict(zip(LISTS, (add_allow or [], add_root or [], add_host or [], add_oauth or []), strict=True))
+    gone = (remove_allow or [], remove_root or [], remove_host or [], remove_oauth or [])
+    remove = dict(zip(LISTS, gone, strict=True))
     if not merge and not any((*add.values(), *remove.values())):
         raise BadInput(f"nothing is named to change of client {client}; see `tekup clients set --help`")
     body: show.Json = {"merge": merge, "add": add, "remove": remove, "reason": reason, "dry_run": dry_run}

@@ -43,10 +43,10 @@ def done(answer: Json, what: str, *, json_wanted: bool, aside: bool = False, lac
         as_json(answer)
     elif answer["dry_run"]:
         plan(answer, lacks_it=lacks_it)
-        typer.echo(typed(f"{what}: dry run, nothing was written; revision {answer['revision']} stands"), err=aside)
+        sentence(f"{what}: dry run, nothing was written; revision {answer['revision']} stands", aside=aside)
     else:
         begun = f"revision {answer['revision']}" if answer["changed"] else f"so already, revision {answer['revision']}"
-        typer.echo(typed(f"{what}: {begun}{ending(answer)}"), err=aside)
+        sentence(f"{what}: {begun}{ending(answer)}", aside=aside)
     if not answer["in_force"]:
         raise typer.Exit(Exit.TIMEOUT)
 

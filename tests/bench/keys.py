@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
-from control_plane.model import ClientPolicy, Key, Limit, Table
+from control_plane.model import ClientPolicy, Key, Limit, Stored, Table
 from control_plane.signed import new_key
-from tests.bench.tools import Row, percentile
+from tests.bench.tools import Row, percentile, wait_until
 from tests.support.stage import Stage, stage
 
 MANY = 10_000
 AT_ONCE = 60
+WAIT_S = 60.0
+TTL_S = "30"
 LIMITS = (Limit(name="search", tools=("search_*",), per_s=5, burst=10), Limit(name="all", concurrent=8))
 
 
@@ -30,7 +31,7 @@ def keys(folder: Path, changes: int) -> list[Row]:
     for many in (1, MANY):
         place = folder / str(many)
         place.mkdir()
-        with stage(place) as made:
+        with stage(place, MCP_SESSION_TTL_S=TTL_S) as made:
             if many > 1:
                 _crowd(made, many)
             rows += _measured(made, many, changes)
@@ -69,17 +70,22 @@ def _ms(answer: dict[str, object]) -> float:
 
 
 def _crowd(made: Stage, many: int) -> None:
-    """So many clients with limits, by one change, and a key for each, by another hand and a repair."""
+    """So many clients with limits and a key each, put there by another hand and accepted."""
     crowd = [ClientPolicy(id=f"c{n:05d}", limits=LIMITS) for n in range(many - 1)]
-    values = [{"kind": "Client", **one.model_dump(mode="json")} for one in crowd]
-    made.ask("POST", "/v1/state/apply", {"resources": values, "reason": "bench"})
-    documents = [new_key(one.id, 0, "", 0).document for one in crowd]
+    documents: list[Stored] = [*crowd, *(new_key(one.id, 0, "", 0).document for one in crowd)]
     for at in range(0, len(documents), AT_ONCE):
         operations = [_operation(one) for one in documents[at : at + AT_ONCE]]
         httpx.put(f"{made.consul.url}/v1/txn", json=operations, timeout=20, trust_env=False).raise_for_status()
     made.ask("POST", "/v1/repair", {"reason": "bench"})
+    wait_until(lambda: _settled(made), "the crowd in force on every gate", WAIT_S)
 
 
-def _operation(key: Key) -> dict[str, dict[str, str]]:
-    value = base64.b64encode(json.dumps(key.model_dump()).encode()).decode()
-    return {"KV": {"Verb": "set", "Key": Table.KEYS.prefix + key.id, "Value": value}}
+def _settled(made: Stage) -> bool:
+    status = made.ask("GET", "/v1/status")
+    return all(gate["revision"] == status["revision"] and not gate["problems"] for gate in status["gates"])
+
+
+def _operation(one: Stored) -> dict[str, dict[str, str]]:
+    table = Table.KEYS if isinstance(one, Key) else Table.CLIENTS
+    value = base64.b64encode(one.to_bytes()).decode()
+    return {"KV": {"Verb": "set", "Key": table.prefix + one.key, "Value": value}}

@@ -159,7 +159,7 @@ PUT, PATCH, POST = "PUT", "PATCH", "POST"
         (PATCH, "/v1/clients/ci", {"add": {"nope": ["a"]}, "reason": "x"}, 422, "add.nope: Extra inputs"),
         (PATCH, "/v1/clients/ci", {"remove": {"roots": ["/srv/a"]}, "reason": "x"}, 422, "wider, not narrower"),
         (PATCH, "/v1/clients/ci", {"merge": {}}, 422, "reason: Field required"),
-        (PUT, "/v1/clients/ci/limits/UP", {"per_s": 1, "reason": "x"}, 422, "limit UP: name: String should match"),
+        (PUT, "/v1/clients/ci/limits/UP", {"per_s": 1, "reason": "x"}, 422, "bad limit: name: String should match"),
         (PUT, "/v1/clients/ci/limits/a", {"burst": 3, "reason": "x"}, 422, "limit a limits nothing"),
         (PUT, "/v1/clients/ci/limits/a", {"per_s": -1, "reason": "x"}, 422, "per_s: Input should be greater"),
         (PUT, "/v1/clients/ci/limits/a", {"per_s": 1e-9, "reason": "x"}, 422, "less than one call a day"),
