@@ -92,6 +92,11 @@ class Layout:
         return self.state / "tls"
 
     @property
+    def sealing_keys(self) -> Path:
+        """What seals the hashes of API keys in Consul, 0600."""
+        return self.secrets / "sealing-keys.json"
+
+    @property
     def logs(self) -> Path:
         """One file per process."""
         return self.state / "logs"

@@ -127,6 +127,8 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
             "MCP_SECRETS_FILE": str(service_secrets(parts.layout, CONTROL_PLANE)),
             "MCP_GATE_INTERNAL_URL": parts.url("MCP_INTERNAL_PORT"),
             **_metrics_source(parts),
+            "MCP_API_KEY_ENCRYPTION": str(parts.effective.settings.api_key_encryption).lower(),
+            **_sealing_keys(parts),
         },
         group=CONTROL_PLANE,
         # it leads, or knows who does
@@ -134,6 +136,15 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
         after=("consul",),
         url=url,
     )
+
+
+def _sealing_keys(parts: Parts) -> dict[str, str]:
+    """Where the keys lie that seal hashes of API keys; switched off, what was sealed before still has to be opened."""
+    settings, made = parts.effective.settings, parts.layout.sealing_keys
+    file = settings.api_key_encryption_key_file
+    if not file and not settings.api_key_encryption and not made.exists():
+        return {}
+    return {"MCP_API_KEY_ENCRYPTION_KEY_FILE": file or str(made)}
 
 
 def _metrics_source(parts: Parts) -> dict[str, str]:
@@ -200,6 +211,7 @@ def _agent(parts: Parts) -> Process:
             "MCP_GATE_DIR": str(parts.layout.gate),
             "MCP_GATE_ID": GATE_ID,
             "MCP_GATE_PRIVATE_URL": parts.url("MCP_PRIVATE_PORT"),
+            **_sealing_keys(parts),
         },
         group="gate",
         ready=Ready(url=f"{parts.url('MCP_CONSUL_PORT')}/v1/kv/tekup/gates/{GATE_ID}"),

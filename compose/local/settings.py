@@ -123,6 +123,12 @@ class Settings(BaseModel):
     gate_proxy_hops: Annotated[int, Field(ge=1, le=9)] = Field(
         1, alias="MCP_GATE_PROXY_HOPS", description="how many of them a call passes; the caller is that far back"
     )
+    api_key_encryption: bool = Field(
+        False, alias="MCP_API_KEY_ENCRYPTION", description="whether hashes of API keys lie sealed in Consul"
+    )
+    api_key_encryption_key_file: str = Field(
+        "", alias="MCP_API_KEY_ENCRYPTION_KEY_FILE", description="what seals them, 0600; empty: made in .tekup"
+    )
 
     @field_validator("also")
     @classmethod
@@ -162,7 +168,7 @@ class Effective:
     def rows(self) -> list[tuple[str, str, Origin]]:
         """Name, value and origin of each setting, secrets hidden, for `tekup config show`."""
         values = {**self.settings.model_dump(mode="json", by_alias=True), **self.handed_on}
-        return [(name, _shown(name, str(value)), self.origins[name]) for name, value in values.items()]
+        return [(name, _shown(name, _text(value)), self.origins[name]) for name, value in values.items()]
 
     def for_service(self, service: str) -> dict[str, str]:
         """The handed-on variables that one service gets."""
@@ -171,6 +177,8 @@ class Effective:
 
 
 def _shown(name: str, value: str) -> str:
+    if value in ("true", "false"):
+        return value  # a switch about secrets is none
     secret = any(word in name.split("_") for word in _SECRET_WORDS) and not name.endswith("_FILE")
     return "(hidden)" if value and secret else value
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
-from .credentials import make_credentials
+from .credentials import make_credentials, make_sealing_keys
 from .files import lock_holder, try_lock
 from .gate_folder import lay_out_gate, lay_out_prometheus
 from .layout import Layout
@@ -163,6 +163,8 @@ def _prepare(layout: Layout, effective: Effective, programs: dict[str, Found], r
     require_free({name: ports[name] for name in named_ports(effective.settings)})
     parts = Parts(layout, effective, ports, programs)
     make_credentials(layout)
+    if effective.settings.api_key_encryption and not effective.settings.api_key_encryption_key_file:
+        make_sealing_keys(layout)
     write_welcome(layout)
     lay_out_gate(layout.gate, gate_values(parts))
     lay_out_prometheus(layout.prometheus, prometheus_values(parts))

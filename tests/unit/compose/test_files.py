@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from compose.local.credentials import make_credentials, service_secrets
+from compose.local.credentials import make_credentials, make_sealing_keys, service_secrets
 from compose.local.edge import edge_values
 from compose.local.errors import StepFailed
 from compose.local.files import repository, try_lock, write_atomically
@@ -69,6 +69,17 @@ def test_secrets_are_made_once_private_and_each_service_gets_only_its_own(layout
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(layout.operator_token.stat().st_mode) == 0o600
     assert stat.S_IMODE(layout.state.stat().st_mode) == 0o700
+
+
+@pytest.mark.feature("E5")
+def test_what_seals_keys_is_made_once_and_private(layout: Layout) -> None:
+    layout.make_folders()
+    make_sealing_keys(layout)
+    made = layout.sealing_keys.read_text()
+    make_sealing_keys(layout)
+    assert layout.sealing_keys.read_text() == made
+    assert [len(bytes.fromhex(key)) for key in json.loads(made)["keys"]] == [32]
+    assert stat.S_IMODE(layout.sealing_keys.stat().st_mode) == 0o600
 
 
 def test_damaged_secrets_are_never_replaced_by_themselves(layout: Layout) -> None:
