@@ -9,6 +9,7 @@ import sys
 from contextlib import AsyncExitStack
 from typing import cast
 
+import httpx
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
@@ -24,6 +25,7 @@ from control_plane.logs import log_as_json
 from control_plane.loop import ControlPlane
 from control_plane.probing import Pace
 from control_plane.prometheus import Prometheus
+from control_plane.sealed import RingFile, Sealing, read_ring
 from control_plane.settings import EXIT_CONFIG, ControlPlaneSettings, load, read_token
 
 
@@ -38,7 +40,17 @@ async def run(settings: ControlPlaneSettings, token: str, proof: str) -> None:
         gateway = await stack.enter_async_context(_gateway(settings, proof)) if proof else None
         leadership = Leadership(consul, settings.replica, url=settings.own_url, ttl_s=settings.session_ttl_s)
         pace = Pace(settings.probe_every_s, settings.probe_at_most)
-        plane = ControlPlane(consul, consul, leadership, accept_new=settings.accept_new, gateway=gateway, pace=pace)
+        gate_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+        plane = ControlPlane(
+            consul,
+            consul,
+            leadership,
+            accept_new=settings.accept_new,
+            gateway=gateway,
+            pace=pace,
+            sealing=Sealing(RingFile(settings.api_key_encryption_key_file), settings.api_key_encryption),
+            gate_http=gate_http,
+        )
         metrics = await stack.enter_async_context(_metrics(settings)) if settings.prometheus_url else None
         engine = Engine(plane, consul, gateway=gateway, metrics=metrics)
         app = cast("ASGIFramework", create_app(plane, engine, token, Forward(plane, http)))
@@ -73,6 +85,8 @@ def main() -> None:
         settings = load(ControlPlaneSettings)
         token = read_token(settings.operator_token_file)
         proof = read_proof(settings.secrets_file) if settings.secrets_file else ""
+        if settings.api_key_encryption_key_file:
+            read_ring(settings.api_key_encryption_key_file)
     except Refused as error:
         sys.stderr.write(f"control plane: {error}\n")
         sys.exit(EXIT_CONFIG)

@@ -7,7 +7,7 @@ import base64
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Self, TypeVar, cast
 from urllib.parse import urlsplit
@@ -139,6 +139,11 @@ class Consul:
             )
         )
 
+    async def gate_urls(self) -> dict[str, str]:
+        """The private entrypoint of each gate in the catalog, by its id."""
+        _, nodes = await self._call(lambda: self._client.catalog.service("tekup-gate"))
+        return {gate: url for node in nodes or () for gate, url in _gate(node)}
+
     async def _call(self, request: Callable[[], Awaitable[T]], wait_s: float = 0) -> T:
         # Consul adds up to wait/16 of jitter to a blocking read.
         deadline_s = wait_s * 17 / 16 + self._timeout_s
@@ -204,6 +209,14 @@ def _instance(service: str, node: Mapping[str, Any]) -> Instance | None:
     except (KeyError, TypeError, ValueError, Refused) as error:
         log.warning("registration.ignored", extra={"id": registered.get("ID"), "why": str(error)})
         return None
+
+
+def _gate(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    try:
+        address = _address(node.get("ServiceAddress") or node["Address"])
+        yield str((node.get("ServiceMeta") or {})["gate"]), f"http://{address}:{_port(node.get('ServicePort'))}"
+    except (KeyError, Refused) as error:
+        log.warning("registration.ignored", extra={"id": node.get("ServiceID"), "why": str(error)})
 
 
 def _address(text: object) -> str:

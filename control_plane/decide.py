@@ -90,11 +90,22 @@ def add_client(current: ClientPolicy | None, wanted: ClientPolicy) -> ClientPoli
         Conflict: A client of that id exists with other rights.
         Refused: Its rights are more than a grant can carry.
     """
-    grant(wanted, "0" * KEY_ID_DIGITS, b"")
+    checked_client(wanted)
     if current is not None and current != wanted:
         raise Conflict(
-            f"client {wanted.id} exists with other rights; choose another id, or remove it first (its keys go, too)"
+            f"client {wanted.id} exists with other rights; choose another id, or change it: tekup clients set"
+            f" {wanted.id}"
         )
+    return wanted
+
+
+def checked_client(wanted: ClientPolicy) -> ClientPolicy:
+    """A client as it may be stored.
+
+    Raises:
+        Refused: Its rights are more than a grant can carry.
+    """
+    grant(wanted, "0" * KEY_ID_DIGITS, b"")
     return wanted
 
 

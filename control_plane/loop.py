@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+import httpx
+
 from control_plane import decide
 from control_plane.book import Beside, Book, Edit, Held, Page, Place, nothing
 from control_plane.delivery import Delivery
@@ -36,8 +38,11 @@ from control_plane.probing import Pace, Probing, Wishes
 from control_plane.registry import Registry
 from control_plane.replicas import Replicas
 from control_plane.rights import Rights
+from control_plane.sealed import Sealing
+from control_plane.sealing import keep_sealed
 from control_plane.shelf import Shelf
 from control_plane.state import State
+from control_plane.usage import Usage
 
 __all__ = ["ControlPlane", "Outcome", "Wish"]
 
@@ -84,6 +89,8 @@ class ControlPlane:
         now: Seconds since the epoch.
         gateway: Leads through a gate to single targets; without one nothing is probed.
         pace: How much is probed.
+        sealing: How hashes of keys are to lie in the store.
+        gate_http: Asks gates when keys were last used; without one that is not known.
     """
 
     def __init__(
@@ -97,6 +104,8 @@ class ControlPlane:
         accept_new: bool = True,
         in_force_timeout_s: float = IN_FORCE_TIMEOUT_S,
         now: Callable[[], float] = time.time,
+        sealing: Sealing | None = None,
+        gate_http: httpx.AsyncClient | None = None,
     ) -> None:
         self.gates = Gates(store)
         self.leadership = leadership
@@ -117,7 +126,8 @@ class ControlPlane:
                 self.instances, gateway, self._declared_probes, leadership, self.metrics, pace or Pace(), now=now
             )
         self.state = State(self._book, self.page, self._carry_out, self.instances, now)
-        self.rights = Rights(self._carry_out, now)
+        self.rights = Rights(self._carry_out, now, sealing)
+        self.usage = Usage(store, catalog, self.gates, leadership, gate_http, now) if gate_http else None
 
     async def run(self) -> None:
         """Lead or stand by, for ever."""
@@ -127,6 +137,9 @@ class ControlPlane:
             tasks.create_task(self.registry.run())
             tasks.create_task(self._take_in())
             tasks.create_task(self._finish_begun())
+            tasks.create_task(keep_sealed(self.rights, self.leadership))
+            if self.usage:
+                tasks.create_task(self.usage.run())
             if self.probing:
                 tasks.create_task(self.probing.run())
 

@@ -261,11 +261,11 @@ class ClientPolicy(Stored):
 
 
 class Key(Stored):
-    """One API key of a client; only the hash of its secret is kept. A time of 0 means never."""
+    """One API key of a client; only the hash of its secret is kept, bare or sealed. A time of 0 means never."""
 
     id: Name
     client: Name
-    hash: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    hash: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64}|sealed\.[0-9a-f]{8}\.[A-Za-z0-9_-]{80})$")]
     created: Time
     expires: Time = 0
     revoked: Time = 0

@@ -119,6 +119,10 @@ class Catalog(Protocol):
         """Instances of a service, sorted, and the index. A registration that makes no sense is left out and logged."""
         ...
 
+    async def gate_urls(self) -> Mapping[str, str]:
+        """The private entrypoint of each gate, by its id."""
+        ...
+
 
 class Metrics(Protocol):
     """What calls were like, by version."""

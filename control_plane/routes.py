@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from control_plane.model import Instance, Policy, ServicePolicy, mirror_target, version_target
 
 Json = dict[str, object]
-# The last is there only where bearers of authorization servers are let in (traefik/oauth.yml.tmpl). Elsewhere Traefik drops
-# the reference, and says nothing.
+# The last is there only where bearers of authorization servers are let in (traefik/oauth.yml.tmpl). Elsewhere Traefik
+# drops the reference, and says nothing.
 PARENTS = ["public@file", "internal@file", "foreign@file"]
 READY = "/ready"
 HEALTH = "/health"

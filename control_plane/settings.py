@@ -50,6 +50,14 @@ class ControlPlaneSettings(BaseSettings):
     probe_every_s: Annotated[float, Field(gt=0, le=3600)] = 15.0
     probe_at_most: Annotated[int, Field(ge=1, le=1000)] = 8
     probe_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    api_key_encryption: bool = False
+    api_key_encryption_key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _key_to_seal_with(self) -> Self:
+        if self.api_key_encryption and not self.api_key_encryption_key_file:
+            raise ValueError("MCP_API_KEY_ENCRYPTION needs MCP_API_KEY_ENCRYPTION_KEY_FILE, the keys to seal with")
+        return self
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
@@ -81,6 +89,8 @@ class AgentSettings(BaseSettings):
     gate_id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     gate_private_url: str
     session_ttl_s: Annotated[int, Field(ge=2, le=3600)] = 5
+    # Without it, or with another's, keys that lie sealed in Consul are refused and named.
+    api_key_encryption_key_file: Path | None = None
 
 
 def load(kind: type[S]) -> S:

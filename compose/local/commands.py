@@ -52,9 +52,16 @@ Issuers = Annotated[
                  help="Let bearers of these authorization servers in. `MCP_OAUTH_ISSUERS_FILE` for good."),
 ]  # fmt: skip
 With = Annotated[list[str] | None, typer.Option("--with", help="Run this besides: prometheus. `MCP_WITH` for good.")]
+Tls = Annotated[bool, typer.Option("--tls", help="https, with a certificate made here. `MCP_TLS` for good.")]
 
 
-def up(timeout: Timeout = 180, also: With = None, oauth_issuers: Issuers = None, json: JsonFlag = False) -> None:
+def up(
+    timeout: Timeout = 180,
+    also: With = None,
+    oauth_issuers: Issuers = None,
+    tls: Tls = False,
+    json: JsonFlag = False,
+) -> None:
     """Start everything here, wait until it is ready, make one tool call per service.
 
     A second run changes nothing and prints the same key. Programs that are missing are fetched first.
@@ -65,9 +72,10 @@ def up(timeout: Timeout = 180, also: With = None, oauth_issuers: Issuers = None,
 
     Example: tekup up --with prometheus
 
-    Example: tekup up --oauth-issuers issuers.json
+    Example: tekup up --tls --oauth-issuers issuers.json
     """
     given = {"MCP_WITH": ",".join(also or ()), "MCP_OAUTH_ISSUERS_FILE": str(oauth_issuers or "")}
+    given |= {"MCP_TLS": "local"} if tls else {}
     with reporter() as report:
         result = bring_up(_here(), timeout, report, {name: value for name, value in given.items() if value})
     if json:
@@ -79,7 +87,7 @@ def up(timeout: Timeout = 180, also: With = None, oauth_issuers: Issuers = None,
 
 
 def _print_up(result: Up) -> None:
-    gateway = result.parts.url("MCP_GATEWAY_PORT")
+    gateway = result.gateway.url
     paths = ", ".join(f"/{name}/mcp" for name in SERVICES if name != "hub")
     done = f"started in {result.seconds:.0f} s" if result.started else "was running already"
     typer.echo(f"TekUp MCP in {result.parts.layout.directory}: {done}\n")
@@ -87,6 +95,8 @@ def _print_up(result: Up) -> None:
     typer.echo(
         f"  key        {result.key}\n             (Authorization: Bearer …; development only, kept in .tekup/dev.key)"
     )
+    if result.gateway.ca:
+        typer.echo(TRUST.format(ca=result.gateway.ca))
     typer.echo(f"  operators  {result.parts.url('MCP_CONTROL_PLANE_PORT')}  (token in .tekup/operator.token)")
     if result.prometheus:
         typer.echo(f"  metrics    {result.prometheus}  (Prometheus)")
@@ -104,6 +114,11 @@ def _print_up(result: Up) -> None:
     for command, why in hints:
         typer.echo(f"  {command:<{width}}  {typed(why)}")
 
+
+TRUST = """\
+  trust      {ca}
+             (Python: SSL_CERT_FILE=…, Node: NODE_EXTRA_CA_CERTS=…, curl --cacert …)"""
+"""How a client is told of the authority; each name takes the path of its file."""
 
 WITHOUT = {"hub": "/mcp gives no lists and older clients get 503"}
 """What is missing without a service, if it is more than the service's own calls."""
@@ -178,7 +193,7 @@ def _status() -> Status:
 
 
 def _row(process: ProcessStatus) -> tuple[str, ...]:
-    where = process.url.removeprefix("http://")
+    where = process.url.removeprefix("http://")  # https is worth showing
     pid, age = (str(process.pid), show.age(process.since)) if process.pid else ("-", "-")
     return process.name, process.state, pid, age, str(process.restarts), where
 

@@ -32,6 +32,13 @@ def make_credentials(layout: Layout) -> None:
         _write_if_other(service_secrets(layout, service), own)
 
 
+def make_sealing_keys(layout: Layout) -> None:
+    """Make what seals the hashes of API keys in Consul; what is there stays, for nothing else opens what it sealed."""
+    if not layout.sealing_keys.exists():
+        keys = {"keys": [secrets.token_hex(KEY_BYTES)]}
+        write_atomically(layout.sealing_keys, json.dumps(keys) + "\n", PRIVATE)
+
+
 def service_secrets(layout: Layout, service: str) -> Path:
     """The secrets file of a service's instances."""
     return layout.secrets / f"{service}.json"

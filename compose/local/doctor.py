@@ -7,10 +7,12 @@ It changes nothing and fetches nothing. A check is a function that yields findin
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
+from .certificate_check import certificate_seen
 from .errors import BadSettings, LocalError, ProgramUnavailable
 from .layout import Layout
 from .leftovers import family, identity, read_record
@@ -20,7 +22,7 @@ from .platform_table import OAUTH
 from .ports import chosen_ports, holder, is_free
 from .programs import NEEDED, Found, Resolver
 from .progress import Silent
-from .settings import Effective, load, named_ports
+from .settings import Effective, Origin, load, named_ports
 from .status import Status
 
 CALL_S = 5.0
@@ -123,6 +125,18 @@ def supervisor(patient: Patient) -> Iterator[Finding]:
     for process in status.processes:
         said = process.state if process.ready else f"{process.state}: {process.problem}"
         yield Finding(process.name, process.ready, said, f"tekup logs {process.name}; tekup restart {process.name}")
+
+
+def certificate(patient: Patient) -> Iterator[Finding]:
+    """The certificate of the public entrypoint, where it has one."""
+    processes = patient.status.processes if patient.status else ()
+    url = next((process.url for process in processes if process.name == "traefik" and process.pid), "")
+    settings = patient.effective.settings
+    if url.startswith("https:") and patient.effective.origins["MCP_TLS"] is Origin.DEFAULT:  # `tekup up --tls`
+        settings = settings.model_copy(update={"tls": "local"})
+    address = url.removeprefix("https://") if url.startswith("https:") else ""
+    for seen in certificate_seen(patient.layout, settings, address, datetime.now(UTC)):
+        yield Finding("TLS", seen.ok, seen.said, seen.remedy)
 
 
 def policy(patient: Patient) -> Iterator[Finding]:
@@ -240,6 +254,7 @@ CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     programs,
     ports,
     supervisor,
+    certificate,
     policy,
     lists,
     oauth,

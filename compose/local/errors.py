@@ -10,6 +10,7 @@ LocalError
 ├── WaitedTooLong          a bounded wait ended without its condition
 ├── Overtaken              somebody else has wished for something else meanwhile
 └── StepFailed             a step of `tekup up` was refused or went wrong
+    └── BadCertificate     a certificate, its key or its authority cannot be used; it is not put in place
 """
 
 from .exits import Exit
@@ -67,3 +68,7 @@ class Overtaken(LocalError):
 
 class StepFailed(LocalError):
     """A step of bringing the environment up was refused or went wrong."""
+
+
+class BadCertificate(StepFailed):
+    """A certificate, its key or its authority cannot be used."""

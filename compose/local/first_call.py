@@ -90,7 +90,15 @@ async def _one(service: str, tool: str, call: Callable[[Client, Target], Awaitab
 @contextlib.asynccontextmanager
 async def _client(target: Target, service: str) -> AsyncIterator[Client]:
     headers = {"Authorization": f"Bearer {target.key}"}
-    async with httpx2.AsyncClient(headers=headers, timeout=CALL_S, trust_env=False) as http:
+    tls = target.gateway.verify()
+
+    async def name_it(request: httpx2.Request) -> None:
+        request.extensions = {**request.extensions, **target.extensions()}
+
+    hooks = {"request": [name_it]}
+    async with httpx2.AsyncClient(
+        headers=headers, timeout=CALL_S, trust_env=False, verify=tls, event_hooks=hooks
+    ) as http:
         transport = streamable_http_client(target.endpoint(service), http_client=http)
         async with Client(transport, mode=PROTOCOL) as client:
             yield client

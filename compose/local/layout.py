@@ -87,6 +87,16 @@ class Layout:
         return self.state / "secrets"
 
     @property
+    def authority(self) -> Path:
+        """The development authority: `ca.pem` for clients to trust, `ca.key` 0600."""
+        return self.state / "tls"
+
+    @property
+    def sealing_keys(self) -> Path:
+        """What seals the hashes of API keys in Consul, 0600."""
+        return self.secrets / "sealing-keys.json"
+
+    @property
     def logs(self) -> Path:
         """One file per process."""
         return self.state / "logs"
@@ -127,7 +137,7 @@ class Layout:
 
     def make_folders(self) -> None:
         """Create the folders that must be there; safe to repeat."""
-        for folder in (self.state, self.secrets, self.socket.parent):
+        for folder in (self.state, self.secrets, self.authority, self.socket.parent):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
         for folder in (self.logs, self.drills, self.workspace, self.pages, self.consul):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from .credentials import service_secrets
+from .edge import edge_values
 from .files import repository
 from .layout import Layout
 from .ports import HOST
@@ -19,6 +20,7 @@ OAUTH = "oauth"
 OWN_PORTS = ("consul-server", "consul-serf", "pages")
 """Ports nobody needs to know; always free ones, remembered like the others."""
 KILL_MARGIN_S = 5.0
+GATEWAY_PORT = "MCP_GATEWAY_PORT"
 PROMETHEUS_PORT = "MCP_PROMETHEUS_PORT"
 SCRAPE_S = 5
 
@@ -34,7 +36,8 @@ class Parts:
 
     def url(self, name: str) -> str:
         """The base URL of a named port."""
-        return f"http://{self.address(name)}"
+        encrypted = name == GATEWAY_PORT and self.effective.settings.tls != "off"
+        return f"{'https' if encrypted else 'http'}://{self.address(name)}"
 
     def address(self, name: str) -> str:
         """Host and port of a named port."""
@@ -60,6 +63,7 @@ def gate_values(parts: Parts) -> dict[str, str]:
         "ALLOWED_ORIGINS": "",
         "POLICY_MAX_AGE_S": str(parts.effective.settings.gate_policy_max_age_s),
         **oauth_values(parts),
+        **edge_values(parts.effective.settings),
     }
 
 
@@ -82,8 +86,9 @@ def public_url(parts: Parts) -> str:
 
 def platform_table(parts: Parts) -> Table:
     """The table of a full local environment."""
+    keeper = () if parts.effective.settings.tls == "off" else (_certificate(parts),)
     replicas = (_control_plane(parts, *replica) for replica in replica_ports(parts.effective.settings).items())
-    processes = (_consul(parts), *replicas, _traefik(parts), _agent(parts), _pages(parts))
+    processes = (_consul(parts), *replicas, _traefik(parts), _agent(parts), *keeper, _pages(parts))
     extras = tuple(_EXTRAS[name](parts) for name in parts.effective.settings.extras)
     extras += (_oauth(parts),) if parts.effective.settings.oauth_issuers_file else ()
     return Table(processes=processes + extras, services=tuple(_service(parts, name) for name in SERVICES))
@@ -122,6 +127,8 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
             "MCP_SECRETS_FILE": str(service_secrets(parts.layout, CONTROL_PLANE)),
             "MCP_GATE_INTERNAL_URL": parts.url("MCP_INTERNAL_PORT"),
             **_metrics_source(parts),
+            "MCP_API_KEY_ENCRYPTION": str(parts.effective.settings.api_key_encryption).lower(),
+            **_sealing_keys(parts),
         },
         group=CONTROL_PLANE,
         # it leads, or knows who does
@@ -129,6 +136,15 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
         after=("consul",),
         url=url,
     )
+
+
+def _sealing_keys(parts: Parts) -> dict[str, str]:
+    """Where the keys lie that seal hashes of API keys; switched off, what was sealed before still has to be opened."""
+    settings, made = parts.effective.settings, parts.layout.sealing_keys
+    file = settings.api_key_encryption_key_file
+    if not file and not settings.api_key_encryption and not made.exists():
+        return {}
+    return {"MCP_API_KEY_ENCRYPTION_KEY_FILE": file or str(made)}
 
 
 def _metrics_source(parts: Parts) -> dict[str, str]:
@@ -195,6 +211,7 @@ def _agent(parts: Parts) -> Process:
             "MCP_GATE_DIR": str(parts.layout.gate),
             "MCP_GATE_ID": GATE_ID,
             "MCP_GATE_PRIVATE_URL": parts.url("MCP_PRIVATE_PORT"),
+            **_sealing_keys(parts),
         },
         group="gate",
         ready=Ready(url=f"{parts.url('MCP_CONSUL_PORT')}/v1/kv/tekup/gates/{GATE_ID}"),
@@ -220,6 +237,15 @@ def _oauth(parts: Parts) -> Process:
         after=(),
         url=parts.url(OAUTH),
     )
+
+
+def _certificate(parts: Parts) -> Process:
+    settings = parts.effective.settings
+    local = ("--authority", str(parts.layout.authority))
+    files = ("--certificate", settings.tls_cert_file, "--key", settings.tls_key_file)
+    argv = (sys.executable, "-m", "compose.local.keep_certificate", str(parts.layout.gate),
+            *(local if settings.tls == "local" else files))  # fmt: skip
+    return Process(name="certificate", group="certificate", argv=argv)
 
 
 def _pages(parts: Parts) -> Process:

@@ -11,6 +11,7 @@ import httpx
 from .errors import WaitedTooLong
 from .layout import Layout
 from .progress import Reporter
+from .trust import Gateway
 
 PROTOCOL = "2026-07-28"
 WELCOME_FILE = "welcome.md"
@@ -39,14 +40,18 @@ class FirstCall:
 class Target:
     """Where to call and what is there to be found."""
 
-    gateway_url: str
+    gateway: Gateway
     key: str
     layout: Layout
     page_url: str
 
     def endpoint(self, service: str) -> str:
         """A service's own endpoint."""
-        return f"{self.gateway_url}/{service}/mcp"
+        return f"{self.gateway.direct_url}/{service}/mcp"
+
+    def extensions(self) -> dict[str, str]:
+        """Of each request: the name that the certificate has to be for."""
+        return {"sni_hostname": self.gateway.name} if self.gateway.name else {}
 
 
 def write_welcome(layout: Layout) -> None:
@@ -63,7 +68,7 @@ def wait_until_served(target: Target, services: tuple[str, ...], timeout_s: floa
         WaitedTooLong: naming the service and the gate's last answer.
     """
     deadline = time.monotonic() + timeout_s
-    with httpx.Client(timeout=ANSWER_S, trust_env=False) as http:
+    with httpx.Client(timeout=ANSWER_S, trust_env=False, verify=target.gateway.verify()) as http:
         for service in services:
             while answer := _discover(http, target, service):
                 if time.monotonic() >= deadline:
@@ -86,7 +91,7 @@ def _discover(http: httpx.Client, target: Target, service: str) -> str:
     meta = {"io.modelcontextprotocol/protocolVersion": PROTOCOL, "io.modelcontextprotocol/clientCapabilities": {}}
     body = {"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": meta}}
     try:
-        response = http.post(target.endpoint(service), headers=headers, json=body)
+        response = http.post(target.endpoint(service), headers=headers, json=body, extensions=target.extensions())
     except httpx.TransportError as error:
         return str(error)
     return "" if response.status_code == httpx.codes.OK else f"{response.status_code} {response.text[:200]}"

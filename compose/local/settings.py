@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,6 +29,7 @@ _KIT = ("MCP_TOOL_DEADLINE_S", "MCP_RELOAD")
 _SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=0, le=10_000_000)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
@@ -87,10 +89,51 @@ class Settings(BaseModel):
         "", alias="MCP_SEARCH_ROOTS", description="folders for search besides .tekup/workspace, `:`-separated"
     )
 
+    tls: Literal["off", "local", "files"] = Field(
+        "off", alias="MCP_TLS", description="https for clients: off, local (a CA made here), files (yours)"
+    )
+    tls_cert_file: str = Field("", alias="MCP_TLS_CERT_FILE", description="certificate and its chain, PEM; for files")
+    tls_key_file: str = Field("", alias="MCP_TLS_KEY_FILE", description="its private key, PEM; for files")
+    tls_ca_file: str = Field(
+        "", alias="MCP_TLS_CA_FILE", description="what clients trust; for files of no public authority"
+    )
+    tls_hsts_s: Annotated[int, Field(ge=0)] = Field(
+        31_536_000, alias="MCP_TLS_HSTS_S", description="how long browsers insist on https; for files, 0 = not at all"
+    )
+    tls_http3: bool = Field(False, alias="MCP_TLS_HTTP3", description="HTTP/3 too, on the same port over UDP")
+    gate_address_rate: Count = Field(
+        0, alias="MCP_GATE_ADDRESS_RATE", description="calls a second from one address; 0 = no ceiling"
+    )
+    gate_address_burst: Count = Field(
+        0, alias="MCP_GATE_ADDRESS_BURST", description="calls at once above that; at least the rate"
+    )
+    gate_address_connections: Count = Field(
+        0, alias="MCP_GATE_ADDRESS_CONNECTIONS", description="calls and streams open from one address; 0 = no ceiling"
+    )
+    gate_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = Field(
+        8 << 20, alias="MCP_GATE_BODY_BYTES", description="a longer body is not even taken in; services read 4 MiB"
+    )
+    gate_read_timeout_s: Seconds = Field(
+        60.0, alias="MCP_GATE_READ_TIMEOUT_S", description="a call has to be sent within so long, body included"
+    )
+    gate_trusted_proxies: str = Field(
+        "", alias="MCP_GATE_TRUSTED_PROXIES", description="addresses whose X-Forwarded-For is believed, comma-separated"
+    )
+
+    gate_proxy_hops: Annotated[int, Field(ge=1, le=9)] = Field(
+        1, alias="MCP_GATE_PROXY_HOPS", description="how many of them a call passes; the caller is that far back"
+    )
+    api_key_encryption: bool = Field(
+        False, alias="MCP_API_KEY_ENCRYPTION", description="whether hashes of API keys lie sealed in Consul"
+    )
+    api_key_encryption_key_file: str = Field(
+        "", alias="MCP_API_KEY_ENCRYPTION_KEY_FILE", description="what seals them, 0600; empty: made in .tekup"
+    )
+
     @field_validator("also")
     @classmethod
     def _known(cls, also: str) -> str:
-        unknown = sorted(set(_names(also)) - set(EXTRAS))
+        unknown = sorted(set(listed(also)) - set(EXTRAS))
         if unknown:
             raise ValueError(f"there is no {', '.join(unknown)} to run besides, only {', '.join(EXTRAS)}")
         return also
@@ -98,10 +141,11 @@ class Settings(BaseModel):
     @property
     def extras(self) -> tuple[str, ...]:
         """What is asked for besides, each a program of that name."""
-        return tuple(name for name in EXTRAS if name in _names(self.also))
+        return tuple(name for name in EXTRAS if name in listed(self.also))
 
 
-def _names(text: str) -> list[str]:
+def listed(text: str) -> list[str]:
+    """What is listed with commas between."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
@@ -124,7 +168,7 @@ class Effective:
     def rows(self) -> list[tuple[str, str, Origin]]:
         """Name, value and origin of each setting, secrets hidden, for `tekup config show`."""
         values = {**self.settings.model_dump(mode="json", by_alias=True), **self.handed_on}
-        return [(name, _shown(name, str(value)), self.origins[name]) for name, value in values.items()]
+        return [(name, _shown(name, _text(value)), self.origins[name]) for name, value in values.items()]
 
     def for_service(self, service: str) -> dict[str, str]:
         """The handed-on variables that one service gets."""
@@ -133,7 +177,10 @@ class Effective:
 
 
 def _shown(name: str, value: str) -> str:
-    return "(hidden)" if value and any(word in name.split("_") for word in _SECRET_WORDS) else value
+    if value in ("true", "false"):
+        return value  # a switch about secrets is none
+    secret = any(word in name.split("_") for word in _SECRET_WORDS) and not name.endswith("_FILE")
+    return "(hidden)" if value and secret else value
 
 
 def load(layout: Layout, environ: Mapping[str, str] | None = None) -> Effective:
@@ -165,6 +212,7 @@ def load(layout: Layout, environ: Mapping[str, str] | None = None) -> Effective:
     problems += _clashes(settings) if settings else []
     problems += _missing_folders(settings, origins) if settings else []
     problems += _missing_files(settings, origins) if settings else []
+    problems += _edge_problems(settings) if settings else []
     if settings is None or problems:
         raise BadSettings("The settings have problems:\n" + "\n".join(f"  {problem}" for problem in problems))
     return Effective(settings, handed_on, origins)
@@ -226,6 +274,21 @@ def _clashes(settings: Settings) -> list[str]:
             by_port.setdefault(port, []).append(name)
     return [f"{' and '.join(names)} are all {port}; give each its own, or 0 for a free one"
             for port, names in by_port.items() if len(names) > 1]  # fmt: skip
+
+
+def _edge_problems(settings: Settings) -> list[str]:
+    problems = []
+    for name, value in (("MCP_TLS_CERT_FILE", settings.tls_cert_file), ("MCP_TLS_KEY_FILE", settings.tls_key_file)):
+        if settings.tls == "files" and not value:
+            problems.append(f"{name} is missing: MCP_TLS = files takes the certificate from there")
+        elif settings.tls != "files" and value:
+            problems.append(f"{name} is set, and MCP_TLS is {settings.tls}: set it to files, or leave out the file")
+    for proxy in listed(settings.gate_trusted_proxies):
+        try:
+            ip_network(proxy)
+        except ValueError as error:
+            problems.append(f"MCP_GATE_TRUSTED_PROXIES: {error}")
+    return problems
 
 
 def _missing_folders(settings: Settings, origins: Mapping[str, Origin]) -> list[str]:

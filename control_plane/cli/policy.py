@@ -1,11 +1,9 @@
-"""``tekup traffic | clients | keys | gates``: what operators decide, over the HTTP API."""
+"""``tekup traffic | gates``: where calls go, over the HTTP API; and where the groups of operators' verbs meet."""
 
 from __future__ import annotations
 
 import math
-import time
 from typing import Annotated, Any, cast
-from urllib.parse import quote
 
 import typer
 
@@ -13,13 +11,11 @@ from compose.local.errors import BadInput, LocalError
 from compose.local.typed import typed
 from control_plane.cli import show
 from control_plane.cli.client import Api
-from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason, reason_params, rows_of
-
-MOST_DAYS = 36_500
+from control_plane.cli.clients import clients
+from control_plane.cli.keys import keys
+from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason, part, reason_params, rows_of
 
 traffic = typer.Typer(no_args_is_help=True, help="See and shift the traffic of services.")
-clients = typer.Typer(no_args_is_help=True, help="Who may call, and what.")
-keys = typer.Typer(no_args_is_help=True, help="API keys of clients.")
 gates = typer.Typer(no_args_is_help=True, help="The gates, and what each has in force.")
 
 
@@ -32,13 +28,6 @@ def register(app: typer.Typer) -> None:
         ("gates", gates),
     ):
         app.add_typer(group, name=name)
-
-
-def part(text: str) -> str:
-    """An id as one part of a path; the dots too, since the HTTP client would resolve a bare `..`."""
-    if not text:
-        raise BadInput("an empty name is nobody's; name a service, client, key or gate")
-    return quote(text, safe="").replace(".", "%2E")
 
 
 @traffic.command("show")
@@ -195,112 +184,6 @@ def _weight(text: str) -> tuple[str, float]:
     if found and version and math.isfinite(share):
         return version, share
     raise BadInput(f"{text!r} is not VERSION=PCT; for example 1.1.0=10")
-
-
-@clients.command("add")
-def clients_add(
-    client: Annotated[str, typer.Argument(help="Its id: small letters, digits, dashes.")],
-    allow: Annotated[
-        list[str] | None, typer.Option("--allow", help="Glob on tool, prompt and resource names; repeat. Default: *")
-    ] = None,
-    cohort: Annotated[str, typer.Option(help="Group for canaries.")] = "",
-    reason: Reason = NO_REASON,
-    dry_run: DryRunFlag = False,
-    json: JsonFlag = False,
-) -> None:
-    """Add a client.
-
-    Example: tekup clients add ci --allow 'search_*' --reason "read-only CI"
-    """
-    body: show.Json = {"id": client, "allow": allow or ["*"], "cohort": cohort, "reason": reason, "dry_run": dry_run}
-    show.done(Api.here().ask("POST", "/v1/clients", body), f"client {client}", json_wanted=json)
-
-
-@clients.command("list")
-def clients_list(json: JsonFlag = False) -> None:
-    """List clients and what they may use.
-
-    Example: tekup clients list --json
-    """
-    answer = Api.here().ask("GET", "/v1/clients")
-    if json:
-        show.as_json(answer)
-        return
-    rows = [(one["id"], ", ".join(one["allow"]), one["cohort"]) for one in rows_of(answer, "clients")]
-    show.table(("CLIENT", "MAY USE", "COHORT"), rows, "No client yet; add one: tekup clients add NAME")
-
-
-@clients.command("remove")
-def clients_remove(
-    client: Annotated[str, typer.Argument(help="Its id.")],
-    reason: Reason = NO_REASON,
-    dry_run: DryRunFlag = False,
-    json: JsonFlag = False,
-) -> None:
-    """Remove a client and revoke its keys; returns when every gate refuses them.
-
-    Example: tekup clients remove ci --reason "pipeline retired"
-    """
-    answer = Api.here().ask("DELETE", f"/v1/clients/{part(client)}", params=reason_params(reason, dry_run=dry_run))
-    show.done(answer, f"client {client} removed", json_wanted=json)
-
-
-@keys.command("create")
-def keys_create(
-    client: Annotated[str, typer.Argument(help="Whose key.")],
-    label: Annotated[str, typer.Option(help="Free text.")] = "",
-    days: Annotated[float, typer.Option(help="Expires after so many days; 0 = never.", min=0, max=MOST_DAYS)] = 0,
-    reason: Reason = NO_REASON,
-    dry_run: DryRunFlag = False,
-    json: JsonFlag = False,
-) -> None:
-    """Make a key. It is printed this once and kept nowhere.
-
-    Example: tekup keys create ci --days 90 --reason "quarterly rotation"
-    """
-    expires = math.ceil(time.time() + days * 86_400) if days else 0
-    body: show.Json = {"label": label, "expires": expires, "reason": reason, "dry_run": dry_run}
-    answer = Api.here().ask("POST", f"/v1/clients/{part(client)}/keys", body)
-    if not json and not dry_run:
-        typer.echo(f"{answer['key']}")  # alone on standard output, so that a script can take it
-    show.done(answer, f"key {answer['id'] or '(new)'} of {client}", json_wanted=json, aside=True)
-
-
-@keys.command("list")
-def keys_list(client: Annotated[str, typer.Argument(help="Whose keys.")], json: JsonFlag = False) -> None:
-    """List a client's keys; secrets are not kept, so they are not shown.
-
-    Example: tekup keys list ci
-    """
-    answer = Api.here().ask("GET", f"/v1/clients/{part(client)}/keys")
-    if json:
-        show.as_json(answer)
-        return
-    rows = [
-        (one["id"], one["label"], _day(one["created"]), _day(one["expires"]), _day(one["revoked"]))
-        for one in rows_of(answer, "keys")
-    ]
-    show.table(("KEY", "LABEL", "CREATED", "EXPIRES", "REVOKED"), rows, f"No key; make one: tekup keys create {client}")
-
-
-def _day(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(seconds)) if seconds else "-"
-
-
-@keys.command("revoke")
-def keys_revoke(
-    key: Annotated[str, typer.Argument(help="The key's id: tk_<id>_…")],
-    reason: Reason = NO_REASON,
-    dry_run: DryRunFlag = False,
-    json: JsonFlag = False,
-) -> None:
-    """Revoke a key for good; returns when every gate refuses it.
-
-    Example: tekup keys revoke tk_4f2a81c09d_… --reason "laptop lost"
-    """
-    key_id = key.split("_")[1] if key.startswith("tk_") and key.count("_") > 1 else key
-    answer = Api.here().ask("DELETE", f"/v1/keys/{part(key_id)}", params=reason_params(reason, dry_run=dry_run))
-    show.done(answer, f"key {key_id} revoked", json_wanted=json)
 
 
 @gates.command("list")

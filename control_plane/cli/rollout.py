@@ -15,8 +15,7 @@ from compose.local.errors import BadInput, NotRunning
 from compose.local.exits import Exit
 from control_plane.cli import show
 from control_plane.cli.client import Api, ApiFailed
-from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason
-from control_plane.cli.policy import part
+from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason, part
 from control_plane.cli.rollout_screen import reviewed, screen
 from control_plane.cli.rollout_told import POLL_S, Shown, begin, done
 

@@ -43,10 +43,10 @@ def done(answer: Json, what: str, *, json_wanted: bool, aside: bool = False, lac
         as_json(answer)
     elif answer["dry_run"]:
         plan(answer, lacks_it=lacks_it)
-        typer.echo(typed(f"{what}: dry run, nothing was written; revision {answer['revision']} stands"), err=aside)
+        sentence(f"{what}: dry run, nothing was written; revision {answer['revision']} stands", aside=aside)
     else:
         begun = f"revision {answer['revision']}" if answer["changed"] else f"so already, revision {answer['revision']}"
-        typer.echo(typed(f"{what}: {begun}{ending(answer)}"), err=aside)
+        sentence(f"{what}: {begun}{ending(answer)}", aside=aside)
     if not answer["in_force"]:
         raise typer.Exit(Exit.TIMEOUT)
 
@@ -76,9 +76,14 @@ def plan(answer: Json, *, lacks_it: str = "the set") -> None:
     typer.echo("{} to add, {} to change, {} to remove".format(*counted) if found else "nothing to change")
 
 
-def sentence(text: str) -> None:
-    """Print a sentence in 80 columns, with each `tekup …` in it as it has to be typed here."""
-    typer.echo(textwrap.fill(typed(text), show.WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+def sentence(text: str, *, aside: bool = False) -> None:
+    """Print a sentence in 80 columns, with each `tekup …` in it as it has to be typed here.
+
+    Args:
+        text: The sentence.
+        aside: Say it on standard error; standard output holds the result.
+    """
+    typer.echo(textwrap.fill(typed(text), show.WIDTH, subsequent_indent="  ", break_on_hyphens=False), err=aside)
 
 
 def unified(answer: Json) -> None:

@@ -18,6 +18,7 @@ from tests.bench.delivery import delivery
 from tests.bench.environment import Environment, environment
 from tests.bench.faults import others_p95
 from tests.bench.first_call import first_calls
+from tests.bench.keys import keys
 from tests.bench.tools import ROOT, Row, Side, build_load, compare, percentile, process, ratio, spread, wait_until
 from tests.support.consul_process import free_ports
 from tests.support.load import body, headers
@@ -167,6 +168,11 @@ def rolling_out(folder: Path, given: argparse.Namespace) -> list[Row]:
     return delivery(folder, given.changes)
 
 
+def changing_keys(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """Key changes on two gates, with few clients and with many."""
+    return keys(folder, given.changes)
+
+
 def _until_known(env: Environment) -> None:
     wait_until(lambda: "bbbbbb" in json.dumps(env.ask("GET", "/v1/services/bench")), "the second version", WAIT_S)
 
@@ -179,6 +185,7 @@ GROUPS: dict[str, Callable[[Path, argparse.Namespace], list[Row]]] = {
     "faults": faults,
     "delivery": rolling_out,
     "analysis": judging,
+    "keys": changing_keys,
 }
 
 

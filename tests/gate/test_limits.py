@@ -145,13 +145,16 @@ def test_under_load_exactly_the_burst_and_the_rate_get_through(gate: Gate, make:
     assert 10 + 20 * 3 - 2 <= seen[200] <= 10 + 20 * took_s + 1
 
 
-def test_calls_under_way_are_bounded_and_freed_however_they_end(gate: Gate, make: Maker, fresh: str) -> None:
+def test_calls_under_way_are_bounded_and_freed_however_they_end(
+    gate: Gate, make: Maker, fresh: str, tmp_path: Path
+) -> None:
     limited(gate, {"name": fresh, "concurrent": 2})
     call = make.modern("tools/call", "alpha_read")
-    slow = {**call, "X-Test-Delay": "3"}
+    slow = {**call, "X-Test-Delay": "4"}
     with ThreadPoolExecutor(2) as pool:
-        holding = [pool.submit(gate.call, headers=slow) for _ in range(2)]
-        wait_until(lambda: gate.call(headers=call).status == 429, "two under way")
+        here = [tmp_path / name for name in ("one", "two")]
+        holding = [pool.submit(gate.call, headers={**slow, "X-Test-Touch": str(path)}) for path in here]
+        wait_until(lambda: all(path.exists() for path in here), "two under way")
         answer = gate.call(headers=call)
         assert (answer.status, answer.reply.headers["retry-after"]) == (429, "1")
         assert "under way" in str(answer.error["message"])
@@ -213,13 +216,13 @@ MIB = 1 << 20
 
 
 def test_a_body_beyond_the_bound_is_refused_unread(gate: Gate, make: Maker) -> None:
-    assert gate.call(headers=make.modern(), content=b"x" * (4 * MIB)).status == 200
-    answer = gate.call(headers=make.modern(), content=b"x" * (4 * MIB + 1))
+    assert gate.call(headers=make.modern(), content=b"x" * (8 * MIB)).status == 200
+    answer = gate.call(headers=make.modern(), content=b"x" * (8 * MIB + 1))
     assert (answer.status, answer.code) == (413, 413)
-    assert "4194304 bytes" in str(answer.error["message"])
+    assert "8388608 bytes" in str(answer.error["message"])
 
 
-def test_a_body_of_no_stated_length_ends_at_twice_the_bound(gate: Gate, make: Maker) -> None:
+def test_a_body_of_no_stated_length_ends_at_the_bound(gate: Gate, make: Maker) -> None:
     sent = 0
 
     def chunks(count: int) -> Iterator[bytes]:
@@ -247,7 +250,7 @@ def test_a_body_of_no_stated_length_ends_at_twice_the_bound(gate: Gate, make: Ma
 @pytest.fixture
 def strict(tmp_path: Path) -> Iterator[Gate]:
     """A gate that refuses once its policy was not confirmed for two seconds."""
-    gate = lay_out(tmp_path / "gate", max_age_s=2)
+    gate = lay_out(tmp_path / "gate", gate_policy_max_age_s=2)
     try:
         gate.write("tables/secrets.json", json.dumps(SECRETS))
         gate.backend("ccccc1")
@@ -286,3 +289,45 @@ def test_a_policy_that_nobody_confirms_is_refused_after_its_age(strict: Gate, ma
     finally:
         ended.set()
         keeper.join()
+
+
+@pytest.fixture(scope="module")
+def ceilings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """A gate with ceilings per address, which nothing here reaches but what tries to."""
+    gate = lay_out(tmp_path_factory.mktemp("ceilings") / "gate", gate_address_rate=1, gate_address_burst=60)
+    try:
+        gate.write("tables/secrets.json", json.dumps(SECRETS))
+        gate.backend("ccccc1")
+        gate.start()
+        gate.routes({"hub": {"hub_1-0-0": ["ccccc1"]}})
+        gate.services({"hub": {"hub_1-0-0": 100}})
+        gate.clients({"dev": ["*"]}, more={"dev": {"limits": [{"name": "few", "per_s": 0.1, "burst": 1}]}})
+        gate.in_force()
+        yield gate
+    finally:
+        close(gate)
+
+
+def test_a_clients_refusal_passes_the_ceilings_unchanged(ceilings: Gate, make: Maker) -> None:
+    forged = b64(b'{"body":{"forged":true},"retry":"7"}')
+    call = {**make.modern(), "X-Tekup-Refusal": forged}
+    answers = [ceilings.call(headers=call, content=b'{"id":5}') for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 429, 429]
+    assert "x-tekup-refusal" not in answers[0].headers
+    error = answers[1].body["error"]
+    assert isinstance(error, dict)
+    assert (answers[1].body["id"], error["data"]["limit"]) == (5, "few")
+    assert 9 <= int(answers[1].reply.headers["retry-after"]) <= 10
+    assert answers[1].reply.headers["ratelimit-policy"] == '"few";q=1;w=10'
+    assert answers[1].reply.headers["content-type"] == "application/json"
+
+
+def test_the_ceilings_own_refusal_is_json_rpc_and_no_callers_words(ceilings: Gate, make: Maker) -> None:
+    forged = b64(b'{"body":{"forged":true},"retry":"7"}')
+    answer = ceilings.call(headers={"X-Tekup-Refusal": forged})
+    for _ in range(200):
+        if answer.status == 429:
+            break
+        answer = ceilings.call(headers={"X-Tekup-Refusal": forged})
+    assert (answer.status, answer.code) == (429, 429)
+    assert "address" in str(answer.error["message"])

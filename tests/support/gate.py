@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import string
 import subprocess
 import sys
@@ -25,6 +26,9 @@ from typing import Self
 
 import httpx
 import pytest
+
+from compose.local.edge import edge_values
+from compose.local.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 MODERN = "2026-07-28"
@@ -157,6 +161,8 @@ class Gate:
     process: subprocess.Popen[bytes] | None = None
     backends: dict[str, tuple[int, subprocess.Popen[bytes]]] = field(default_factory=dict)
     serial: int = 0
+    verify: ssl.SSLContext | bool = True
+    """Whom its callers trust."""
 
     # -- files
 
@@ -375,7 +381,8 @@ class Load:
         self._work = [threading.Thread(target=self._call, args=(url, headers)) for _ in range(threads)]
 
     def _call(self, url: str, headers: dict[str, str]) -> None:
-        with httpx.Client(timeout=20, trust_env=False, headers=headers) as client:
+        verify = self._gate.verify
+        with httpx.Client(timeout=20, trust_env=False, headers=headers, verify=verify) as client:
             while not self._ended.is_set():
                 try:
                     reply = client.post(url, content=b"{}")
@@ -434,15 +441,16 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def lay_out(folder: Path, max_age_s: int = 0) -> Gate:
-    """Renders the templates and copies the plugin, as the environment does."""
+def lay_out(folder: Path, **settings: object) -> Gate:
+    """Renders the templates and copies the plugin, as the environment does; `settings` are the edge's."""
     ports = [free_port() for _ in range(3)]
     values = {
         name: f"127.0.0.1:{port}"
         for name, port in zip(("GATEWAY_ADDRESS", "INTERNAL_ADDRESS", "PRIVATE_ADDRESS"), ports, strict=True)
     }
     values |= dict.fromkeys(("ALLOWED_HOSTS", "ALLOWED_ORIGINS", "OAUTH_RESOURCE", "OAUTH_SCOPE"), "")
-    values |= {"GATE_DIR": str(folder), "POLICY_MAX_AGE_S": str(max_age_s)}
+    given = Settings.model_validate(settings)
+    values |= {"GATE_DIR": str(folder), "POLICY_MAX_AGE_S": str(given.gate_policy_max_age_s), **edge_values(given)}
     source, plugin = ROOT / "traefik", folder / "plugins-local/src/tekup.dev/policy"
     for each in (folder / "dynamic", folder / "tables", plugin):
         each.mkdir(parents=True)
@@ -453,6 +461,8 @@ def lay_out(folder: Path, max_age_s: int = 0) -> Gate:
         if not each.name.endswith("_test.go") and each.is_file():
             shutil.copy(each, plugin)
     public, internal, private = (f"http://127.0.0.1:{port}" for port in ports)
+    if settings.get("tls", "off") != "off":
+        public = public.replace("http:", "https:")
     return Gate(folder, public, internal, private, httpx.Client(timeout=20, trust_env=False))
 
 

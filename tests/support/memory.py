@@ -23,6 +23,7 @@ class Memory:
         self._index = 1
         self._changed = asyncio.Condition()
         self.registered: tuple[Instance, ...] = ()
+        self.gate_addresses: dict[str, str] = {}
         self.away = False
 
     async def read(self, prefix: str, *, after: int = 0, wait_s: float = 0) -> Listing:
@@ -102,6 +103,10 @@ class Memory:
     async def instances(self, service: str, *, after: int = 0, wait_s: float = 0) -> tuple[int, tuple[Instance, ...]]:
         listing = await self.read("", after=after, wait_s=wait_s)
         return listing.index, tuple(one for one in self.registered if one.service == service)
+
+    async def gate_urls(self) -> dict[str, str]:
+        self._answer()
+        return dict(self.gate_addresses)
 
     async def register(self, *instances: Instance) -> None:
         """Show exactly these instances in the catalog."""

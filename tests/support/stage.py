@@ -13,7 +13,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
@@ -95,6 +95,7 @@ class Stage:
         urls: Their APIs.
         prometheus: What calls were like.
         lines: Each replica's line to Consul, by name; none where replicas reach it themselves.
+        agent_settings: Of every agent.
         out: Replicas that are not asked unless named: the test has killed, frozen or cut them off.
     """
 
@@ -108,6 +109,7 @@ class Stage:
     instances: list[Process] = field(default_factory=list)
     key: str = ""
     lines: dict[str, Cut] = field(default_factory=dict)
+    agent_settings: dict[str, str] = field(default_factory=dict)
     out: set[str] = field(default_factory=set)
 
     def ask(self, method: str, path: str, body: Json | None = None, replica: str = "") -> Json:
@@ -175,6 +177,7 @@ class Stage:
             "MCP_GATE_ID": f"gate-{number}",
             "MCP_GATE_PRIVATE_URL": gate.private,
             "MCP_SESSION_TTL_S": str(ttl_s),
+            **self.agent_settings,
         }
         self.agents.append(self._process(f"agent-{number}", "control_plane.agent", env).start())
 
@@ -274,7 +277,8 @@ class Stage:
 @contextlib.contextmanager
 def stage(
     folder: Path, *, gates: Sequence[int] = (2, 2), replicas: int = 1, line: Callable[[str], Cut] | None = None,
-    registry: Callable[[Path], ConsulProcess | ConsulCluster] = ConsulProcess, **settings: str,
+    registry: Callable[[Path], ConsulProcess | ConsulCluster] = ConsulProcess,
+    agents: Mapping[str, str] | None = None, **settings: str,
 ) -> Iterator[Stage]:  # fmt: skip
     """A stage with one stable version, 1.0.0, in force on every gate, and a client that may do anything.
 
@@ -284,6 +288,7 @@ def stage(
         replicas: Of the control plane.
         line: Makes each replica a line to Consul's URL.
         registry: Makes Consul, one server or several.
+        agents: Settings of every agent.
         settings: Of every replica.
     """
     known = {"mac": [MAC], "services": {name: [secrets.token_hex(32)] for name in (SERVICE, "hub", "control-plane")}}
@@ -293,7 +298,7 @@ def stage(
     consul_folder.mkdir()
     metrics_folder.mkdir()
     with registry(consul_folder) as consul, PrometheusProcess(metrics_folder, consul.url) as prometheus:
-        made = Stage(folder, consul, [], prometheus)
+        made = Stage(folder, consul, [], prometheus, agent_settings=dict(agents or {}))
         try:
             for ttl_s in gates:
                 made.add_gate(ttl_s)

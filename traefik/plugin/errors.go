@@ -53,11 +53,52 @@ func (n *refusal) write(w http.ResponseWriter) {
 	if n.retry != "" {
 		w.Header().Set("Retry-After", n.retry)
 	}
+	writeJSON(w, n.status, n.body())
+}
+
+func (n *refusal) body() map[string]interface{} {
 	problem := map[string]interface{}{"code": n.code, "message": n.message}
 	if n.data != nil {
 		problem["data"] = n.data
 	}
-	writeJSON(w, n.status, map[string]interface{}{"jsonrpc": "2.0", "id": n.id, "error": problem})
+	return map[string]interface{}{"jsonrpc": "2.0", "id": n.id, "error": problem}
+}
+
+// told is a refusal of a client's limit, as it passes the ceilings per address. These answer 429 themselves, in plain
+// text, and what makes JSON-RPC of that (gate.yml, "edge-refusals") replaces every 429, ours as well: it asks the role
+// last for the words, with the request's headers, and among them is ours. The edge has removed a caller's own.
+type told struct {
+	Body    json.RawMessage `json:"body"`
+	Retry   string          `json:"retry"`
+	Policy  string          `json:"policy"`
+	Budgets string          `json:"budgets"`
+}
+
+func (n *refusal) leave(request, answer http.Header) {
+	body, err := json.Marshal(n.body())
+	if err != nil {
+		return
+	}
+	text, err := json.Marshal(told{body, n.retry, answer.Get(headerPolicy), answer.Get(headerBudgets)})
+	if err == nil {
+		request[headerRefusal] = []string{b64.EncodeToString(text)}
+	}
+}
+
+// repeat writes a refusal that was left.
+func repeat(w http.ResponseWriter, left string) {
+	var said told
+	text, err := b64.DecodeString(left)
+	if err != nil || json.Unmarshal(text, &said) != nil {
+		refuseLast("/429", "").write(w)
+		return
+	}
+	w.Header().Set("Retry-After", said.Retry)
+	if said.Policy != "" {
+		w.Header().Set(headerPolicy, said.Policy)
+		w.Header().Set(headerBudgets, said.Budgets)
+	}
+	writeJSON(w, http.StatusTooManyRequests, said.Body)
 }
 
 // idOf finds the id of a request that is refused: the protocol's schema knows no null, and a client that pairs answers
@@ -168,9 +209,18 @@ func refuseNoTarget(service string) *refusal {
 }
 
 // refuseLast answers where no instance did. The path is the caller's for a target that stands in the tables but not
-// (yet, any more) in the routes, and Traefik's status for a call that was sent or could not be (gate.yml, "lost").
+// (yet, any more) in the routes, and Traefik's status for what its own middlewares refuse and for a call that was sent
+// or could not be (gate.yml).
 func refuseLast(path, target string) *refusal {
 	switch path {
+	case "/408":
+		return refuse(http.StatusRequestTimeout, "slow", "the request was not sent in time; send it at once, or less of it")
+	case "/426":
+		return refuse(http.StatusUpgradeRequired, "plain", "this address is https; call it so, and change a key that was sent in the clear")
+	case "/429":
+		no := refuse(http.StatusTooManyRequests, "address", "too many calls come from this address, or are open; try again in a second")
+		no.retry = "1"
+		return no
 	case "/502":
 		if ofHandle(target) {
 			return refuse(http.StatusBadGateway, "lost", "the instance that holds this handle could not be reached, or ended during the call; it may have run, so look before you call again, and if the handle is gone, open anew")

@@ -13,6 +13,7 @@ const (
 	headerTarget  = "X-Tekup-Target"
 	headerCaller  = "X-Tekup-Caller"
 	headerProof   = "X-Tekup-Proof"
+	headerRefusal = "X-Tekup-Refusal"
 
 	servicesPath = "/tekup/services"
 )

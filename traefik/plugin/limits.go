@@ -16,7 +16,10 @@ import (
 
 const (
 	reasonLimit = "limit"
-	mostStepNs  = int64(365 * 24 * time.Hour)
+
+	headerPolicy  = "RateLimit-Policy"
+	headerBudgets = "RateLimit"
+	mostStepNs    = int64(365 * 24 * time.Hour)
 
 	pruneEvery = 60 * time.Second
 )
@@ -215,8 +218,8 @@ func (d *decision) showBudgets(h http.Header, now int64) {
 		lefts += `"` + b.of.Name + `";r=` + strconv.FormatInt(calls, 10) + `;t=` + seconds(used)
 	}
 	if policies != "" {
-		h.Set("RateLimit-Policy", policies)
-		h.Set("RateLimit", lefts)
+		h.Set(headerPolicy, policies)
+		h.Set(headerBudgets, lefts)
 	}
 }
 

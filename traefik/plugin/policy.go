@@ -28,8 +28,8 @@ const (
 	roleForeign  = "foreign"
 )
 
-// bodyLimit is what services take.
-const bodyLimit = 4 << 20
+// bodyLimit is twice what services read: a client that sends everything before it reads gets their refusal so.
+const bodyLimit = 8 << 20
 
 // Config is what dynamic/gate.yml says of one middleware. Traefik's API shows it: no secrets in it.
 type Config struct {
@@ -145,7 +145,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// (docs/decisions/0008). This reader knows its end without asking.
 		r.Body = io.NopCloser(io.LimitReader(r.Body, r.ContentLength))
 	} else if r.ContentLength < 0 {
-		r.Body = &boundedBody{body: r.Body, left: 2 * g.settings.maxBody} // a service refuses it sooner, and says so
+		r.Body = &boundedBody{body: r.Body, left: g.settings.maxBody} // a service refuses it sooner, and says so
 	}
 	if d.counted {
 		g.carry(w, r, d)
@@ -178,6 +178,10 @@ func (b *boundedBody) Close() error {
 func (g *gate) serveOther(w http.ResponseWriter, r *http.Request) {
 	if g.settings.role == rolePrivate {
 		g.servePrivate(w, r)
+		return
+	}
+	if told := r.Header.Get(headerRefusal); told != "" && r.URL.Path == "/429" {
+		repeat(w, told)
 		return
 	}
 	refuseLast(r.URL.Path, r.Header.Get(headerRoute)).write(w)
@@ -217,5 +221,8 @@ func (g *gate) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
 	delete(r.Header, headerRoute)
 	g.store.counts.refused(no)
 	no.id = idOf(r)
+	if no.status == http.StatusTooManyRequests {
+		no.leave(r.Header, w.Header())
+	}
 	no.write(w)
 }

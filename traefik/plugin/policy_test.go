@@ -48,13 +48,13 @@ func TestABodyEndsWithoutAskingTheServerThatMayHaveClosedIt(t *testing.T) {
 }
 
 func TestWhatNobodyAnsweredIsSaidByWhyNobodyDid(t *testing.T) {
-	for path, status := range map[string]int{"/mcp": 503, "/": 503, "/502": 502, "/504": 504, "/oauth": 503} {
+	for path, status := range map[string]int{"/mcp": 503, "/": 503, "/502": 502, "/504": 504, "/oauth": 503, "/408": 408, "/426": 426, "/429": 429} {
 		w := httptest.NewRecorder()
 		(&gate{settings: newSettings(&Config{Role: roleLast})}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		if w.Code != status || !strings.Contains(w.Body.String(), fmt.Sprintf(`"code":%d`, status)) {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
-		if told := strings.Contains(w.Body.String(), "may have run"); told != (status != 503) {
+		if told := strings.Contains(w.Body.String(), "may have run"); told != (status == 502 || status == 504) {
 			t.Errorf("%s: %s", path, w.Body)
 		}
 	}

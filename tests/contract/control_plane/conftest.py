@@ -52,7 +52,7 @@ class World:
         """What the agents have logged."""
         return (self.gate.folder / "agent.log").read_text()
 
-    def start_agent(self) -> subprocess.Popen[bytes]:
+    def start_agent(self, **settings: str) -> subprocess.Popen[bytes]:
         """Start an agent on the gate's folder."""
         env = {
             "PATH": os.environ["PATH"],
@@ -61,6 +61,7 @@ class World:
             "MCP_GATE_ID": "gate",
             "MCP_GATE_PRIVATE_URL": self.gate.private,
             "MCP_SESSION_TTL_S": "2",
+            **settings,
         }
         with (self.gate.folder / "agent.log").open("ab") as log:
             command = [sys.executable, "-m", "control_plane.agent"]

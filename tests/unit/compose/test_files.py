@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from compose.local.credentials import make_credentials, service_secrets
+from compose.local.credentials import make_credentials, make_sealing_keys, service_secrets
+from compose.local.edge import edge_values
 from compose.local.errors import StepFailed
 from compose.local.files import repository, try_lock, write_atomically
 from compose.local.gate_folder import PLUGIN, lay_out_gate
 from compose.local.layout import Layout
 from compose.local.leftovers import identity
 from compose.local.log import bound
+from compose.local.settings import Settings
 
 VALUES = {
     "GATEWAY_ADDRESS": "127.0.0.1:3000",
@@ -69,6 +71,17 @@ def test_secrets_are_made_once_private_and_each_service_gets_only_its_own(layout
     assert stat.S_IMODE(layout.state.stat().st_mode) == 0o700
 
 
+@pytest.mark.feature("E5")
+def test_what_seals_keys_is_made_once_and_private(layout: Layout) -> None:
+    layout.make_folders()
+    make_sealing_keys(layout)
+    made = layout.sealing_keys.read_text()
+    make_sealing_keys(layout)
+    assert layout.sealing_keys.read_text() == made
+    assert [len(bytes.fromhex(key)) for key in json.loads(made)["keys"]] == [32]
+    assert stat.S_IMODE(layout.sealing_keys.stat().st_mode) == 0o600
+
+
 def test_damaged_secrets_are_never_replaced_by_themselves(layout: Layout) -> None:
     make_credentials(layout)
     path = layout.gate / "tables" / "secrets.json"
@@ -79,7 +92,7 @@ def test_damaged_secrets_are_never_replaced_by_themselves(layout: Layout) -> Non
 
 
 def test_the_gate_folder_is_laid_out_and_what_the_agent_wrote_stays(layout: Layout) -> None:
-    values = {**VALUES, "GATE_DIR": str(layout.gate)}
+    values = {**VALUES, "GATE_DIR": str(layout.gate), **edge_values(Settings.model_validate({}))}
     lay_out_gate(layout.gate, values)
     (layout.gate / "dynamic" / "routes.yml").write_text("http: {}")
     (layout.gate / PLUGIN / "old.go").write_text("package policy")
@@ -96,7 +109,7 @@ def test_the_gate_folder_is_laid_out_and_what_the_agent_wrote_stays(layout: Layo
 
 @pytest.mark.feature("A11")
 def test_the_gate_lets_foreign_bearers_in_only_while_somebody_judges_them(layout: Layout) -> None:
-    values = {**VALUES, "GATE_DIR": str(layout.gate)}
+    values = {**VALUES, "GATE_DIR": str(layout.gate), **edge_values(Settings.model_validate({}))}
     oauth = layout.gate / "dynamic" / "oauth.yml"
     lay_out_gate(layout.gate, {**values, "OAUTH_ADDRESS": "127.0.0.1:9", "OAUTH_SCOPE": "mcp:{service}"})
     read = yaml.safe_load(oauth.read_text())["http"]

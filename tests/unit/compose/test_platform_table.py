@@ -42,3 +42,33 @@ def test_bearers_are_judged_beside_the_gate_where_issuers_are_named(tmp_path: Pa
     (oauth,) = [one for one in made.processes if one.name == "oauth"]
     assert (oauth.group, oauth.env["MCP_PUBLIC_URL"]) == ("gate", "https://mcp.example.com")
     assert "oauth" not in {one.name for one in table(tmp_path, 1).processes}
+
+
+@pytest.mark.feature("A8")
+def test_with_tls_the_gate_is_shown_as_https_and_somebody_keeps_its_certificate(tmp_path: Path) -> None:
+    files = {"MCP_TLS": "files", "MCP_TLS_CERT_FILE": "/cert.pem", "MCP_TLS_KEY_FILE": "/key.pem"}
+    for settings, scheme, told in (
+        ({}, "http://", None),
+        ({"MCP_TLS": "local"}, "https://", "--authority"),
+        (files, "https://", "--key"),
+    ):
+        found = {one.name: one for one in table(tmp_path, 1, **settings).processes}
+        assert found["traefik"].url.startswith(scheme)
+        assert ("certificate" in found) == (told is not None)
+        assert told is None or told in found["certificate"].argv
+        others = [one.url for one in found.values() if one.url and one.name != "traefik"]
+        assert all(url.startswith("http://") for url in others)
+
+
+@pytest.mark.feature("E5")
+def test_what_seals_keys_is_told_to_control_planes_and_agent_alone_and_only_where_it_is_needed(tmp_path: Path) -> None:
+    file = "MCP_API_KEY_ENCRYPTION_KEY_FILE"
+    assert not [one.name for one in table(tmp_path, 2).processes if file in one.env]
+    sealed = table(tmp_path, 2, MCP_API_KEY_ENCRYPTION="true")
+    assert {one.name for one in sealed.processes if file in one.env} == {"control-plane", "control-plane-2", "agent"}
+    assert not [one.name for one in sealed.services if file in one.pattern.env]
+    made = Layout(tmp_path).sealing_keys
+    made.parent.mkdir(parents=True)
+    made.write_text("{}")
+    off = [one for one in table(tmp_path, 1).processes if one.env.get(file) == str(made)]
+    assert [one.env.get("MCP_API_KEY_ENCRYPTION") for one in off] == ["false", None]

@@ -87,6 +87,11 @@ def test_secrets_are_not_shown(layout: Layout) -> None:
     assert effective.for_service("search") == {"MCP_SEARCH_API_KEY": "hunter2"}
 
 
+def test_a_switch_about_secrets_is_shown(layout: Layout) -> None:
+    rows = load(layout, {"MCP_API_KEY_ENCRYPTION": "true"}).rows()
+    assert [value for name, value, _ in rows if name == "MCP_API_KEY_ENCRYPTION"] == ["true"]
+
+
 @pytest.mark.feature("C12")
 def test_further_replicas_of_the_control_plane_have_ports_of_their_own(layout: Layout) -> None:
     effective = load(layout, {"MCP_CONTROL_PLANE_REPLICAS": "3"})

@@ -11,7 +11,7 @@ import pytest
 
 from control_plane.api import create_app
 from control_plane.engine import Engine
-from control_plane.resources import schema
+from control_plane.resources import parse_files, render, schema
 from tests.support.memory import Memory
 from tests.support.plane import ObedientGate, control_plane, running
 
@@ -134,3 +134,53 @@ async def test_the_openapi_document_names_the_query(api: httpx.AsyncClient) -> N
     paths = (await api.get("/v1/openapi.json")).json()["paths"]
     assert [one["name"] for one in paths["/v1/state/history"]["get"]["parameters"]] == ["limit", "before"]
     assert [one["name"] for one in paths["/v1/keys/{key}"]["delete"]["parameters"]] == ["key", "reason", "dry_run"]
+
+
+LIMITED: dict[str, Any] = {
+    **CI,
+    "access": "read-only",
+    "cohort": "",
+    "roots": ["/srv/a"],
+    "hosts": ["intranet:8443"],
+    "limits": [{"name": "search", "tools": ["search_*"], "per_s": 2.5, "burst": 10, "concurrent": 0}],
+    "oauth": ["https://login.example/realms/main#ci"],
+}
+
+
+@pytest.mark.feature("A7")
+async def test_a_client_with_limits_goes_out_to_a_file_and_comes_back_the_same(api: httpx.AsyncClient) -> None:
+    await apply(api, LIMITED)
+    exported = (await api.get("/v1/state/resources")).json()["resources"]
+    assert exported == [LIMITED]
+    again = [one.document.model_dump(mode="json") for one in parse_files({"clients.yml": render(exported)})]
+    planned = (
+        await api.post("/v1/state/plan", json={"resources": [{"kind": "Client", **one} for one in again]})
+    ).json()
+    assert planned["changes"] == []
+    wider = {**LIMITED, "limits": [{**LIMITED["limits"][0], "per_s": 5}]}
+    (change,) = (await api.post("/v1/state/diff", json={"resources": [wider]})).json()["changes"]
+    assert change["fields"] == [{"path": "limits[0].per_s", "before": 2.5, "after": 5.0}]
+
+
+@pytest.mark.feature("A7")
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"limits": [{"name": "a"}]}, "limit a limits nothing; give per_s or concurrent"),
+        ({"limits": [{"name": "a", "per_s": -1}]}, "limits.0.per_s: Input should be greater than or equal to 0"),
+        ({"limits": [{"name": "a", "per_s": 1, "brust": 2}]}, "limits.0.brust: Extra inputs are not permitted"),
+        ({"limits": [{"name": "a", "per_s": 1}] * 2}, "two limits have one name"),
+        ({"limits": [{"name": f"l{n}", "per_s": 1} for n in range(17)]}, "at most 16 items"),
+        ({"access": "write"}, "access: Input should be 'all', 'non-destructive' or 'read-only'"),
+        ({"oauth": ["login.example"]}, "oauth.0: String should match pattern"),
+        ({"allow": [f"{'x' * 64}{n}" for n in range(60)]}, "more than 4096"),
+    ],
+)
+async def test_of_a_set_with_a_malformed_client_nothing_is_written(
+    api: httpx.AsyncClient, wrong: dict[str, Any], said: str
+) -> None:
+    good = {**CI, "id": "good"}
+    answer = await api.post("/v1/state/apply", json={"resources": [good, {**CI, **wrong}], "reason": "x"})
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert (await api.get("/v1/state/resources")).json() == {"revision": 0, "resources": []}

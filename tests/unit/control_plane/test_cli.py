@@ -58,7 +58,7 @@ class Refusing(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    do_GET = do_PUT = do_POST = do_DELETE = _refuse
+    do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = _refuse
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -124,6 +124,35 @@ def test_an_empty_name_is_refused_unasked(tekup: Tekup, listener: Listener, verb
     assert listener.asked == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("clients set ci", "nothing is named to change of client ci"),
+        ("clients set ci --no-roots --root /srv", "--no-roots empties the list that another option fills"),
+        ("clients limit ci a --class dear --per-s 1", "there is no class 'dear' of tools"),
+        ("keys rotate ci --overlap 7", "'7' is no length of time; for example 30m, 12h, 7d or 2w"),
+        ("keys rotate ci --overlap 99999w", "is no length of time"),
+        ("keys rotate ci --days 3 --expires 2030-01-01", "--days and --expires both say when it ends"),
+        ("keys create ci --expires soon", "'soon' is no date; for example 2027-01-31"),
+        ("keys expire k1", "say when the key ends, once"),
+        ("keys expire k1 --in 1d --never", "say when the key ends, once"),
+        ("keys expire k1 --in 0d", "to end it at once, revoke it: tekup keys revoke k1"),
+    ],
+)
+def test_a_wish_that_makes_no_sense_is_refused_unasked(
+    tekup: Tekup, listener: Listener, arguments: str, said: str
+) -> None:
+    result = tekup(*arguments.split())
+    assert isinstance(result.exception, BadInput)
+    assert said in str(result.exception)
+    assert listener.asked == []
+
+
+def test_a_whole_key_stands_for_its_id(tekup: Tekup, listener: Listener) -> None:
+    tekup("keys", "expire", "tk_4f2a81c09d_secret", "--in", "1d")
+    assert listener.asked == ["PATCH /v1/keys/4f2a81c09d"]
+
+
 @pytest.mark.parametrize("verb", [("plan",), ("diff",), ("apply", "--reason", "x")])
 @pytest.mark.parametrize(
     ("files", "said"),
@@ -166,6 +195,14 @@ def test_a_schema_is_printed_without_a_control_plane() -> None:
         (("traffic", "set", "{}", "0.1.0=10"), "PUT", "/v1/services/{}/traffic"),
         (("traffic", "forget", "{}"), "DELETE", "/v1/services/{}"),
         (("clients", "remove", "{}"), "DELETE", "/v1/clients/{}"),
+        (("clients", "show", "{}"), "GET", "/v1/clients/{}"),
+        (("clients", "can", "{}", "search_code"), "GET", "/v1/clients/{}"),
+        (("clients", "set", "{}", "--no-roots"), "PATCH", "/v1/clients/{}"),
+        (("clients", "limit", "{}", "a", "--per-s", "1"), "PUT", "/v1/clients/{}/limits/a"),
+        (("clients", "limit", "ci", "{}", "--per-s", "1"), "PUT", "/v1/clients/ci/limits/{}"),
+        (("clients", "unlimit", "ci", "{}"), "DELETE", "/v1/clients/ci/limits/{}"),
+        (("keys", "rotate", "{}"), "POST", "/v1/keys/{}/rotate"),
+        (("keys", "expire", "{}", "--never"), "PATCH", "/v1/keys/{}"),
         (("keys", "create", "{}"), "POST", "/v1/clients/{}/keys"),
         (("keys", "list", "{}"), "GET", "/v1/clients/{}/keys"),
         (("keys", "revoke", "{}"), "DELETE", "/v1/keys/{}"),

@@ -13,18 +13,28 @@ from hypothesis import strategies as st
 
 from control_plane.delivery import Delivery
 from control_plane.errors import Refused
-from control_plane.model import ClientPolicy, Lane, Rule, ServicePolicy, Stored, Table
+from control_plane.model import SLOWEST_PER_S, Access, ClientPolicy, Lane, Limit, Rule, ServicePolicy, Stored, Table
 from control_plane.resources import KINDS, Place, ordered, parse_files, parse_values, render, schema
 
 pytestmark = pytest.mark.feature("C9")
 SEARCH = ServicePolicy(name="search", stable="1.0.0", lanes=(Lane(version="1.0.0", weight_pct=100),))
 GLOBS = st.from_regex(r"[!-Z^-z|~]{1,20}", fullmatch=True)
 PRINTED = st.characters(min_codepoint=32, exclude_characters="\x7f", codec="utf-8")
+LIMITS = st.builds(
+    Limit,
+    name=st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True),
+    tools=st.lists(GLOBS, max_size=2).map(tuple),
+    per_s=st.floats(SLOWEST_PER_S, 1_000_000),
+    burst=st.integers(0, 1_000_000),
+    concurrent=st.integers(0, 1_000_000),
+)
 CLIENTS = st.builds(
     ClientPolicy,
     id=st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True),
     allow=st.lists(GLOBS, max_size=4).map(tuple),
+    access=st.sampled_from(Access),
     roots=st.lists(st.text(PRINTED, min_size=1), max_size=2).map(tuple),
+    limits=st.lists(LIMITS, max_size=3, unique_by=lambda limit: limit.name).map(tuple),
 )
 VERSIONS = st.from_regex(r"[0-9A-Za-z.]{1,10}", fullmatch=True)
 SERVICES = st.builds(
