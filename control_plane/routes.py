@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from control_plane.model import Instance, Policy, ServicePolicy, mirror_target, version_target
 
 Json = dict[str, object]
-PARENTS = ["public@file", "internal@file"]
+# The last is there only where bearers of authorization servers are let in (traefik/oauth.yml.tmpl). Elsewhere Traefik
+# drops the reference, and says nothing.
+PARENTS = ["public@file", "internal@file", "foreign@file"]
 READY = "/ready"
 HEALTH = "/health"
 MANY_INSTANCES = 100
@@ -124,17 +126,6 @@ def _balancer(members: list[Instance], **checks: Json) -> Json:
 
 def _check(path: str, interval_s: int) -> Json:
     return {"path": path, "interval": f"{interval_s}s", "unhealthyInterval": "1s", "timeout": f"{CHECK_TIMEOUT_S}s"}
-
-
-def led_to(document: Json, further_parents: Iterable[str]) -> Json:
-    """Routes to whose children further parents lead, besides those that every gate has."""
-    parents = [*PARENTS, *further_parents]
-    if parents == PARENTS:
-        return document
-    children = _part(document, "routers")
-    routers = {name: {**child, "parentRefs": parents} for name, child in children.items() if isinstance(child, dict)}
-    services = _part(document, "services")
-    return {"http": {"routers": routers, **({"services": services} if services else {})}}
 
 
 def routers_of(document: Mapping[str, object]) -> frozenset[str]:

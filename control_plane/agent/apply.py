@@ -90,7 +90,7 @@ class Applier:
             Unavailable: Traefik did not answer.
         """
         problems: list[str] = []
-        wanted = self._wanted(policy, instances)
+        wanted = traefik_routes.routes(policy, instances)
         if traefik_routes.routers_of(wanted) - self._enabled:
             await self._look()
         postponed_s = self._write_arrivals(wanted)
@@ -106,9 +106,6 @@ class Applier:
         in_force = loaded and not self._matters(awaited, policy)
         self._policy = policy if in_force else self._policy
         return Applied(in_force, tuple(problems), ROUTERS_POLL_S if awaited else departing_s)
-
-    def _wanted(self, policy: Policy, instances: tuple[Instance, ...]) -> Mapping[str, object]:
-        return traefik_routes.led_to(traefik_routes.routes(policy, instances), self._folder.further_parents())
 
     def _write_arrivals(self, wanted: Mapping[str, object]) -> float | None:
         standing = traefik_routes.union(self._routes, self._fit(wanted))
@@ -226,7 +223,7 @@ class Applier:
     def begin(self, policy: Policy, instances: tuple[Instance, ...]) -> None:
         """Write the routes of what was last in force, if the file that should hold them is spoilt or missing."""
         if not self._routes:
-            self._write_routes(self._wanted(policy, instances), at_once=True)
+            self._write_routes(traefik_routes.routes(policy, instances), at_once=True)
 
     def put_back(self) -> tuple[str, ...]:
         """Write again the files that somebody else has changed or deleted, and name them.

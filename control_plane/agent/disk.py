@@ -22,9 +22,7 @@ Json = Mapping[str, object]
 Identity = tuple[int, int, int]
 ROUTES = "routes.yml"
 # Whatever else lies in the watched folder is read by Traefik too, and one bad file there blocks every later write.
-OAUTH = "oauth.yml"
-OURS = frozenset({"gate.yml", "tls.yml", OAUTH, ROUTES})
-FOREIGN = "foreign@file"
+OURS = frozenset({"gate.yml", "tls.yml", "oauth.yml", ROUTES})
 
 
 @dataclass(frozen=True)
@@ -86,10 +84,6 @@ class GateFolder:
         except (IndexError, TypeError, ValueError):
             pass
         raise Refused(f"{path} holds no MAC key; the environment writes it before the agent starts")
-
-    def further_parents(self) -> tuple[str, ...]:
-        """The parent routers that lead to targets besides those every gate has: the one of foreign bearers, if any."""
-        return (FOREIGN,) if (self._dynamic / OAUTH).exists() else ()
 
     def routes(self) -> Json:
         """The routes in force."""

@@ -15,8 +15,8 @@ from tests.support.mint import Mint
 
 WAIT_S = 30.0
 TOKEN_S = 3600
-SETTLE_S = 3.0
-"""The agent gives the routes another parent within two seconds."""
+SETTLE_S = 1.0
+"""Traefik takes the file up, and warms up again."""
 
 
 def bearers(load: Path, folder: Path, seconds: int, rounds: int) -> list[Row]:

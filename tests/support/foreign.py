@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from compose.local.edge import edge_values
+from compose.local.settings import Settings
 from tests.support.authorization import AuthorizationServer
 from tests.support.consul_process import free_ports
 from tests.support.gate import ROOT, Gate, wait_until
@@ -73,6 +75,7 @@ def render(gate: Gate, port: int) -> None:
         "OAUTH_ADDRESS": f"127.0.0.1:{port}",
         "OAUTH_RESOURCE": gate.public,
         "OAUTH_SCOPE": "mcp:{service}",
+        **edge_values(Settings.model_validate({})),
     }
     for name in ("oauth", "gate"):
         template = (ROOT / "traefik" / f"{name}.yml.tmpl").read_text()

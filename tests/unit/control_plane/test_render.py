@@ -157,12 +157,3 @@ def test_table_digests_equal_the_shared_examples(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize("row", VECTORS["api_keys"], ids=lambda row: str(row["id"]))
 def test_key_hashes_equal_the_shared_examples(row: dict[str, str]) -> None:
     assert sha256(row["key"].encode()).hexdigest() == row["hash"]
-
-
-@pytest.mark.feature("A11")
-def test_every_target_may_have_a_further_parent() -> None:
-    plain = routes.routes(policy(), [OLD])
-    assert routes.led_to(plain, ()) is plain
-    further = cast("dict[str, Any]", routes.led_to(plain, ("foreign@file",))["http"])
-    assert further["services"] == cast("dict[str, Any]", plain["http"])["services"]
-    assert {tuple(one["parentRefs"]) for one in further["routers"].values()} == {(*routes.PARENTS, "foreign@file")}
