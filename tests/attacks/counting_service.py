@@ -1,7 +1,7 @@
 """A service that writes down all that runs in it, and for whom: `python -m tests.attacks.counting_service NAME`.
 
-One line a run, JSON: what ran, with which mark, and the caller as the kit knows it. So "it did not run" is read from the
-service itself and not from a status.
+One line a run, JSON: what ran, with which mark, and the caller as the kit knows it. So "it did not run" is read from
+the service itself and not from a status.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Attacks of more than one request: floods, bounded and judged by what others meet meanwhile; replays with a change between."""
+"""Attacks of more than one request.
+
+Floods are bounded and judged by what others meet meanwhile; replays have a change of keys or rights in between.
+"""
 
 from __future__ import annotations
 

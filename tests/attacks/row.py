@@ -1,29 +1,33 @@
 """One attack is one `Row`: what is sent, byte for byte, and what must come of it.
 
-**To add one**: put a `Row` into the module of its category under `rows/` (a new category: a new module with a `ROWS` list,
-named in `rows/__init__.py`; it needs at least one row with `must_run`, or the suite refuses it: see "Controls"). Nothing else
-has to be written. `name` is a sentence that says what the attacker tries. What is sent is made by:
+**To add one**: put a `Row` into the module of its category under `rows/`. Nothing else has to be written. (A new
+category: a new module with a `ROWS` list, named in `rows/__init__.py`; it needs a control, see below, or the suite
+fails.) `name` is a sentence that says what is tried. What is sent is made by
 
-* `call(...)`: a modern `tools/call` over HTTP/1.1, by default of client `narrow` for a tool it may not use (`vault_take`); every
-  part can be left out, replaced or doubled. `ask(...)` is the same for other methods. `raw(...)` is any bytes.
-* `frames(...)`: the same over HTTP/2, with any pseudo-headers and names; `flow("name")`: one of the floods in `floods.py`.
+* `call(...)`: a modern `tools/call` over HTTP/1.1, by default of client `narrow` for a tool it may not use
+  (`vault_take`). Every part can be left out, replaced or doubled. `ask(...)` is the same for other methods;
+* `raw(...)`: any bytes;
+* `frames(...)`: a call over HTTP/2, with any pseudo-headers and names;
+* `flow("name")`: an attack of several requests, a function in `floods.py`.
 
-Placeholders in all of them are filled in when the row is sent: `<<mark>>` (this row's own; a tool that runs writes it down),
-`<<key dev>>`, `<<grant narrow>>`, `<<handle dev>>` (an open book of dev's in vault), `<<attic-handle dev>>`,
-`<<proof hub>>` (a caller's, for the internal entrypoint), `<<gate vault>>` (the gate's proof to a service), `<<forged …>>`
-(`World.forged`), `<<length>>` (of the body).
+Placeholders in all of them are filled in when the row is sent: `<<mark>>` (this row's own; a tool that runs writes it
+down), `<<key dev>>`, `<<grant narrow>>`, `<<handle dev>>` (an open book of dev's in vault), `<<attic-handle dev>>`,
+`<<proof hub>>` (a caller's, for the internal entrypoint), `<<gate vault>>` (the gate's proof to a service),
+`<<forged …>>` (`World.forged`), `<<root>>` (the folder of filesystem), `<<length>>` (of the body).
 
-**What must come of it**: every answer has one of `status` (0: closed, or left open, without an answer), and *nothing carries the
-mark*: not the status is the evidence, but what the counting services wrote down. `runs_as="narrow"` is for what may run, but only as
-that client and with its own rights. `reveals` may not stand in any answer.
+**What must come of it**: every answer has one of `status` (0: closed, or left open, without an answer), and nothing
+has run with the mark. So a status is never the evidence: what the counting services have written down is.
+`runs_as="narrow"` is for what may run, but only as that client and with its own rights. `reveals` may not stand in
+any answer.
 
-**Controls**: `must_run=True` marks a row that has to run: the permitted twin of its neighbours, so that a typing error in a category's
-requests cannot make the whole category pass. `unguarded=True` says that this very request runs when it is sent to a gate without
-the policy plugin; the suite sends it there too, and fails if it does not. A row that gets through is marked `through="why"`: it is
+**Controls**: `must_run=True` marks a row that has to run, the permitted twin of its neighbours, so that a typing error
+cannot make a whole category pass. `unguarded=True` says that this very request runs at a gate without the policy
+plugin: the suite sends it there too, and fails if it does not. A row that gets through has `through="why"`: it is
 expected to fail, strictly.
 
-Clients: `dev` may do all, `rich` too (another client); `narrow` may `vault_peek`, `vault_use`, `vault_open`, `vault://public/*`; `rooted` is narrowed to one
-folder of filesystem; `nobody` has no right; `gone` has a revoked key, `late` an expired one.
+Clients: `dev` and `rich` may do all; `narrow` may `vault_peek`, `vault_open`, `vault_use` and `vault://public/*`;
+`rooted` may do all, within one folder of filesystem; `nobody` has no right; `gone` has a revoked key, `late` an
+expired one.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 __all__ = [
     "MODERN",
@@ -171,11 +175,11 @@ def ask(
 
 
 def call(
-    tool: str = "vault_take", arguments: Mapping[str, object] | None = None, *, name: str | None = None, **more: object
+    tool: str = "vault_take", arguments: Mapping[str, object] | None = None, *, name: str | None = None, **more: Any
 ) -> Raw:
     """A `tools/call`, of a tool that `narrow` may not use unless told; `more` as in `ask`."""
     params = {"name": tool, "arguments": {"mark": "<<mark>>", **(arguments or {})}}
-    return ask("tools/call", params, name=tool if name is None else name, **more)  # type: ignore[arg-type]
+    return ask("tools/call", params, name=tool if name is None else name, **more)
 
 
 def frames(

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
+from h2.exceptions import ProtocolError
 
 from tests.attacks.row import Frames, Raw
 from tests.attacks.world import World
@@ -157,7 +158,8 @@ def send_frames(url: str, sent: Frames, fill: Callable[[bytes], bytes], wait_s: 
 
 def _h2_answer(sock: socket.socket, conn: H2Connection, wait_s: float) -> Answer:
     status, text, until = 0, b"", time.monotonic() + wait_s
-    with contextlib.suppress(OSError):
+    # What comes after the other side has ended the connection in anger is of no interest to h2.
+    with contextlib.suppress(OSError, ProtocolError):
         while (left := until - time.monotonic()) > 0:
             sock.settimeout(left)
             chunk = sock.recv(1 << 16)

@@ -1,7 +1,7 @@
 """Everything real that is attacked: Traefik with the plugin, two counting services, filesystem, the hub.
 
-Tables are written by hand, so that each row knows exactly what is in force. Beside the real entrypoints there is one without
-policy (`open`), to show that what is refused would run.
+Tables are written by hand, so that each row knows exactly what is in force. Beside the real entrypoints there is one
+without policy (`open`), to show that what is refused would run.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ class Run:
     client: str
     key: str
     allow: tuple[str, ...]
+    roots: tuple[str, ...]
+    copy: bool
+    shadow: str
 
 
 @dataclass
@@ -174,9 +177,14 @@ class World:
             for line in (self.folder / f"{service}.ran").read_text().splitlines():
                 said = json.loads(line)
                 if mark in said["mark"]:
-                    about = (said["client"], said["key"], tuple(said["allow"]))
-                    found.append(Run(service, said["what"], said["mark"], *about))
+                    about = (said["client"], said["key"], tuple(said["allow"]), tuple(said["roots"]))
+                    found.append(Run(service, said["what"], said["mark"], *about, said["copy"], said["shadow"]))
         return found
+
+    def is_own(self, run: Run, client: str) -> bool:
+        """Whether something ran for this client as it is: its key, its rights, no copy."""
+        about = (client, f"{client}-1", tuple(RIGHTS.get(client, ())), tuple(self.roots(client)), False, "")
+        return about == (run.client, run.key, run.allow, run.roots, run.copy, run.shadow)
 
     def alive(self) -> None:
         """A permitted call works."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Final
 
 from tests.attacks.row import META, MODERN, Row, ask, body_of, call
@@ -14,7 +15,7 @@ TAKE: Final = {"name": "vault_take", "arguments": {"mark": "<<mark>>"}}
 OLD: Final = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 
 
-def legacy(params: dict[str, object], method: str = "tools/call") -> bytes:
+def legacy(params: Mapping[str, object], method: str = "tools/call") -> bytes:
     """A request as older clients send it."""
     return json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from tests.attacks.row import Pair, Raw, Row, call
 
@@ -11,7 +11,7 @@ __all__ = ["ROWS"]
 REFUSED: Final = frozenset({400, 401, 403, 404})
 
 
-def inside(*fields: Pair, caller: str = "hub", proof: str = "<<proof hub>>", **more: object) -> Raw:
+def inside(*fields: Pair, caller: str = "hub", proof: str = "<<proof hub>>", **more: Any) -> Raw:
     """A call at the internal entrypoint."""
     shown = [("X-Tekup-Caller", caller), ("X-Tekup-Proof", proof)]
     return call(client="", add=[*((name, value) for name, value in shown if value), *fields], **more)
@@ -22,7 +22,7 @@ def grant(value: str) -> Pair:
     return ("X-Tekup-Grant", value)
 
 
-def direct(*fields: Pair, **more: object) -> Raw:
+def direct(*fields: Pair, **more: Any) -> Raw:
     """A call at a service's own port."""
     return call(client="", path="/mcp", add=fields, **more)
 
@@ -55,10 +55,11 @@ ROWS: Final = [
     Row("inside: a grant of one without the right", inside(grant("<<grant narrow>>")), REFUSED, entry="internal"),
     Row("inside: two grants", inside(grant("<<grant narrow>>"), grant("<<grant dev>>")), REFUSED, entry="internal"),
     Row("inside: a call of the hub's own", inside(), REFUSED, entry="internal"),
-    Row("inside: a call of the hub's own, pinned", inside(("X-Tekup-Target", "vault_1-0-0")), REFUSED, entry="internal"),
+    Row("inside: a call of the hub's own, pinned", inside(("X-Tekup-Target", "vault_1-0-0")), REFUSED,
+        entry="internal"),
     Row("inside: an old version", inside(grant("<<grant narrow>>"), version="2025-11-25"), REFUSED, entry="internal"),
-    Row("inside: a pretended list, old", inside(grant("<<grant narrow>>"), version="", put={"Mcp-Method": "tools/list"}),
-        REFUSED, entry="internal"),
+    Row("inside: a pretended list, old", inside(grant("<<grant narrow>>"), version="",
+                                                put={"Mcp-Method": "tools/list"}), REFUSED, entry="internal"),
     Row("inside: the hub's address", inside(grant("<<grant dev>>"), path="/hub/mcp"), REFUSED, entry="internal"),
     Row("inside: the address of all", inside(grant("<<grant dev>>"), path="/mcp"), REFUSED, entry="internal"),
     Row("inside: a key instead of a proof", call(client="dev"), REFUSED, entry="internal", unguarded=True),
@@ -77,12 +78,12 @@ ROWS: Final = [
         grant("<<grant dev>>")), REFUSED, entry="vault"),
     Row("past the gate: the proof twice", direct(("X-Tekup-Gate", "<<gate vault>>"), ("X-Tekup-Gate", "x"),
         ("X-Tekup-Client", "dev"), grant("<<grant dev>>")), REFUSED, entry="vault"),
-    Row("past the gate: a client without a grant", direct(("X-Tekup-Gate", "<<gate vault>>"), ("X-Tekup-Client", "dev")),
-        REFUSED, entry="vault"),
+    Row("past the gate: a client without a grant", direct(("X-Tekup-Gate", "<<gate vault>>"),
+        ("X-Tekup-Client", "dev")), REFUSED, entry="vault"),
     Row("past the gate: one of the platform without a proof", direct(("X-Tekup-Client", "~control-plane")), REFUSED,
         entry="vault"),
-    Row("past the gate: another client's grant", direct(("X-Tekup-Gate", "<<gate vault>>"), ("X-Tekup-Client", "narrow"),
-        grant("<<grant dev>>")), REFUSED, entry="vault"),
+    Row("past the gate: another client's grant", direct(("X-Tekup-Gate", "<<gate vault>>"),
+        ("X-Tekup-Client", "narrow"), grant("<<grant dev>>")), REFUSED, entry="vault"),
     Row("past the gate: an old version, with a proof", direct(("X-Tekup-Gate", "<<gate vault>>"),
         ("X-Tekup-Client", "narrow"), grant("<<grant narrow>>"), version="2025-11-25"), REFUSED, entry="vault"),
     Row("past the gate: a grant without the right", direct(("X-Tekup-Gate", "<<gate vault>>"),

@@ -10,12 +10,13 @@ from tests.attacks.rows.names import coded
 __all__ = ["ROWS"]
 
 ANY: Final = frozenset({200, 400, 403})
+DEVS: Final = "<<handle dev>>"
 
 
-def use(handle: str, *, header: str | None = None, client: str = "narrow", **more: object) -> Raw:
+def use(handle: str, *, header: str | None = None, client: str = "narrow") -> Raw:
     """A call with a handle in header and body."""
     sent = [("Mcp-Param-Handle", handle if header is None else header)]
-    return call("vault_use", {"handle": handle}, client=client, add=[pair for pair in sent if pair[1]], **more)
+    return call("vault_use", {"handle": handle}, client=client, add=[pair for pair in sent if pair[1]])
 
 
 FORGED: Final = (
@@ -29,8 +30,8 @@ FORGED: Final = (
 ROWS: Final = [
     Row("a book of another client", use("<<handle dev>>"), ANY),
     Row("a book of another client, its handle coded", use("<<handle dev>>", header=coded("aaaaa1.x.y")), ANY),
-    Row("one's own handle in the header, another's in the body", use("<<handle dev>>", header="<<handle narrow>>"), ANY),
-    Row("another's handle in the header, one's own in the body", use("<<handle narrow>>", header="<<handle dev>>"), ANY),
+    Row("one's own handle in the header, another's in the body", use(DEVS, header="<<handle narrow>>"), ANY),
+    Row("another's handle in the header, one's own in the body", use("<<handle narrow>>", header=DEVS), ANY),
     Row("another's handle without the header", use("<<handle dev>>", header=""), ANY),
     Row("a handle twice in the header", call("vault_use", {"handle": "<<handle dev>>"}, add=[
         ("Mcp-Param-Handle", "<<handle narrow>>"), ("Mcp-Param-Handle", "<<handle dev>>")]), ANY),
@@ -45,6 +46,6 @@ ROWS: Final = [
     Row("another's book through the hub's tool", call("hub_call_tool", {"name": "vault_use", "arguments": {
         "handle": "<<handle dev>>", "mark": "<<mark>>"}}, path="/mcp"), ANY),
     Row("control: one's own book", use("<<handle narrow>>"), frozenset({200}), runs_as="narrow", must_run=True),
-    Row("control: one's own book, its handle coded by nobody's wish", use("<<handle dev>>", client="dev"),
+    Row("control: one's own book, of another client", use("<<handle dev>>", client="dev"),
         frozenset({200}), runs_as="dev", must_run=True),
 ]  # fmt: skip

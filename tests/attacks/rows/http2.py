@@ -9,7 +9,7 @@ from tests.attacks.row import Pair, Row, flow, frames
 __all__ = ["ROWS"]
 
 ANY: Final = frozenset({0, 400, 401, 403, 404, 405, 431, 501})
-MAYBE: Final = ANY | {200}
+MAYBE: Final = ANY | {200, 502}  # a body that ends before its length: the call was lost on its way
 SPLIT: Final = "x\r\nx-tekup-client: dev\r\nx-tekup-grant: <<grant dev>>"
 FIELDS: Final[dict[str, list[Pair]]] = {
     "what the gate says": [("x-tekup-client", "dev"), ("x-tekup-grant", "<<grant dev>>"),
@@ -41,23 +41,22 @@ FIELDS: Final[dict[str, list[Pair]]] = {
     "many headers": [(f"x-more-{at}", "x" * 100) for at in range(500)],
 }  # fmt: skip
 PSEUDO: Final = {
-    "no authority": ({":authority": ""}, True),
-    "another authority": ({":authority": "evil.test"}, True),
-    "an authority with a user": ({":authority": "gate.test@evil.test"}, True),
-    "a path of elsewhere": ({":path": "/hub/mcp"}, False),
-    "an absolute path": ({":path": "http://gate.test/vault/mcp"}, False),
-    "a path without a slash": ({":path": "vault/mcp"}, False),
-    "an empty path": ({":path": ""}, False),
-    "a star for a path": ({":path": "*"}, False),
-    "a path with a line end": ({":path": f"/vault/mcp HTTP/1.1\r\n{SPLIT}"}, False),
-    "a path with a blank": ({":path": "/vault/mcp HTTP/1.1 x"}, False),
-    "a path with a fragment": ({":path": "/vault/mcp#x"}, False),
-    "a doubled slash": ({":path": "//vault/mcp"}, False),
-    "a method with a line end": ({":method": f"POST /vault/mcp HTTP/1.1\r\n{SPLIT}\r\n\r\nGET"}, False),
-    "CONNECT": ({":method": "CONNECT"}, False),
-    "TRACE": ({":method": "TRACE"}, False),
-    "a scheme that is a URL": ({":scheme": "http://evil.test/vault/mcp?"}, False),
-    "no scheme": ({":scheme": ""}, False),
+    "no authority": {":authority": ""},
+    "another authority": {":authority": "evil.test"},
+    "an authority with a user": {":authority": "gate.test@evil.test"},
+    "a path of elsewhere": {":path": "/hub/mcp"},
+    "an absolute path of elsewhere": {":path": "http://evil.test/hub/mcp"},
+    "a path without a slash": {":path": "vault/mcp"},
+    "an empty path": {":path": ""},
+    "a star for a path": {":path": "*"},
+    "a path with a line end": {":path": f"/vault/mcp HTTP/1.1\r\n{SPLIT}"},
+    "a path with a blank": {":path": "/vault/mcp HTTP/1.1 x"},
+    "a path with a fragment": {":path": "/vault/mcp#x"},
+    "a method with a line end": {":method": f"POST /vault/mcp HTTP/1.1\r\n{SPLIT}\r\n\r\nGET"},
+    "CONNECT": {":method": "CONNECT"},
+    "TRACE": {":method": "TRACE"},
+    "a scheme that is a URL": {":scheme": "http://evil.test/vault/mcp?"},
+    "no scheme": {":scheme": ""},
 }
 
 ROWS: Final = [
@@ -67,7 +66,9 @@ ROWS: Final = [
       for what, fields in FIELDS.items()),
     *(Row(f"a call without a right with {what}", frames(add=fields), ANY, wait_s=2) for what, fields in FIELDS.items()),
     *(Row(f"a call of one who may, {what}", frames(client="dev", pseudo=pseudo), ANY, wait_s=2)
-      for what, (pseudo, _) in PSEUDO.items()),
+      for what, pseudo in PSEUDO.items()),
+    *(Row(f"a call without a right, the path {path}", frames(pseudo={":path": path}), ANY, wait_s=2)
+      for path in ("//vault/mcp", "http://gate.test/vault/mcp", "/%76ault/mcp", "/attic/../vault/mcp", "/vault/mcp?x")),
     Row("two hosts and no authority", frames(client="dev", pseudo={":authority": ""}, add=[
         ("host", "evil.test"), ("host", "gate.test")]), ANY, wait_s=2),
     Row("trailers that say who is calling", frames("vault_peek", trailers=[

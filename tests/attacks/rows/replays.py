@@ -16,10 +16,9 @@ ROWS: Final = [
     Row("an expired key", call(client="late"), NO_KEY, unguarded=True),
     Row("a revoked key as an old client", call(client="gone", version="2025-11-25", drop=("Mcp-Method", "Mcp-Name")),
         NO_KEY),
-    Row("a grant of a revoked key, inside", call(client="", add=[*INSIDE, ("X-Tekup-Grant", "<<grant gone>>")]), NO_KEY,
-        entry="internal", unguarded=True),
-    Row("a grant of an expired key, inside", call(client="", add=[*INSIDE, ("X-Tekup-Grant", "<<grant late>>")]), NO_KEY,
-        entry="internal", unguarded=True),
+    *(Row(f"a grant of {whose} key, inside", call(client="", add=[*INSIDE, ("X-Tekup-Grant", f"<<grant {client}>>")]),
+          NO_KEY, entry="internal", unguarded=True)
+      for client, whose in {"gone": "a revoked", "late": "an expired"}.items()),
     Row("the very same request after its key was revoked", flow("revoked"), NO_KEY),
     Row("the same on the connection on which it was good", flow("revoked-on-the-connection"), NO_KEY),
     Row("the very same request after the right was taken", flow("right-taken"), frozenset({403})),
