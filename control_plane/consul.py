@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from consul.exceptions import ClientError, ConsulException
 from control_plane.errors import Fenced, Overtaken, Refused, Unavailable
 from control_plane.model import Instance, InstanceState, check_name
 from control_plane.ports import Entry, Fence, Listing, Write
+from control_plane.tokens import Token, TokenFile
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -38,15 +40,35 @@ class Consul:
     Args:
         url: The agent's HTTP API, ``http://127.0.0.1:8500``.
         timeout_s: How long an answer may take beyond what a blocking read asked for.
+        token: The token to show, where Consul asks for one.
+        ca_file: Whom to trust besides the machine's own authorities, for ``https``.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = ANSWER_MARGIN_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = ANSWER_MARGIN_S,
+        token: TokenFile | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
         parts = urlsplit(url)
         self._url = url
         self._timeout_s = timeout_s
+        self._token = token
+        self._accepted_s = 0.0
+        secure = parts.scheme == "https"
         self._client = consul.aio.Consul(
-            host=parts.hostname, port=parts.port, scheme=parts.scheme, verify=parts.scheme == "https"
+            host=parts.hostname,
+            port=parts.port or (443 if secure else 80),
+            scheme=parts.scheme,
+            verify=str(ca_file) if secure and ca_file else secure,
         )
+
+    @property
+    def token_accepted_s(self) -> float:
+        """When the newest token that Consul has accepted was put into its file, seconds since the epoch; 0 for none."""
+        return self._accepted_s
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,7 +151,8 @@ class Consul:
                 service_id=f"tekup-gate-{gate}",
                 address=address,
                 port=port,
-                meta={"gate": gate},
+                # Registered with the token, so whoever rotates tokens sees here which one is in use.
+                meta={"gate": gate, "token": f"{self._now().written_s:.3f}"},
                 check={
                     "http": check_url,
                     "interval": "2s",
@@ -140,19 +163,31 @@ class Consul:
         )
 
     async def _call(self, request: Callable[[], Awaitable[T]], wait_s: float = 0) -> T:
+        shown = self._now()
+        self._client.token = shown.secret or None
         # Consul adds up to wait/16 of jitter to a blocking read.
         deadline_s = wait_s * 17 / 16 + self._timeout_s
         try:
             async with asyncio.timeout(deadline_s):
-                return await request()
+                answer = await request()
+            self._accepted_s = max(self._accepted_s, shown.written_s)
+            return answer
         except TimeoutError as error:
             raise Unavailable(f"Consul at {self._url} did not answer within {deadline_s:.0f} s") from error
         except aiohttp.ClientError as error:
             raise Unavailable(f"Consul at {self._url} cannot be reached: {error}") from error
         except consul.exceptions.NotFound as error:
             raise _Gone(f"Consul at {self._url} does not know it: {error}") from error
+        except consul.exceptions.ACLPermissionDenied as error:
+            raise Unavailable(f"Consul at {self._url} refuses it: {error}; see MCP_CONSUL_TOKEN_FILE") from error
         except (ConsulException, ValueError) as error:
             raise Unavailable(f"Consul at {self._url} answered: {error}") from error
+
+    def _now(self) -> Token:
+        return self._token.current() if self._token else _NO_TOKEN
+
+
+_NO_TOKEN = Token("", 0.0)
 
 
 class _Gone(Unavailable):

@@ -107,8 +107,23 @@ class PlaneMetrics:
         self._failures = Counter(
             "tekup_probe_failures", "Probes through the gate that failed", LABELS, registry=self._registry
         )
+        self._secret_file = Gauge(
+            "tekup_secret_file_seconds",
+            "When the file of the secret in use was written, in seconds since the epoch",
+            ["secret"],
+            registry=self._registry,
+        )
         self._known: set[tuple[str, str, str]] = set()
         self.rollouts = RolloutMetrics(self._registry)
+
+    def watch_secret(self, secret: str, written_s: Callable[[], float]) -> None:
+        """Show which of a secret's files is in use.
+
+        Args:
+            secret: `consul_token` or `keys`.
+            written_s: Tells when the file was written, seconds since the epoch; 0 for none.
+        """
+        self._secret_file.labels(secret).set_function(written_s)
 
     def probed(self, target: tuple[str, str, str], *, ok: bool) -> None:
         """Note how a probe ended.

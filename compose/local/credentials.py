@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
+from .consul_acl import make_tokens
+from .consul_config import write_private_config
 from .errors import StepFailed
 from .files import PRIVATE, write_atomically
 from .layout import Layout
@@ -23,6 +25,8 @@ def make_credentials(layout: Layout) -> None:
     """
     if not layout.operator_token.exists():
         write_atomically(layout.operator_token, secrets.token_urlsafe(KEY_BYTES) + "\n", PRIVATE)
+    make_tokens(layout)
+    write_private_config(layout)
     tables = layout.gate / "tables"
     tables.mkdir(parents=True, exist_ok=True)
     tables.chmod(0o700)

@@ -87,6 +87,11 @@ class Layout:
         return self.state / "secrets"
 
     @property
+    def consul_secrets(self) -> Path:
+        """Tokens of Consul's roles, the gossip key, and the private part of Consul's configuration; all 0600."""
+        return self.secrets / "consul"
+
+    @property
     def logs(self) -> Path:
         """One file per process."""
         return self.state / "logs"
@@ -127,7 +132,7 @@ class Layout:
 
     def make_folders(self) -> None:
         """Create the folders that must be there; safe to repeat."""
-        for folder in (self.state, self.secrets, self.socket.parent):
+        for folder in (self.state, self.secrets, self.consul_secrets, self.socket.parent):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
         for folder in (self.logs, self.drills, self.workspace, self.pages, self.consul):
