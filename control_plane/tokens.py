@@ -40,14 +40,14 @@ class TokenFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._identity = self._look()
-        self._token = self._read()
+        self._token = self._read(self._identity)
 
     def current(self) -> Token:
         """The token now; the one before while the file is missing or makes no sense."""
         try:
             identity = self._look()
             if identity != self._identity:
-                self._identity, self._token = identity, self._read()
+                self._identity, self._token = identity, self._read(identity)
                 log.info("consul.token_replaced", extra={"path": str(self._path)})
         except Refused as error:
             log.warning("consul.token_kept", extra={"why": str(error)})
@@ -62,14 +62,14 @@ class TokenFile:
             raise Refused(self._about("may be read by others; chmod 600 it"))
         return found.st_mtime_ns, found.st_size, found.st_ino
 
-    def _read(self) -> Token:
+    def _read(self, identity: tuple[int, int, int]) -> Token:
         try:
             secret = self._path.read_text(encoding="ascii").strip()
         except (OSError, ValueError) as error:
             raise Refused(self._about("cannot be read as a token")) from error
         if not secret:
             raise Refused(self._about("is empty"))
-        return Token(secret, self._identity[0] / 1e9)
+        return Token(secret, identity[0] / 1e9)
 
     def _about(self, what: str) -> str:
         return f"settings:\n  MCP_CONSUL_TOKEN_FILE: {self._path} {what}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, RootModel
@@ -59,6 +60,13 @@ class RollbackWish(Body):
 class RestoreWish(Body):
     """Put back what the last revision says."""
 
+    reason: Reason
+
+
+class NoteWish(Body):
+    """What was done outside the policy, to be kept in its history."""
+
+    what: Annotated[str, Field(min_length=1, max_length=200, description="Shown before the reason.")]
     reason: Reason
 
 
@@ -193,6 +201,13 @@ async def restore(ask: Asked) -> bodies.Done:
     return Done.of(await ask.plane.restore(ask.wish(ask.read(RestoreWish).reason)))
 
 
+async def note(ask: Asked) -> bodies.Done:
+    """Write down what changes no policy, as a revision of its own."""
+    body = ask.read(NoteWish)
+    wish = ask.wish(body.reason)
+    return Done.of(await ask.plane.note("note", replace(wish, reason=f"{body.what}: {wish.reason}")))
+
+
 PAGE = {"limit": "How many, 1 to 1000; 20 without.", "before": "Only revisions below this one."}
 
 
@@ -210,5 +225,6 @@ STATE_ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/state/history", "The last changes", history, Records, query=PAGE),
     ApiRoute("GET", "/v1/state/history/{revision}", "One change", record, WholeRecord),
     ApiRoute("GET", "/v1/state/drift", "What differs from the last revision", drift, DriftShown),
+    _post("/v1/state/notes", "Keep in the history what changes no policy", note, bodies.Done, NoteWish),
     _post("/v1/state/restore", "Undo what another hand has changed", restore, bodies.Done, RestoreWish),
 )
