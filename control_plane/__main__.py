@@ -59,6 +59,7 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets) -> None:
         pace = Pace(settings.probe_every_s, settings.probe_at_most)
         plane = ControlPlane(consul, consul, leadership, accept_new=settings.accept_new, gateway=gateway, pace=pace)
         plane.metrics.watch_secret("consul_token", lambda: consul.token_accepted_s)
+        plane.metrics.watch_registrations(consul.refused_registrations)
         if secrets.proof:
             plane.metrics.watch_secret("keys", secrets.proof.written_s)
         metrics = await stack.enter_async_context(_metrics(settings)) if settings.prometheus_url else None

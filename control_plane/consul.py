@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 from urllib.parse import urlsplit
@@ -18,19 +16,18 @@ import consul.aio
 from consul.callback import CB
 from consul.exceptions import ClientError, ConsulException
 
-from control_plane.errors import Fenced, Overtaken, Refused, Unavailable
-from control_plane.model import Instance, InstanceState, check_name
+from control_plane.errors import Fenced, Overtaken, Unavailable
+from control_plane.model import Instance
 from control_plane.ports import Entry, Fence, Listing, Write
+from control_plane.registrations import Registrations
 from control_plane.tokens import Token, TokenFile
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 SERVICE_PREFIX = "mcp-"
 SERVICE = r"[a-z][a-z0-9-]{0,31}"
 # Callers of the gate's internal entrypoint that are no services.
 RESERVED = frozenset({"control-plane"})
-HOST_NAME = r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}\.)*[A-Za-z0-9-]{0,63}"
 ANSWER_MARGIN_S = 3.0
 
 
@@ -57,6 +54,7 @@ class Consul:
         self._timeout_s = timeout_s
         self._token = token
         self._accepted_s = 0.0
+        self._registrations = Registrations()
         secure = parts.scheme == "https"
         self._client = consul.aio.Consul(
             host=parts.hostname,
@@ -64,6 +62,10 @@ class Consul:
             scheme=parts.scheme,
             verify=str(ca_file) if secure and ca_file else secure,
         )
+
+    def refused_registrations(self) -> dict[str, int]:
+        """How many registrations of each service are taken for nobody now."""
+        return self._registrations.refused()
 
     @property
     def token_accepted_s(self) -> float:
@@ -140,8 +142,7 @@ class Consul:
             lambda: self._client.health.service(f"{SERVICE_PREFIX}{service}", index=after or None, wait=f"{wait_s:g}s"),
             wait_s,
         )
-        found = (_instance(service, node) for node in nodes or ())
-        return int(index), tuple(sorted(instance for instance in found if instance))
+        return int(index), self._registrations.of(service, nodes or [])
 
     async def register_gate(self, gate: str, address: str, port: int, check_url: str) -> None:
         """Show a gate in the catalog, for discovery by Prometheus and people."""
@@ -220,42 +221,3 @@ def _raise_for(answer: Mapping[str, Any], fence: Fence | None) -> None:
     if fence and any(error["OpIndex"] == 0 for error in errors):
         raise Fenced(f"the session that holds {fence.key} is gone, nothing was written ({said})")
     raise Overtaken(f"it was changed by somebody else in the meantime, nothing was written ({said}); read it again")
-
-
-def _instance(service: str, node: Mapping[str, Any]) -> Instance | None:
-    registered = node["Service"]
-    meta = registered.get("Meta") or {}
-    try:
-        return Instance(
-            service=service,
-            version=check_name(str(meta.get("version")), r"[0-9A-Za-z.]{1,32}", "version"),
-            id=check_name(str(meta.get("instance")), r"[0-9a-f]{6}", "instance"),
-            address=_address(registered.get("Address") or node["Node"]["Address"]),
-            port=_port(registered.get("Port")),
-            state=InstanceState(meta.get("state", "serving")),
-            passing=all(check["Status"] != "critical" for check in node["Checks"]),
-            admin_port=_admin_port(str(meta.get("admin", ""))),
-        )
-    except (KeyError, TypeError, ValueError, Refused) as error:
-        log.warning("registration.ignored", extra={"id": registered.get("ID"), "why": str(error)})
-        return None
-
-
-def _address(text: object) -> str:
-    try:
-        address = ip_address(str(text))
-    except ValueError:
-        # It ends up in Traefik's configuration, which is a template: nothing but a host name may pass.
-        return check_name(str(text), HOST_NAME, "address")
-    return str(address) if address.version == 4 else f"[{address}]"
-
-
-def _port(number: object) -> int:
-    if isinstance(number, int) and 0 < number < 65536:
-        return number
-    raise Refused(f"port {number!r} is not a port")
-
-
-def _admin_port(text: str) -> int:
-    """0 for what is no port: calls do not need it, so an instance is not lost for it."""
-    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 65536 else 0

@@ -14,8 +14,8 @@ PURE = {"model", "errors", "contract", "course", "decide", "delivery", "lint", "
         "differences", "desired", "page", "shadow", "tallies"}  # fmt: skip
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports"},
-          {"consul", "traefik", "prometheus", "gateway", "wire", "admin", "files", "logs", "settings", "tokens",
-           "watch"},
+          {"consul", "traefik", "prometheus", "gateway", "wire", "admin", "files", "logs", "settings", "watch",
+           "tokens", "registrations"},
           {"registry", "leadership", "replicas", "gates", "staged", "history", "book", "outcome", "state", "rights",
            "metrics", "probing", "loop", "review", "observing", "shelf", "engine"},
           {"agent"}, {"api"}, {"cli", "__main__"})  # fmt: skip
