@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import re
+import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
@@ -56,12 +57,15 @@ class Consul:
         self._accepted_s = 0.0
         self._registrations = Registrations()
         secure = parts.scheme == "https"
-        self._client = consul.aio.Consul(
-            host=parts.hostname,
-            port=parts.port or (443 if secure else 80),
-            scheme=parts.scheme,
-            verify=str(ca_file) if secure and ca_file else secure,
-        )
+        with warnings.catch_warnings():
+            # py-consul hands aiohttp two arguments that it calls deprecated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._client = consul.aio.Consul(
+                host=parts.hostname,
+                port=parts.port or (443 if secure else 80),
+                scheme=parts.scheme,
+                verify=str(ca_file) if secure and ca_file else secure,
+            )
 
     def refused_registrations(self) -> dict[str, int]:
         """How many registrations of each service are taken for nobody now."""

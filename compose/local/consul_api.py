@@ -7,6 +7,7 @@ message holds a secret: Consul's own name accessors, and requests are named by t
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -59,7 +60,7 @@ class ConsulApi:
 
     def __init__(self, url: str, ca_file: Path | None = None) -> None:
         # no proxy from the environment: tokens must not travel elsewhere
-        verify: str | bool = str(ca_file) if ca_file else True
+        verify = ssl.create_default_context(cafile=ca_file) if ca_file else True
         self._url = url
         self._http = httpx.Client(base_url=url, timeout=CALL_S, trust_env=False, verify=verify)
 
