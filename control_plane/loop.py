@@ -247,10 +247,10 @@ class ControlPlane:
             self._written(revision)
         return await self.ended(Written(edit, began_s, revision, changed), rights=True)
 
-    async def note(self, verb: str, wish: Wish) -> Outcome:
+    async def note(self, what: str, wish: Wish) -> Outcome:
         """Write down what was done outside the policy, such as new secrets, where everything else is written down."""
-        _need_reason(verb, wish)
-        edit = Edit(verb, wish.author, wish.reason)
+        _need_reason("note", wish)
+        edit = Edit("note", wish.author, f"{what}: {wish.reason}")
         async with self._writing:
             began_s = time.monotonic()
             revision = await self._book.note(await self._whole(), edit, self.leadership.fence(), at_s=self._now())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, RootModel
@@ -204,8 +203,7 @@ async def restore(ask: Asked) -> bodies.Done:
 async def note(ask: Asked) -> bodies.Done:
     """Write down what changes no policy, as a revision of its own."""
     body = ask.read(NoteWish)
-    wish = ask.wish(body.reason)
-    return Done.of(await ask.plane.note("note", replace(wish, reason=f"{body.what}: {wish.reason}")))
+    return Done.of(await ask.plane.note(body.what, ask.wish(body.reason)))
 
 
 PAGE = {"limit": "How many, 1 to 1000; 20 without.", "before": "Only revisions below this one."}
