@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import consul.aio
 from consul.callback import CB
-from consul.exceptions import ClientError, ConsulException
+from consul.exceptions import ACLPermissionDenied, ClientError, ConsulException
 
 from control_plane.errors import Fenced, Overtaken, Unavailable
 from control_plane.model import Instance
@@ -30,6 +30,7 @@ SERVICE = r"[a-z][a-z0-9-]{0,31}"
 # Callers of the gate's internal entrypoint that are no services.
 RESERVED = frozenset({"control-plane"})
 ANSWER_MARGIN_S = 3.0
+FILTERED = "X-Consul-Results-Filtered-By-ACLs"
 
 
 class Consul:
@@ -83,8 +84,16 @@ class Consul:
         await self._client.http.close()
 
     async def read(self, prefix: str, *, after: int = 0, wait_s: float = 0) -> Listing:
+        # py-consul's own kv.get does not tell an empty prefix from one that is hidden from this token.
+        blocking = [("index", str(after)), ("wait", f"{wait_s:g}s")] if after else []
         index, found = await self._call(
-            lambda: self._client.kv.get(prefix, recurse=True, index=after or None, wait=f"{wait_s:g}s"), wait_s
+            lambda: self._client.http.get(
+                _listed,
+                f"/v1/kv/{prefix}",
+                params=[("recurse", "1"), *blocking],
+                headers=self._client.prepare_headers(),
+            ),
+            wait_s,
         )
         entries = {
             item["Key"].removeprefix(prefix): Entry(
@@ -183,7 +192,7 @@ class Consul:
             raise Unavailable(f"Consul at {self._url} cannot be reached: {error}") from error
         except consul.exceptions.NotFound as error:
             raise _Gone(f"Consul at {self._url} does not know it: {error}") from error
-        except consul.exceptions.ACLPermissionDenied as error:
+        except ACLPermissionDenied as error:
             raise Unavailable(f"Consul at {self._url} refuses it: {error}; see MCP_CONSUL_TOKEN_FILE") from error
         except (ConsulException, ValueError) as error:
             raise Unavailable(f"Consul at {self._url} answered: {error}") from error
@@ -209,6 +218,13 @@ def _operation(write: Write) -> dict[str, dict[str, object]]:
         verb = "delete-cas" if write.value is None else "cas"
         key["Index"] = write.expected_index
     return {"KV": {"Verb": verb, **key}}
+
+
+def _listed(response: Any) -> tuple[str, list[dict[str, Any]]]:
+    index, found = CB.json(decode="Value", index=True)(response)
+    if not found and response.headers.get(FILTERED) == "true":
+        raise ACLPermissionDenied("what lies there is hidden from this token")
+    return index, found or []
 
 
 def _transaction_outcome(response: Any) -> Mapping[str, Any]:

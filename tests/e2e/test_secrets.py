@@ -115,7 +115,7 @@ def test_a_process_that_does_not_take_its_token_up_keeps_the_old_one_good_and_is
     process = psutil.Process(one.pid)
     process.suspend()
     try:
-        late = environment.tekup("secrets", "rotate", "--consul-tokens", "--reason", "frozen", "--timeout", "3")
+        late = environment.tekup("secrets", "rotate", "--consul-tokens", "--reason", "frozen", "--timeout", "12")
     finally:
         process.resume()
     assert late.returncode == 4

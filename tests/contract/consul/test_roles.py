@@ -10,8 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from compose.local.consul_acl import NODE
+from compose.local.consul_acl import NODE, token_file
 from compose.local.files import repository
+from control_plane.consul import Consul
+from control_plane.errors import Unavailable
+from control_plane.tokens import TokenFile
 from tests.support.consul_acls import ConsulWithAcls
 
 pytestmark = [pytest.mark.local, pytest.mark.feature("E7"), pytest.mark.feature("E5")]
@@ -119,6 +122,18 @@ def test_consul_refuses(consul: ConsulWithAcls, role: str, method: str, path: st
     answer = consul.ask(role, method, path, body)
     assert answer.status_code == httpx.codes.FORBIDDEN, answer.text
     assert HASH not in answer.text
+
+
+async def test_a_store_that_is_hidden_is_told_from_one_that_is_empty(consul: ConsulWithAcls) -> None:
+    shown = [(PLANE, "tekup/nothing/", False), (GATE, "tekup/policy/", False)]
+    for role, at, hidden in (*shown, (GATE, "tekup/state/", True), (SERVICE, "tekup/policy/", True)):
+        token = TokenFile(token_file(consul.layout, role))
+        async with Consul(consul.url, token=token) as store:
+            if hidden:
+                with pytest.raises(Unavailable, match="hidden from this token; see MCP_CONSUL_TOKEN_FILE"):
+                    await store.read(at)
+            else:
+                assert (await store.read(at)).index > 0
 
 
 @pytest.mark.parametrize("role", [SERVICE, GATE, PROMETHEUS, OPERATOR, NOBODY])
