@@ -18,7 +18,7 @@ from pathlib import Path
 from .consul_acl import CONSUL, MANAGEMENT, ROLES, Role, add_token, read_token, token_file, write_token
 from .consul_api import ConsulApi, ConsulAway
 from .consul_config import gossip_file, new_gossip_key, write_gossip_key, write_private_config
-from .errors import StepFailed
+from .errors import StepFailed, WaitedTooLong
 from .key_rotation import rotate_keys
 from .layout import Layout
 from .link import Link
@@ -154,15 +154,23 @@ class Rotation:
         return Users(self.layout, Link(self.layout).status(), self.api)
 
     def _until(self, behind: Callable[[], list[str]], what: str) -> None:
+        left: list[str] = []
+
         def done() -> bool | None:
             try:
-                left = behind()
+                left[:] = behind()
             except ConsulAway as error:
-                left = [str(error)]
+                left[:] = [str(error)]
             self.report.update(what, f"waiting for {', '.join(left)} to take the new secret up")
             return None if left else True
 
-        wait_for(done, f"every process to take up the new secret of {what}", self.timeout_s, self.report, what)
+        try:
+            wait_for(done, f"{what}'s new secret to be in use", self.timeout_s, self.report, what)
+        except WaitedTooLong as error:
+            raise WaitedTooLong(
+                f"{', '.join(left)} did not take the new secret of {what} up within {self.timeout_s:.0f} s; "
+                "old and new are both good. Mend it (`tekup status`, `tekup restart`), then run this again"
+            ) from error
 
 
 def rotate(layout: Layout, kinds: Iterable[Kind], reason: str, timeout_s: float, report: Reporter) -> list[Rotated]:
