@@ -15,7 +15,8 @@ from tests.attacks.rows import CATEGORIES
 from tests.attacks.wire import Answer, filler, send_frames, send_raw
 from tests.attacks.world import INSTANCES, World, ended
 
-pytestmark = [pytest.mark.local, pytest.mark.feature("A5"), pytest.mark.feature("A6")]
+# The first test waits for everything to start, on a machine that may have much else to do.
+pytestmark = [pytest.mark.local, pytest.mark.timeout(400), pytest.mark.feature("A5"), pytest.mark.feature("A6")]
 ROWS = [(category, row) for category, rows in CATEGORIES.items() for row in rows]
 FEWEST = 80
 
