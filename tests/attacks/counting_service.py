@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
+from mcp.server.mcpserver import Context
 from mcp_types import Completion, CompletionArgument
 from pydantic_settings import SettingsConfigDict
 
 from services.common import HandleParam, Kit, ServiceSettings, ServiceSpec, current_call, run
 
 NAME = sys.argv[1] if len(sys.argv) > 1 else "vault"
+TELLS_WHO: Final = re.compile("tekup|authorization")
+SET_BY_THE_GATE: Final = ("x-tekup-gate", "x-tekup-client", "x-tekup-grant", "x-tekup-service", "x-tekup-route")
 F = TypeVar("F", bound=Callable[..., Awaitable[object]])
 
 
@@ -43,8 +47,11 @@ async def build(kit: Kit, settings: CountingSettings) -> AsyncIterator[None]:
     """Declare what can be attacked."""
     file = os.open(settings.ran, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def ran(what: str, mark: str) -> None:
-        line = {"what": what, "mark": mark, **asdict(current_call())}
+    def ran(what: str, mark: str, ctx: Context[Any, Any] | None = None) -> None:
+        probed = current_call().internal  # by the instance itself, without a request
+        came = ctx.headers if ctx is not None and not probed else None
+        odd = sorted(name for name in came or () if TELLS_WHO.search(name) and name not in SET_BY_THE_GATE)
+        line = {"what": what, "mark": mark, "odd": odd, **asdict(current_call())}
         os.write(file, json.dumps(line).encode() + b"\n")
 
     async def close(_: str) -> None: ...
@@ -53,16 +60,16 @@ async def build(kit: Kit, settings: CountingSettings) -> AsyncIterator[None]:
 
     @kit.tool(title="Peek", read_only=True)
     @named
-    async def counting_peek(mark: str) -> str:
+    async def counting_peek(mark: str, ctx: Context[Any, Any]) -> str:
         """May be used by the client with few rights."""
-        ran("peek", mark)
+        ran("peek", mark, ctx)
         return "peeked"
 
     @kit.tool(title="Take", destructive=True)
     @named
-    async def counting_take(mark: str) -> str:
+    async def counting_take(mark: str, ctx: Context[Any, Any]) -> str:
         """May not."""
-        ran("take", mark)
+        ran("take", mark, ctx)
         return "taken"
 
     @kit.tool(title="Open")
@@ -73,10 +80,10 @@ async def build(kit: Kit, settings: CountingSettings) -> AsyncIterator[None]:
 
     @kit.tool(title="Use")
     @named
-    async def counting_use(handle: HandleParam, mark: str) -> str:
+    async def counting_use(handle: HandleParam, mark: str, ctx: Context[Any, Any]) -> str:
         """Use a book of one's own."""
         owner = books.get(handle)
-        ran("use", mark)
+        ran("use", mark, ctx)
         return f"the book of {owner}"
 
     @kit.resource(f"{NAME}://public/{{mark}}", title="Public", mime_type="text/plain")

@@ -52,6 +52,8 @@ class Run:
     roots: tuple[str, ...]
     copy: bool
     shadow: str
+    odd: tuple[str, ...]
+    """Headers that came with it, say who calls, and are not the gate's."""
 
 
 @dataclass
@@ -179,13 +181,23 @@ class World:
                 said = json.loads(line)
                 if mark in said["mark"]:
                     about = (said["client"], said["key"], tuple(said["allow"]), tuple(said["roots"]))
-                    found.append(Run(service, said["what"], said["mark"], *about, said["copy"], said["shadow"]))
+                    found.append(
+                        Run(
+                            service,
+                            said["what"],
+                            said["mark"],
+                            *about,
+                            said["copy"],
+                            said["shadow"],
+                            tuple(said["odd"]),
+                        )
+                    )
         return found
 
     def is_own(self, run: Run, client: str) -> bool:
-        """Whether something ran for this client as it is: its key, its rights, no copy."""
-        about = (client, f"{client}-1", tuple(RIGHTS.get(client, ())), tuple(self.roots(client)), False, "")
-        return about == (run.client, run.key, run.allow, run.roots, run.copy, run.shadow)
+        """Whether something ran for this client as it is: its key, its rights, no copy, and nothing else that says who calls."""
+        about = (client, f"{client}-1", tuple(RIGHTS.get(client, ())), tuple(self.roots(client)), False, "", ())
+        return about == (run.client, run.key, run.allow, run.roots, run.copy, run.shadow, run.odd)
 
     def alive(self) -> None:
         """A permitted call works."""
