@@ -10,6 +10,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import psutil
@@ -17,8 +18,9 @@ from h2.errors import ErrorCodes
 from hyperframe.frame import ContinuationFrame, Frame, HeadersFrame, PingFrame, SettingsFrame
 
 from tests.attacks.row import body_of, call, frames, head
-from tests.attacks.wire import Answer, answers_in, connection, filler, lenient, received, send_raw
+from tests.attacks.wire import Answer, answers_in, connection, filler, lenient, received, send_frames, send_raw
 from tests.attacks.world import World
+from tests.support.gate import wait_until
 
 STREAMS: Final = 2_000
 MOST_GROWN_MB: Final = 200.0
@@ -164,6 +166,66 @@ def revoked_on_the_connection(world: World, url: str, fill: Fill) -> list[Answer
         world.write_clients()
 
 
+def _beside(world: World, attack: Callable[[], None]) -> list[Answer]:
+    """An attack after which the instances of a version still get its calls, instead of whoever stands in for them."""
+
+    def served() -> bool:
+        before = world.carried("vault.last")
+        world.alive()
+        return world.carried("vault.last") == before
+
+    wait_until(served, "vault to be served by its own instances", 60)
+    before = world.carried("vault.last")
+    with ThreadPoolExecutor(10) as senders:
+        for sent in [senders.submit(attack) for _ in range(40)]:
+            sent.result()
+    world.alive()
+    elsewhere = world.carried("vault.last") - before
+    assert elsewhere == 0, f"{elsewhere:g} calls went past the version's instances: broken requests have taken them out"
+    return [Answer(0, "")]
+
+
+def refused_calls(world: World, url: str, fill: Fill) -> list[Answer]:
+    """Calls that are refused, by the gate and by the tool itself."""
+
+    def attack() -> None:
+        send_raw(url, call(), fill, 5)
+        send_raw(url, call("vault_peek", {"more": 1}), fill, 5)
+
+    return _beside(world, attack)
+
+
+def broken_chunks(world: World, url: str, fill: Fill) -> list[Answer]:
+    """Permitted calls whose bodies break in the middle."""
+    whole = call("vault_peek", put={"Transfer-Encoding": "chunked"}, drop=("Content-Length",), body=b"+5\r\nhello\r\n")
+
+    def attack() -> None:
+        send_raw(url, whole, fill, 5)
+
+    return _beside(world, attack)
+
+
+def short_bodies(world: World, url: str, fill: Fill) -> list[Answer]:
+    """Permitted calls over HTTP/2 whose bodies are shorter than they say."""
+    short = frames("vault_peek", add=[("content-length", "30000")])
+
+    def attack() -> None:
+        send_frames(url, short, fill, 5)
+
+    return _beside(world, attack)
+
+
+def cut_bodies(world: World, url: str, fill: Fill) -> list[Answer]:
+    """Permitted calls whose sender leaves before the end of the body."""
+    cut = call("vault_peek", put={"Content-Length": "5000"})
+
+    def attack() -> None:
+        with connection(url) as sock:
+            sock.sendall(fill(cut.pieces[0]))
+
+    return _beside(world, attack)
+
+
 FLOODS: Final[Mapping[str, Callable[[World, str, Fill], list[Answer]]]] = {
     "rapid-reset": rapid_reset,
     "continuation": continuation_flood,
@@ -175,6 +237,10 @@ FLOODS: Final[Mapping[str, Callable[[World, str, Fill], list[Answer]]]] = {
     "revoked-on-the-connection": revoked_on_the_connection,
     "right-taken": right_taken,
     "expired": expired,
+    "refused-calls": refused_calls,
+    "broken-chunks": broken_chunks,
+    "short-bodies": short_bodies,
+    "cut-bodies": cut_bodies,
 }
 
 

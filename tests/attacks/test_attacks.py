@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections import Counter
 
@@ -23,7 +24,7 @@ FEWEST = 80
 
 def of(category: str, row: Row) -> object:
     """The row as pytest wants it."""
-    marks = [pytest.mark.xfail(reason=row.through, strict=True)] if row.through else []
+    marks = [pytest.mark.xfail(reason=row.through, strict=True, raises=AssertionError)] if row.through else []
     return pytest.param(
         row, id=f"{category}: {row.name}"[:120].encode("ascii", "backslashreplace").decode(), marks=marks
     )
@@ -81,6 +82,14 @@ def test_there_are_enough_rows_and_each_category_has_a_control() -> None:
     assert [name for name, count in names.items() if count > 1] == []
 
 
+def is_json(line: str) -> bool:
+    """Whether a line of a log is one, and not what a caller made of it."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
 def found_in(text: str, wanted: dict[str, str]) -> list[str]:
     """What of that which may stand nowhere stands in a text."""
     lower = text.lower()
@@ -103,6 +112,9 @@ def test_nothing_ran_late_and_nothing_secret_was_said(world: World, said: list[s
             assert "tekup_evil" not in names, f"{where} counts what a caller made up"
     ended(world)
     logs = {path.name: path.read_text(errors="replace") for path in [*world.logs, world.gate.folder / "traefik.log"]}
+    for where, text in logs.items():
+        odd = [line for line in text.splitlines() if not is_json(line)]
+        assert odd == [], f"{where} has lines that nobody meant to write"
     wanted = world.secrets()
     for where, text in (pages | logs | {"answers": "\n".join(said)}).items():
         assert found_in(text, wanted) == [], f"{where} holds secrets"

@@ -195,9 +195,10 @@ class World:
         return found
 
     def is_own(self, run: Run, client: str) -> bool:
-        """Whether something ran for this client as it is: its key, its rights, no copy, and nothing else that says who calls."""
-        about = (client, f"{client}-1", tuple(RIGHTS.get(client, ())), tuple(self.roots(client)), False, "", ())
-        return about == (run.client, run.key, run.allow, run.roots, run.copy, run.shadow, run.odd)
+        """Whether something ran for this client as it is: its key, its rights, no copy, no other word of who calls."""
+        rights = (tuple(RIGHTS.get(client, ())), tuple(self.roots(client)))
+        own = (run.client, run.key, run.allow, run.roots) == (client, f"{client}-1", *rights)
+        return own and (run.copy, run.shadow, run.odd) == (False, "", ())
 
     def alive(self) -> None:
         """A permitted call works."""
@@ -205,6 +206,12 @@ class World:
         told = self.tool("dev", "vault_peek", {"mark": mark})
         assert "peeked" in told, told
         assert len(self.runs(mark)) == 1
+
+    def carried(self, service: str) -> float:
+        """Calls that a service of Traefik's was given."""
+        text = httpx.get(f"{self.gate.private}/traefik-metrics", timeout=20, trust_env=False).text
+        mine = (line for line in text.splitlines() if f'service="{service}@file"' in line)
+        return sum(float(line.rpartition(" ")[2]) for line in mine if line.startswith("traefik_service_requests_total"))
 
     def tool(self, client: str, tool: str, arguments: Json) -> str:
         """Text of a call in order."""

@@ -13,6 +13,7 @@ from tests.attacks.rows import (
     http2,
     keys,
     names,
+    neighbours,
     origins,
     paths,
     reading,
@@ -40,4 +41,5 @@ CATEGORIES: Final[Mapping[str, Sequence[Row]]] = {
     "HTTP/2": http2.ROWS,
     "paths": paths.ROWS,
     "lists, listening, completion": reading.ROWS,
+    "what others meet": neighbours.ROWS,
 }
