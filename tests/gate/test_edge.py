@@ -308,7 +308,7 @@ def test_slow_callers_are_cut_off_and_nobody_waits_for_them(edge: Edge, head: by
             assert edge.gate.call().status == 200
         for took_s, said in (one.result() for one in dripping):
             assert took_s < READ_S + PATIENCE_S / 2
-            assert not said or said.startswith((b"HTTP/1.1 408", b"HTTP/1.1 504"))
+            assert not said or said.startswith(b"HTTP/1.1 408")
             assert b"Content-Type: application/json" in said or not said
 
 
@@ -385,7 +385,7 @@ def test_who_is_no_proxy_of_ours_cannot_call_as_another_address(edge: Edge) -> N
 
 
 def test_who_is_refused_at_the_edge_cannot_choose_a_name_for_the_log(tmp_path: Path) -> None:
-    gate = lay_out(tmp_path / "gate", gate_address_rate=1, gate_body_bytes=1024)
+    gate = lay_out(tmp_path / "gate", gate_address_rate=1)
     forged = {"X-Tekup-Client": "forged", "X-Tekup-Service": "forged", "X-Tekup-Route": "forged"}
     try:
         gate.start()

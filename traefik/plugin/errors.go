@@ -213,11 +213,12 @@ func refuseNoTarget(service string) *refusal {
 // or could not be (gate.yml).
 func refuseLast(path, target string) *refusal {
 	switch path {
-	case "/408":
-		return refuse(http.StatusRequestTimeout, "slow", "the request was not sent in time; send it at once, or less of it")
 	case "/426":
 		return refuse(http.StatusUpgradeRequired, "plain", "this address is https; call it so, and change a key that was sent in the clear")
 	case "/429":
+		if target != "" {
+			return refuse(http.StatusTooManyRequests, "lost", "the service of target %q has as many calls as it takes; try again in a second", clip(target))
+		}
 		no := refuse(http.StatusTooManyRequests, "address", "too many calls come from this address, or are open; try again in a second")
 		no.retry = "1"
 		return no

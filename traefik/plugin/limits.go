@@ -235,10 +235,17 @@ func (g *gate) serveLimited(w http.ResponseWriter, r *http.Request, d *decision)
 	return false
 }
 
-// carry passes a counted call on; it ends when its answer does, however that ends.
-func (g *gate) carry(w http.ResponseWriter, r *http.Request, d *decision) {
-	defer d.leaveAll()
+// carry passes on a call that something is counted of; it ends when its answer does, however that ends.
+func (g *gate) carry(w http.ResponseWriter, r *http.Request, d *decision, held int64) {
+	defer g.ended(d, held)
 	g.next.ServeHTTP(w, r)
+}
+
+func (g *gate) ended(d *decision, held int64) {
+	if d.counted {
+		d.leaveAll()
+	}
+	g.letGo(held)
 }
 
 func refuseLimit(client string, b *budget, wait int64) *refusal {

@@ -177,7 +177,7 @@ func TestCallsUnderWayAreCountedUntilTheyEndHoweverTheyEnd(t *testing.T) {
 	carry := func(path string) {
 		defer func() { _ = recover() }()
 		if d.admit(second) == nil {
-			g.carry(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, path, nil), d)
+			g.carry(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, path, nil), d, 0)
 		}
 	}
 	for i := 0; i < 5; i++ {

@@ -3,7 +3,7 @@
 // It runs inside Traefik's interpreter (yaegi 0.16): the standard library only, no generics, and no shared statement
 // where a plain one will do. Assigning several fields at once, or returning append(…) among other values, compiles
 // and does something else there. tests/gate runs the rows of tests/vectors/decisions.json interpreted. Invariants:
-// it talks to nobody, reads the body of no request that it does not refuse (idOf), holds no connection, and knows the
+// it talks to nobody, looks into the body of no request that it does not refuse (idOf), holds no connection, and knows the
 // world from three files (tables.go) alone. Whatever is unclear is refused; nothing is forwarded by default.
 //
 // One middleware plays one of five roles, told by its own configuration and by nothing a caller sends: public and
@@ -14,7 +14,6 @@ package policy
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -103,12 +102,20 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if r.ContentLength > g.settings.maxBody {
-		g.refuse(w, r, refuseBody(g.settings.maxBody))
-		return
-	}
 	if d.budgets != nil && !g.serveLimited(w, r, d) {
 		return
+	}
+	held := int64(0)
+	if r.ContentLength != 0 {
+		var no *refusal
+		held, no = g.takeBody(r)
+		if no != nil {
+			if d.counted {
+				d.leaveAll()
+			}
+			g.refuse(w, r, no)
+			return
+		}
 	}
 	to := d.only
 	if to == nil {
@@ -139,39 +146,11 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.RequestURI != "/mcp" || r.URL.Path != "/mcp" {
 		rewrite(r)
 	}
-	if r.ContentLength > 0 {
-		// Go's transport reads once more after the last byte, to see that there is none. By then its server may have
-		// begun to write the answer, and closed the body: the read fails, and the answer is cut off in the middle
-		// (docs/decisions/0008). This reader knows its end without asking.
-		r.Body = io.NopCloser(io.LimitReader(r.Body, r.ContentLength))
-	} else if r.ContentLength < 0 {
-		r.Body = &boundedBody{body: r.Body, left: g.settings.maxBody} // a service refuses it sooner, and says so
-	}
-	if d.counted {
-		g.carry(w, r, d)
+	if d.counted || held > 0 {
+		g.carry(w, r, d, held)
 		return
 	}
 	g.next.ServeHTTP(w, r)
-}
-
-// boundedBody breaks off a body of no stated length. The error is one of which Traefik makes a 502, and `lost` says so
-// in JSON; net/http's own reader for this would end in a 500 of plain text.
-type boundedBody struct {
-	body io.ReadCloser
-	left int64
-}
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, fmt.Errorf("the body is too long: %w", io.EOF)
-	}
-	n, err := b.body.Read(p)
-	b.left -= int64(n)
-	return n, err
-}
-
-func (b *boundedBody) Close() error {
-	return b.body.Close()
 }
 
 // serveOther answers for the roles that forward nothing.

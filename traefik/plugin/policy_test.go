@@ -48,7 +48,7 @@ func TestABodyEndsWithoutAskingTheServerThatMayHaveClosedIt(t *testing.T) {
 }
 
 func TestWhatNobodyAnsweredIsSaidByWhyNobodyDid(t *testing.T) {
-	for path, status := range map[string]int{"/mcp": 503, "/": 503, "/502": 502, "/504": 504, "/oauth": 503, "/408": 408, "/426": 426, "/429": 429} {
+	for path, status := range map[string]int{"/mcp": 503, "/": 503, "/502": 502, "/504": 504, "/oauth": 503, "/426": 426, "/429": 429} {
 		w := httptest.NewRecorder()
 		(&gate{settings: newSettings(&Config{Role: roleLast})}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		if w.Code != status || !strings.Contains(w.Body.String(), fmt.Sprintf(`"code":%d`, status)) {

@@ -36,6 +36,7 @@ type store struct {
 	counts   *counters
 	limited  *counters          // calls that found no room in a limit
 	buckets  map[string]*bucket // by caller and limit; under mu
+	held     *int64             // bytes of larger bodies in memory
 	pruned   time.Time
 	// when the agent last knew that the tables are what was decided, in seconds since the epoch
 	confirmed *int64
@@ -72,6 +73,7 @@ func newStore(folder string) *store {
 		counts:    newCounters(),
 		limited:   newCounters(),
 		buckets:   map[string]*bucket{},
+		held:      new(int64),
 		pruned:    time.Now(),
 		confirmed: new(int64),
 		origin:    newOrigin(),

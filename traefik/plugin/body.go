@@ -1,0 +1,82 @@
+package policy
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"os"
+	"sync/atomic"
+)
+
+// A call goes on once its body is here, whole. One that breaks off, or is longer than may be, is refused before any
+// instance hears of it: Traefik would take it for the instance's failure, and two such calls would take the instance away
+// from everybody (docs/decisions/0024). Nor does a slow sender hold an instance.
+
+const (
+	// smallBody is held without being counted; it is as much as a connection's buffers hold anyway.
+	smallBody = 64 << 10
+	// heldLimit bounds what all larger bodies together may take of the gate's memory.
+	heldLimit = 256 << 20
+)
+
+// takeBody reads a call's body, and returns how much of the gate's memory it is counted with.
+func (g *gate) takeBody(r *http.Request) (int64, *refusal) {
+	size := r.ContentLength
+	if size > g.settings.maxBody {
+		return 0, refuseBody(g.settings.maxBody)
+	}
+	if size >= 0 && size <= smallBody {
+		body := make([]byte, size)
+		n, err := io.ReadFull(r.Body, body)
+		if err != nil {
+			return 0, refuseBrokenBody(err, int64(n))
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		return 0, nil
+	}
+	return g.takeLargeBody(r)
+}
+
+func (g *gate) takeLargeBody(r *http.Request) (int64, *refusal) {
+	most := r.ContentLength
+	if most < 0 {
+		most = g.settings.maxBody
+	}
+	if atomic.AddInt64(g.store.held, most) > heldLimit {
+		g.letGo(most)
+		return 0, refuseFull()
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, most+1))
+	size := int64(len(body))
+	switch {
+	case err != nil:
+		g.letGo(most)
+		return 0, refuseBrokenBody(err, size)
+	case r.ContentLength >= 0 && size != r.ContentLength:
+		g.letGo(most)
+		return 0, refuseBrokenBody(io.ErrUnexpectedEOF, size)
+	case size > most:
+		g.letGo(most)
+		return 0, refuseBody(g.settings.maxBody)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	r.ContentLength = size
+	r.TransferEncoding = nil
+	r.Trailer = nil
+	return most, nil
+}
+
+func (g *gate) letGo(held int64) {
+	atomic.AddInt64(g.store.held, -held)
+}
+
+func refuseBrokenBody(err error, size int64) *refusal {
+	if os.IsTimeout(err) {
+		return refuse(http.StatusRequestTimeout, "slow", "of the request's body %d bytes were sent in time; send it at once, or less of it", size)
+	}
+	return refuse(http.StatusBadRequest, "broken", "the request's body broke off after %d bytes, or is not sent as it should be; the call was not passed on", size)
+}
+
+func refuseFull() *refusal {
+	return refuse(http.StatusServiceUnavailable, "full", "the gate holds as many large requests as it may; try again in a second")
+}
