@@ -29,7 +29,11 @@ ROUTERS_TIMEOUT_S = 5.0
 # makes it begin anew.
 TABLES_TIMEOUT_S = 5.0
 ROUTERS_POLL_S = 0.02
+# Asked often at first, when a small table is in force within milliseconds; each asking takes time from a plugin that
+# reads a large one.
 TABLES_POLL_S = 0.004
+TABLES_POLL_MOST_S = 0.02
+TABLES_POLL_GROWS = 1.3
 # A reload sets every server to healthy for a check's length. New routers are written at once; what leaves or only
 # changes its servers can wait for two checks and goes together.
 ROUTES_EVERY_S = 2.0
@@ -202,7 +206,7 @@ class Applier:
         return serial if isinstance(serial, int) else 0
 
     async def _loaded(self, problems: list[str]) -> bool:
-        deadline_s = time.monotonic() + TABLES_TIMEOUT_S
+        deadline_s, poll_s = time.monotonic() + TABLES_TIMEOUT_S, TABLES_POLL_S
         while True:
             loaded = dict(zip(("services", "clients"), await self._traefik.loaded(), strict=True))
             late = [name for name, part in loaded.items() if part.serial != self._serial(name)]
@@ -211,7 +215,8 @@ class Applier:
                 return True
             if time.monotonic() > deadline_s:
                 return self._write_again(late, loaded, problems)
-            await asyncio.sleep(TABLES_POLL_S)
+            await asyncio.sleep(poll_s)
+            poll_s = min(poll_s * TABLES_POLL_GROWS, TABLES_POLL_MOST_S)
 
     def _write_again(self, late: Iterable[str], loaded: Mapping[str, Loaded], problems: list[str]) -> bool:
         # A clock set back or a restored file must not hide a change: what the plugin does not report is written again,
