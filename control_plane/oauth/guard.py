@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from control_plane.errors import BadToken, Refused, Unavailable
-from control_plane.oauth.answers import INSUFFICIENT, INVALID, Refusal
+from control_plane.oauth.answers import INVALID, Refusal
 from control_plane.oauth.issuers import Issuer
 from control_plane.oauth.keys import KeyRing
 from control_plane.oauth.scopes import Resources, Scopes, only
@@ -124,7 +124,8 @@ class Guard:
             if client is None:
                 log.warning("oauth.nobody", extra={"issuer": claims.issuer, "oauth_client": claims.client})
                 message = "the token is good, but no client of this platform takes its bearers; an operator can add one"
-                return Refusal(403, "nobody", message, INSUFFICIENT)
+                # No challenge: no other scope would help, and clients would have their user sign in again and again.
+                return Refusal(403, "nobody", message)
             return grant(client, "", known.mac_key, Bearer(subject(claims), claims.expires, within))
         except Refused as error:
             log.warning("oauth.not_granted", extra={"issuer": claims.issuer, "problem": str(error)})
