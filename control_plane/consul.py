@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 SERVICE_PREFIX = "mcp-"
 SERVICE = r"[a-z][a-z0-9-]{0,31}"
+NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 # Callers of the gate's internal entrypoint that are no services.
 RESERVED = frozenset({"control-plane"})
 HOST_NAME = r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}\.)*[A-Za-z0-9-]{0,63}"
@@ -213,8 +214,9 @@ def _instance(service: str, node: Mapping[str, Any]) -> Instance | None:
 
 def _gate(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     try:
+        gate = check_name(str((node.get("ServiceMeta") or {})["gate"]), NAME, "gate")
         address = _address(node.get("ServiceAddress") or node["Address"])
-        yield str((node.get("ServiceMeta") or {})["gate"]), f"http://{address}:{_port(node.get('ServicePort'))}"
+        yield gate, f"http://{address}:{_port(node.get('ServicePort'))}"
     except (KeyError, Refused) as error:
         log.warning("registration.ignored", extra={"id": node.get("ServiceID"), "why": str(error)})
 

@@ -160,13 +160,11 @@ def _refuse_ended(key: Key, now_s: float) -> None:
 
 
 def to_rotate(keys: Mapping[str, Key], name: str, now_s: float) -> Key | None:
-    """The key that a name means: its own id, or its client's if that has one good key; None if it is neither's.
+    """The one good key of the client of that name; None if nobody has had a key of it.
 
     Raises:
         Refused: The client has several good keys, or none.
     """
-    if name in keys:
-        return keys[name]
     if not any(key.client == name for key in keys.values()):
         return None
     mine = good(keys.values(), name, now_s)

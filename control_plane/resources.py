@@ -169,16 +169,6 @@ class _Loader(yaml.CSafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-# The core schema of YAML 1.2; `1.10` is a number in it, which a version is not: pydantic then asks for quotes.
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
-    ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
-
-
 def _documents(text: str) -> Iterator[tuple[int, object]]:
     """The documents of a text with their numbers, from 1; empty ones are left out."""
     for number, value in enumerate(yaml.load_all(text, Loader=_Loader), 1):
@@ -205,6 +195,16 @@ def _whole_float(dumper: yaml.CSafeDumper, value: float) -> yaml.Node:
 
 
 _Dumper.add_representer(float, _whole_float)
+
+# The core schema of YAML 1.2; `1.10` is a number in it, which a version is not: pydantic then asks for quotes.
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
+    ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+):
+    for _side in (_Loader, _Dumper):  # what is read as a number is quoted where it is a text
+        _side.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
 def as_value(kind: str, document: Stored) -> dict[str, object]:

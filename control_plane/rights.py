@@ -106,7 +106,8 @@ class Rights:
         made: list[Rotated] = []
 
         def rotate(page: Page) -> Documents:
-            old = found(keys.to_rotate(page.all(Table.KEYS, Key), name, self.now()), f"key or client {name}")
+            old = page.find(Table.KEYS, name, Key) or keys.to_rotate(page.all(Table.KEYS, Key), name, self.now())
+            old = found(old, f"key or client {name}")
             found(page.find(Table.CLIENTS, old.client, ClientPolicy), f"client {old.client}")
             made.append(keys.rotated(old, overlap_s, self.now(), expires_s=expires_s))
             fresh = self.sealing.stored(made[0].new.document)

@@ -112,9 +112,11 @@ class Usage:
 
     async def _live(self) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:
         try:
-            urls = await self._catalog.gate_urls()
+            found = await self._catalog.gate_urls()
         except Unavailable as error:
             return {}, (f"gates cannot be found: {error}",)
+        # Whoever may register may call itself a gate; only a gate's agent can have reported.
+        urls = {gate: url for gate, url in found.items() if gate in self._gates.all}
         answers = await asyncio.gather(*(self._ask(url) for url in urls.values()), return_exceptions=True)
         live: dict[str, dict[str, int]] = {}
         silent = [f"gate {gate} is not in the catalog" for gate in self._gates.all if gate not in urls]

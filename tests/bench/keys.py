@@ -17,6 +17,8 @@ MANY = 10_000
 AT_ONCE = 60
 WAIT_S = 60.0
 TTL_S = "30"
+LATE_MS = 10_000
+"""How long a change is waited for; what took longer is not in force yet."""
 LIMITS = (Limit(name="search", tools=("search_*",), per_s=5, burst=10), Limit(name="all", concurrent=8))
 
 
@@ -48,7 +50,9 @@ def _measured(made: Stage, many: int, changes: int) -> list[Row]:
     rows = []
     for what, verb in verbs.items():
         took = [_ms(verb(number)) for number in range(changes)]
+        late = sum(one > LATE_MS for one in took)
         said = f"p50 {percentile(took, 0.5):.0f} ms, p95 {percentile(took, 0.95):.0f} ms, slowest {max(took):.0f} ms"
+        said += f" ({late} not in force in time)" if late else ""
         rows.append((f"{what}, verified on two gates, {many:,} client(s), {changes}", said))
     return rows
 
@@ -64,8 +68,6 @@ def _limited(made: Stage, number: int) -> dict[str, object]:
 
 
 def _ms(answer: dict[str, object]) -> float:
-    if not answer["in_force"]:
-        raise RuntimeError(f"not in force: {answer}")
     return float(str(answer["in_force_ms"]))
 
 

@@ -307,7 +307,7 @@ def test_slow_callers_are_cut_off_and_nobody_waits_for_them(edge: Edge, head: by
         for _ in range(20):
             assert edge.gate.call().status == 200
         for took_s, said in (one.result() for one in dripping):
-            assert took_s < READ_S + 10
+            assert took_s < READ_S + PATIENCE_S / 2
             assert not said or said.startswith((b"HTTP/1.1 408", b"HTTP/1.1 504"))
             assert b"Content-Type: application/json" in said or not said
 
@@ -316,7 +316,7 @@ def test_slow_callers_are_cut_off_and_nobody_waits_for_them(edge: Edge, head: by
 def test_who_does_not_begin_is_cut_off(edge: Edge, first: bytes) -> None:
     with closing(connect(edge.url)) as connection:
         took_s, _ = drip(connection, first, b"")
-    assert took_s < READ_S + 10
+    assert took_s < READ_S + PATIENCE_S / 2
 
 
 def test_a_connection_has_so_many_streams_and_no_more(edge: Edge) -> None:
@@ -337,7 +337,7 @@ def test_a_rapid_reset_does_not_keep_others_from_being_served(edge: Edge) -> Non
             streams.send()
             began = time.monotonic()
             assert edge.gate.call().status == 200
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < PATIENCE_S
     wait_until(lambda: edge.gate.seen("aaaaa1")["call under way"] <= before, "nothing to be under way", PATIENCE_S)
     assert edge.gate.call().status == 200
 

@@ -74,3 +74,13 @@ async def test_host_names_and_ipv6_are_addresses(own_consul: ConsulProcess, cons
     register(own_consul, "mcp-two", Address="::1")
     assert [one.url for one in (await consul.instances("one"))[1]] == ["http://mcp-one.internal:4001"]
     assert [one.url for one in (await consul.instances("two"))[1]] == ["http://[::1]:4001"]
+
+
+async def test_a_gate_is_found_by_its_private_entrypoint_and_nonsense_is_nobodys(
+    own_consul: ConsulProcess, consul: Consul
+) -> None:
+    await consul.register_gate("eu-1", "127.0.0.1", 3006, "http://127.0.0.1:3006/ping")
+    register(own_consul, "tekup-gate", ID="a", Meta={})
+    register(own_consul, "tekup-gate", ID="b", Meta={"gate": "bad\nname"})
+    register(own_consul, "tekup-gate", ID="c", Meta={"gate": "eu-2"}, Port=0)
+    assert await consul.gate_urls() == {"eu-1": "http://127.0.0.1:3006"}

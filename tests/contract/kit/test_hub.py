@@ -15,6 +15,7 @@ from mcp import MCPError
 from mcp_types import CallToolResult, TextContent
 
 from services.hub.upstream import MOST_PER_SERVICE
+from tests.contract.kit.conftest import grant_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -122,9 +123,34 @@ async def test_a_handshake_client_is_held_to_its_rights(
     assert ("apple", "tools/call", "apple_add") not in gate.calls
 
 
+@pytest.mark.feature("A6")
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_client_that_may_only_read_is_held_to_it_in_both_eras(
+    services: Services, gate: StandInGate, two: tuple[Instance, Instance], mode: str
+) -> None:
+    hub = await services.start_hub(gate)
+    grant = {"x-tekup-grant": grant_of("reader", ("*",), access="read-only")}
+    async with hub.client("reader", mode=mode, extra=grant) as client, hub.client(mode=mode) as everybody:
+        seen = {tool.name for tool in (await client.list_tools()).tools}
+        tools = (await everybody.list_tools()).tools
+        assert seen == {tool.name for tool in tools if tool.annotations and tool.annotations.read_only_hint}
+        assert {"apple_echo", "pear_echo"} <= seen < {tool.name for tool in tools}
+        if mode == "legacy":  # a modern call goes to its service and never through the hub
+            assert text_of(await client.call_tool("apple_echo", {"text": "x"})) == "x"
+            with pytest.raises(MCPError) as refused:
+                await client.call_tool("apple_sleep", {"seconds": 0})
+            assert refused.value.error.code == 403
+            assert "read-only" in refused.value.error.message
+
+
 @pytest.mark.parametrize(
     ("status", "code", "message"),
-    [(401, 401, "key revoked"), (403, 403, "no right to apple_add"), (503, 503, "no live target")],
+    [
+        (401, 401, "key revoked"),
+        (403, 403, "no right to apple_add"),
+        (429, 429, "its limit is used up; try again in 2 s"),
+        (503, 503, "no live target"),
+    ],
 )
 async def test_an_error_of_the_gate_reaches_a_handshake_client_with_its_message(
     services: Services, gate: StandInGate, status: int, code: int, message: str

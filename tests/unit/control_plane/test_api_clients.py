@@ -89,7 +89,7 @@ async def world(sealing: Sealing) -> AsyncIterator[World]:
             sealing=sealing,
             gate_http=gate_http,
         )
-        async with running(plane, ObedientGate(store, "gate-1")):
+        async with running(plane, *(ObedientGate(store, f"gate-{n}") for n in range(1, 4))):
             transport = httpx.ASGITransport(create_app(plane, Engine(plane, store), "secret-token"))
             async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=TOKEN) as http:
                 await http.post("/v1/init", json={})
@@ -209,6 +209,8 @@ async def test_the_last_use_of_a_key_is_the_latest_over_gates_and_outlives_their
     made = await world.ok("POST", "/v1/clients/ci/keys", {"reason": "x"})
     series = 'tekup_gate_key_last_used_seconds{{key="{}",client="ci"}} {}\n'
     world.store.gate_addresses = {"gate-1": "http://one", "gate-2": "http://two", "gate-3": "http://three"}
+    world.store.gate_addresses["eve"] = "http://eve"
+    world.gates["eve"] = series.format(made["id"], NOW_S)
     world.gates.update(one=series.format(made["id"], NOW_S - 5_000), two="# nothing\n")
     shown = await world.ok("GET", "/v1/clients/ci/keys")
     assert (shown["keys"][0]["last_used"], shown["keys"][0]["used_on"]) == (NOW_S - 5_000, ["gate-1"])
@@ -226,7 +228,8 @@ async def test_the_last_use_of_a_key_is_the_latest_over_gates_and_outlives_their
 
 async def test_a_gate_that_has_reported_and_is_in_no_catalog_is_said(world: World) -> None:
     await world.ok("POST", "/v1/clients", {"id": "ci", "reason": "x"})
-    assert (await world.ok("GET", "/v1/clients/ci"))["silent"] == ["gate gate-1 is not in the catalog"]
+    silent = (await world.ok("GET", "/v1/clients/ci"))["silent"]
+    assert silent == [f"gate gate-{n} is not in the catalog" for n in range(1, 4)]
 
 
 def ring_file(path: Path, *keys: str) -> Path:

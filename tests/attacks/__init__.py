@@ -1,0 +1,1 @@
+"""The attack suite; `row.py` says how to add a row."""
