@@ -99,8 +99,10 @@ class Guard:
             return min(now + self._cache_s, claims.expires), self._granted(known, claims, service)
         except BadToken as error:
             return now + self._cache_s, Refusal(401, error.reason, str(error), INVALID)
-        except Unavailable as error:
-            return now, Refusal(503, "no_keys", str(error), retry_after_s=5)
+        except Unavailable:
+            # What went wrong on the way to the issuer is in the log; it is no caller's business.
+            message = "the keys of the token's issuer cannot be had now; try again later"
+            return now, Refusal(503, "no_keys", message, retry_after_s=5)
 
     async def _proven(self, text: str, service: str) -> Claims:
         token = parse(text)
