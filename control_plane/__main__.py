@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from typing import cast
 
 import httpx
@@ -19,7 +20,7 @@ from control_plane.api.forward import Forward, leader_client
 from control_plane.consul import Consul
 from control_plane.engine import Engine
 from control_plane.errors import Refused
-from control_plane.gateway import InternalGate, read_proof
+from control_plane.gateway import InternalGate, ProofFile
 from control_plane.leadership import Leadership
 from control_plane.logs import log_as_json
 from control_plane.loop import ControlPlane
@@ -27,17 +28,35 @@ from control_plane.probing import Pace
 from control_plane.prometheus import Prometheus
 from control_plane.sealed import RingFile, Sealing, read_ring
 from control_plane.settings import EXIT_CONFIG, ControlPlaneSettings, load, read_token
+from control_plane.tokens import TokenFile
 
 
-async def run(settings: ControlPlaneSettings, token: str, proof: str) -> None:
+@dataclass(frozen=True)
+class Secrets:
+    """What a replica proves itself with.
+
+    Attributes:
+        operator: The token operators show us.
+        consul: The one we show Consul, where it asks for one.
+        proof: What proves us to gates, where we call through one.
+    """
+
+    operator: str = field(repr=False)
+    consul: TokenFile | None
+    proof: ProofFile | None
+
+
+async def run(settings: ControlPlaneSettings, secrets: Secrets) -> None:
     """Serve until SIGTERM or SIGINT, then give the leadership back and stop."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        consul = await stack.enter_async_context(Consul(settings.consul_url))
+        consul = await stack.enter_async_context(
+            Consul(settings.consul_url, token=secrets.consul, ca_file=settings.consul_ca_file)
+        )
         http = await stack.enter_async_context(leader_client())
-        gateway = await stack.enter_async_context(_gateway(settings, proof)) if proof else None
+        gateway = await stack.enter_async_context(_gateway(settings, secrets.proof)) if secrets.proof else None
         leadership = Leadership(consul, settings.replica, url=settings.own_url, ttl_s=settings.session_ttl_s)
         pace = Pace(settings.probe_every_s, settings.probe_at_most)
         gate_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
@@ -51,9 +70,13 @@ async def run(settings: ControlPlaneSettings, token: str, proof: str) -> None:
             sealing=Sealing(RingFile(settings.api_key_encryption_key_file), settings.api_key_encryption),
             gate_http=gate_http,
         )
+        plane.metrics.watch_secret("consul_token", lambda: consul.token_accepted_s)
+        plane.metrics.watch_registrations(consul.refused_registrations)
+        if secrets.proof:
+            plane.metrics.watch_secret("keys", secrets.proof.written_s)
         metrics = await stack.enter_async_context(_metrics(settings)) if settings.prometheus_url else None
         engine = Engine(plane, consul, gateway=gateway, metrics=metrics)
-        app = cast("ASGIFramework", create_app(plane, engine, token, Forward(plane, http)))
+        app = cast("ASGIFramework", create_app(plane, engine, secrets.operator, Forward(plane, http)))
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(plane.run()), tasks.create_task(engine.run())]
             await serve(app, _config(settings), shutdown_trigger=stop.wait)
@@ -61,9 +84,9 @@ async def run(settings: ControlPlaneSettings, token: str, proof: str) -> None:
                 task.cancel()
 
 
-def _gateway(settings: ControlPlaneSettings, proof: str) -> InternalGate:
+def _gateway(settings: ControlPlaneSettings, proof: ProofFile) -> InternalGate:
     urls = [str(url) for url in settings.gate_internal_url]
-    return InternalGate(urls, proof, timeout_s=settings.probe_timeout_s)
+    return InternalGate(urls, proof.current, timeout_s=settings.probe_timeout_s)
 
 
 def _metrics(settings: ControlPlaneSettings) -> Prometheus:
@@ -83,15 +106,18 @@ def main() -> None:
     """Read the settings and run."""
     try:
         settings = load(ControlPlaneSettings)
-        token = read_token(settings.operator_token_file)
-        proof = read_proof(settings.secrets_file) if settings.secrets_file else ""
+        secrets = Secrets(
+            read_token(settings.operator_token_file),
+            TokenFile(settings.consul_token_file) if settings.consul_token_file else None,
+            ProofFile(settings.secrets_file) if settings.secrets_file else None,
+        )
         if settings.api_key_encryption_key_file:
             read_ring(settings.api_key_encryption_key_file)
     except Refused as error:
         sys.stderr.write(f"control plane: {error}\n")
         sys.exit(EXIT_CONFIG)
     log_as_json(settings.log_level, service="control-plane", instance=settings.replica)
-    asyncio.run(run(settings, token, proof))
+    asyncio.run(run(settings, secrets))
 
 
 if __name__ == "__main__":

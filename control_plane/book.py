@@ -143,6 +143,23 @@ class Book:
         await self._keep_history(following, page, changed, fence)
         return following, True
 
+    async def note(self, page: Page, edit: Edit, fence: Fence, *, at_s: float) -> Revision:
+        """Write a record of what changes no document, as a revision of its own.
+
+        Args:
+            page: The whole page; its index guards the write.
+            edit: Who and why, and no documents.
+            fence: Proves that we lead.
+            at_s: Seconds since the epoch, for the record.
+
+        Returns:
+            The revision.
+        """
+        following = page.revision.model_copy(update={"number": page.revision.number + 1})
+        await self._commit(page, (), following, record_of(edit, following, [], at_s), fence)
+        await self._keep_history(following, page, {}, fence)
+        return following
+
     async def _commit(
         self,
         page: Page,

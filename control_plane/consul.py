@@ -5,32 +5,32 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from ipaddress import ip_address
+import warnings
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 import aiohttp
 import consul.aio
 from consul.callback import CB
-from consul.exceptions import ClientError, ConsulException
+from consul.exceptions import ACLPermissionDenied, ClientError, ConsulException
 
-from control_plane.errors import Fenced, Overtaken, Refused, Unavailable
-from control_plane.model import Instance, InstanceState, check_name
+from control_plane.errors import Fenced, Overtaken, Unavailable
+from control_plane.model import Instance
 from control_plane.ports import Entry, Fence, Listing, Write
+from control_plane.registrations import Registrations, gate_urls
+from control_plane.tokens import Token, TokenFile
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 SERVICE_PREFIX = "mcp-"
 SERVICE = r"[a-z][a-z0-9-]{0,31}"
-NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 # Callers of the gate's internal entrypoint that are no services.
 RESERVED = frozenset({"control-plane"})
-HOST_NAME = r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}\.)*[A-Za-z0-9-]{0,63}"
 ANSWER_MARGIN_S = 3.0
+FILTERED = "X-Consul-Results-Filtered-By-ACLs"
 
 
 class Consul:
@@ -39,15 +39,43 @@ class Consul:
     Args:
         url: The agent's HTTP API, ``http://127.0.0.1:8500``.
         timeout_s: How long an answer may take beyond what a blocking read asked for.
+        token: The token to show, where Consul asks for one.
+        ca_file: Whom to trust besides the machine's own authorities, for ``https``.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = ANSWER_MARGIN_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = ANSWER_MARGIN_S,
+        token: TokenFile | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
         parts = urlsplit(url)
         self._url = url
         self._timeout_s = timeout_s
-        self._client = consul.aio.Consul(
-            host=parts.hostname, port=parts.port, scheme=parts.scheme, verify=parts.scheme == "https"
-        )
+        self._token = token
+        self._accepted_s = 0.0
+        self._registrations = Registrations()
+        secure = parts.scheme == "https"
+        with warnings.catch_warnings():
+            # py-consul hands aiohttp two arguments that it calls deprecated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._client = consul.aio.Consul(
+                host=parts.hostname,
+                port=parts.port or (443 if secure else 80),
+                scheme=parts.scheme,
+                verify=str(ca_file) if secure and ca_file else secure,
+            )
+
+    def refused_registrations(self) -> dict[str, int]:
+        """How many registrations of each service are taken for nobody now."""
+        return self._registrations.refused()
+
+    @property
+    def token_accepted_s(self) -> float:
+        """When the newest token that Consul has accepted was put into its file, seconds since the epoch; 0 for none."""
+        return self._accepted_s
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,8 +84,16 @@ class Consul:
         await self._client.http.close()
 
     async def read(self, prefix: str, *, after: int = 0, wait_s: float = 0) -> Listing:
+        # py-consul's own kv.get does not tell an empty prefix from one that is hidden from this token.
+        blocking = [("index", str(after)), ("wait", f"{wait_s:g}s")] if after else []
         index, found = await self._call(
-            lambda: self._client.kv.get(prefix, recurse=True, index=after or None, wait=f"{wait_s:g}s"), wait_s
+            lambda: self._client.http.get(
+                _listed,
+                f"/v1/kv/{prefix}",
+                params=[("recurse", "1"), *blocking],
+                headers=self._client.prepare_headers(),
+            ),
+            wait_s,
         )
         entries = {
             item["Key"].removeprefix(prefix): Entry(
@@ -119,8 +155,7 @@ class Consul:
             lambda: self._client.health.service(f"{SERVICE_PREFIX}{service}", index=after or None, wait=f"{wait_s:g}s"),
             wait_s,
         )
-        found = (_instance(service, node) for node in nodes or ())
-        return int(index), tuple(sorted(instance for instance in found if instance))
+        return int(index), self._registrations.of(service, nodes or [])
 
     async def register_gate(self, gate: str, address: str, port: int, check_url: str) -> None:
         """Show a gate in the catalog, for discovery by Prometheus and people."""
@@ -130,7 +165,8 @@ class Consul:
                 service_id=f"tekup-gate-{gate}",
                 address=address,
                 port=port,
-                meta={"gate": gate},
+                # Registered with the token, so whoever rotates tokens sees here which one is in use.
+                meta={"gate": gate, "token": f"{self._now().written_s:.3f}"},
                 check={
                     "http": check_url,
                     "interval": "2s",
@@ -143,22 +179,34 @@ class Consul:
     async def gate_urls(self) -> dict[str, str]:
         """The private entrypoint of each gate in the catalog, by its id."""
         _, nodes = await self._call(lambda: self._client.catalog.service("tekup-gate"))
-        return {gate: url for node in nodes or () for gate, url in _gate(node)}
+        return gate_urls(nodes or ())
 
     async def _call(self, request: Callable[[], Awaitable[T]], wait_s: float = 0) -> T:
+        shown = self._now()
+        self._client.token = shown.secret or None
         # Consul adds up to wait/16 of jitter to a blocking read.
         deadline_s = wait_s * 17 / 16 + self._timeout_s
         try:
             async with asyncio.timeout(deadline_s):
-                return await request()
+                answer = await request()
+            self._accepted_s = max(self._accepted_s, shown.written_s)
+            return answer
         except TimeoutError as error:
             raise Unavailable(f"Consul at {self._url} did not answer within {deadline_s:.0f} s") from error
         except aiohttp.ClientError as error:
             raise Unavailable(f"Consul at {self._url} cannot be reached: {error}") from error
         except consul.exceptions.NotFound as error:
             raise _Gone(f"Consul at {self._url} does not know it: {error}") from error
+        except ACLPermissionDenied as error:
+            raise Unavailable(f"Consul at {self._url} refuses it: {error}; see MCP_CONSUL_TOKEN_FILE") from error
         except (ConsulException, ValueError) as error:
             raise Unavailable(f"Consul at {self._url} answered: {error}") from error
+
+    def _now(self) -> Token:
+        return self._token.current() if self._token else _NO_TOKEN
+
+
+_NO_TOKEN = Token("", 0.0)
 
 
 class _Gone(Unavailable):
@@ -177,6 +225,13 @@ def _operation(write: Write) -> dict[str, dict[str, object]]:
     return {"KV": {"Verb": verb, **key}}
 
 
+def _listed(response: Any) -> tuple[str, list[dict[str, Any]]]:
+    index, found = CB.json(decode="Value", index=True)(response)
+    if not found and response.headers.get(FILTERED) == "true":
+        raise ACLPermissionDenied("what lies there is hidden from this token")
+    return index, found or []
+
+
 def _transaction_outcome(response: Any) -> Mapping[str, Any]:
     if response.code in (200, 409):
         return cast("Mapping[str, Any]", json.loads(response.body))
@@ -191,51 +246,3 @@ def _raise_for(answer: Mapping[str, Any], fence: Fence | None) -> None:
     if fence and any(error["OpIndex"] == 0 for error in errors):
         raise Fenced(f"the session that holds {fence.key} is gone, nothing was written ({said})")
     raise Overtaken(f"it was changed by somebody else in the meantime, nothing was written ({said}); read it again")
-
-
-def _instance(service: str, node: Mapping[str, Any]) -> Instance | None:
-    registered = node["Service"]
-    meta = registered.get("Meta") or {}
-    try:
-        return Instance(
-            service=service,
-            version=check_name(str(meta.get("version")), r"[0-9A-Za-z.]{1,32}", "version"),
-            id=check_name(str(meta.get("instance")), r"[0-9a-f]{6}", "instance"),
-            address=_address(registered.get("Address") or node["Node"]["Address"]),
-            port=_port(registered.get("Port")),
-            state=InstanceState(meta.get("state", "serving")),
-            passing=all(check["Status"] != "critical" for check in node["Checks"]),
-            admin_port=_admin_port(str(meta.get("admin", ""))),
-        )
-    except (KeyError, TypeError, ValueError, Refused) as error:
-        log.warning("registration.ignored", extra={"id": registered.get("ID"), "why": str(error)})
-        return None
-
-
-def _gate(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    try:
-        gate = check_name(str((node.get("ServiceMeta") or {})["gate"]), NAME, "gate")
-        address = _address(node.get("ServiceAddress") or node["Address"])
-        yield gate, f"http://{address}:{_port(node.get('ServicePort'))}"
-    except (KeyError, Refused) as error:
-        log.warning("registration.ignored", extra={"id": node.get("ServiceID"), "why": str(error)})
-
-
-def _address(text: object) -> str:
-    try:
-        address = ip_address(str(text))
-    except ValueError:
-        # It ends up in Traefik's configuration, which is a template: nothing but a host name may pass.
-        return check_name(str(text), HOST_NAME, "address")
-    return str(address) if address.version == 4 else f"[{address}]"
-
-
-def _port(number: object) -> int:
-    if isinstance(number, int) and 0 < number < 65536:
-        return number
-    raise Refused(f"port {number!r} is not a port")
-
-
-def _admin_port(text: str) -> int:
-    """0 for what is no port: calls do not need it, so an instance is not lost for it."""
-    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 65536 else 0

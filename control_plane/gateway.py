@@ -11,7 +11,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -75,16 +75,53 @@ def read_proof(path: Path) -> str:
     return hmac.digest(bytes.fromhex(found.keys[0]), b"caller", "sha256").hex()
 
 
+class ProofFile:
+    """The proof of the keys in the control plane's file of secrets, made again when they are renewed.
+
+    Args:
+        path: The file.
+
+    Raises:
+        Refused: As of :func:`read_proof`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._proof = read_proof(path)
+        self._identity = self._look()
+
+    def current(self) -> str:
+        """The proof now; the one before while the file is missing or makes no sense."""
+        try:
+            identity = self._look()
+            if identity != self._identity:
+                self._proof, self._identity = read_proof(self._path), identity
+                log.info("gateway.keys_renewed", extra={"path": str(self._path)})
+        except (OSError, Refused) as error:
+            log.warning("gateway.keys_kept", extra={"why": str(error)})
+        return self._proof
+
+    def written_s(self) -> float:
+        """When the file that is in use was written, seconds since the epoch."""
+        self.current()
+        return self._identity[0] / 1e9
+
+    def _look(self) -> tuple[int, int, int]:
+        found = self._path.stat()
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 class InternalGate:
     """Gates, by their internal entrypoints; an async context manager.
 
     Args:
         urls: Their addresses. The first that answers carries a call; each of them should lead to the same instances.
-        proof: From :func:`read_proof`.
+        proof: From :func:`read_proof`, or what gives it, asked for each call.
         timeout_s: Longest a call may take.
     """
 
-    def __init__(self, urls: Sequence[str], proof: str, *, timeout_s: float = 10.0) -> None:
+    def __init__(self, urls: Sequence[str], proof: str | Callable[[], str], *, timeout_s: float = 10.0) -> None:
+        self._proof = proof if callable(proof) else lambda: proof
         self._urls = tuple(url.rstrip("/") for url in urls)
         self._timeout_s = timeout_s
         self._used = ""
@@ -93,7 +130,7 @@ class InternalGate:
             timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
             trust_env=False,
             follow_redirects=False,
-            headers={"X-Tekup-Caller": CALLER, "X-Tekup-Proof": proof},
+            headers={"X-Tekup-Caller": CALLER},
         )
 
     async def __aenter__(self) -> Self:
@@ -181,6 +218,7 @@ class InternalGate:
             "MCP-Protocol-Version": MODERN,
             "Mcp-Method": method,
             "X-Tekup-Target": target,
+            "X-Tekup-Proof": self._proof(),
             **({"Mcp-Name": name} if name else {}),
         }
         away: list[str] = []

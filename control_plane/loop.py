@@ -260,6 +260,16 @@ class ControlPlane:
             self._written(revision)
         return await self.ended(Written(edit, began_s, revision, changed), rights=True)
 
+    async def note(self, what: str, wish: Wish) -> Outcome:
+        """Write down what was done outside the policy, such as new secrets, where everything else is written down."""
+        _need_reason("note", wish)
+        edit = Edit("note", wish.author, f"{what}: {wish.reason}")
+        async with self._writing:
+            began_s = time.monotonic()
+            revision = await self._book.note(await self._whole(), edit, self.leadership.fence(), at_s=self._now())
+            self._written(revision)
+        return await self.ended(Written(edit, began_s, revision, changed=True), rights=False)
+
     async def set_traffic(self, service: str, weights_pct: Mapping[str, float], wish: Wish) -> Outcome:
         """Shift a service's traffic; see :func:`control_plane.decide.set_traffic`."""
 

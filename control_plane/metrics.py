@@ -5,7 +5,7 @@ Invariant: there is a series for an instance only while it is probed; one that l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -50,6 +50,21 @@ class _Standing:
             ("tekup_gates_lagging", "Gates that are gone or run an older revision than the newest", now.lagging),
         ):
             yield GaugeMetricFamily(name, text, value=value)
+
+
+class _RefusedRegistrations:
+    """Asks only when somebody looks."""
+
+    def __init__(self, ask: Callable[[], Mapping[str, int]]) -> None:
+        self._ask = ask
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One reading."""
+        text = "Registrations in the catalog that are taken for nobody's instance"
+        family = GaugeMetricFamily("tekup_registrations_refused", text, labels=["service"])
+        for service, count in sorted(self._ask().items()):
+            family.add_metric([service], count)
+        yield family
 
 
 class RolloutMetrics:
@@ -107,8 +122,31 @@ class PlaneMetrics:
         self._failures = Counter(
             "tekup_probe_failures", "Probes through the gate that failed", LABELS, registry=self._registry
         )
+        self._secret_file = Gauge(
+            "tekup_secret_file_seconds",
+            "When the file of the secret in use was written, in seconds since the epoch",
+            ["secret"],
+            registry=self._registry,
+        )
         self._known: set[tuple[str, str, str]] = set()
         self.rollouts = RolloutMetrics(self._registry)
+
+    def watch_secret(self, secret: str, written_s: Callable[[], float]) -> None:
+        """Show which of a secret's files is in use.
+
+        Args:
+            secret: `consul_token` or `keys`.
+            written_s: Tells when the file was written, seconds since the epoch; 0 for none.
+        """
+        self._secret_file.labels(secret).set_function(written_s)
+
+    def watch_registrations(self, refused: Callable[[], Mapping[str, int]]) -> None:
+        """Show how many registrations are refused.
+
+        Args:
+            refused: Tells how many there are now, by service.
+        """
+        self._registry.register(_RefusedRegistrations(refused))
 
     def probed(self, target: tuple[str, str, str], *, ok: bool) -> None:
         """Note how a probe ended.

@@ -38,6 +38,8 @@ class ControlPlaneSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: Port = 3010
     consul_url: str = "http://127.0.0.1:8500"
+    consul_token_file: Path | None = None
+    consul_ca_file: Path | None = None
     operator_token_file: Path
     replica: Name = Field(default_factory=lambda: secrets.token_hex(3))
     advertise_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")] = ""
@@ -85,6 +87,8 @@ class AgentSettings(BaseSettings):
 
     log_level: Level = "info"
     consul_url: str = "http://127.0.0.1:8500"
+    consul_token_file: Path | None = None
+    consul_ca_file: Path | None = None
     gate_dir: Path
     gate_id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     gate_private_url: str

@@ -18,6 +18,7 @@ from enum import StrEnum
 
 import httpx
 
+from .consul_api import token_header
 from .layout import Layout
 from .leftovers import MARK, Started, end, family, started
 from .log import log
@@ -240,7 +241,7 @@ async def probe(http: httpx.AsyncClient, ready: Ready, values: dict[str, str]) -
     """Check a ready condition once; "" if it holds, else the reason."""
     url, text = filled(ready.url, values), filled(ready.contains, values)
     try:
-        response = await http.get(url, timeout=PROBE_S)
+        response = await http.get(url, headers=token_header(ready.token_file), timeout=PROBE_S)
     except httpx.HTTPError as error:
         return f"GET {url}: {error or type(error).__name__}"
     if response.status_code != httpx.codes.OK:

@@ -22,6 +22,7 @@ from .ports import remembered_ports
 from .progress import reporter
 from .ready import wait_until_ready, wait_until_scaled
 from .scale import read_wish
+from .secrets_commands import secrets
 from .settings import SERVICES, Settings, load, named_ports
 from .status import ProcessStatus, Status
 from .typed import typed
@@ -40,6 +41,7 @@ def register(app: typer.Typer) -> None:
     for command in (up, down, status, logs, restart, scale, doctor):
         app.command()(command)
     app.add_typer(config, name="config")
+    app.add_typer(secrets, name="secrets")
 
 
 def _here() -> Layout:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
+from .consul_acl import make_tokens
+from .consul_config import write_private_config
 from .errors import StepFailed
 from .files import PRIVATE, write_atomically
 from .layout import Layout
@@ -23,13 +25,20 @@ def make_credentials(layout: Layout) -> None:
     """
     if not layout.operator_token.exists():
         write_atomically(layout.operator_token, secrets.token_urlsafe(KEY_BYTES) + "\n", PRIVATE)
-    tables = layout.gate / "tables"
+    make_tokens(layout)
+    write_private_config(layout)
+    tables = gate_secrets_file(layout).parent
     tables.mkdir(parents=True, exist_ok=True)
     tables.chmod(0o700)
-    keys = _gate_secrets(tables / "secrets.json")
+    keys = _gate_secrets(gate_secrets_file(layout))
     for service, values in keys.items():
         own = json.dumps({"service": service, "keys": values}) + "\n"
-        _write_if_other(service_secrets(layout, service), own)
+        write_if_other(service_secrets(layout, service), own)
+
+
+def gate_secrets_file(layout: Layout) -> Path:
+    """The gate's own secrets file, which holds every service's keys."""
+    return layout.gate / "tables" / "secrets.json"
 
 
 def make_sealing_keys(layout: Layout) -> None:
@@ -52,7 +61,7 @@ class GateSecrets(BaseModel):
 
 
 def _gate_secrets(path: Path) -> dict[str, list[str]]:
-    known = _read(path) if path.exists() else GateSecrets()
+    known = read_gate_secrets(path) if path.exists() else GateSecrets()
     missing = [name for name in (*SERVICES, CONTROL_PLANE) if not known.services.get(name)]
     if missing or not known.mac:
         known.mac = known.mac or [secrets.token_hex(KEY_BYTES)]
@@ -61,13 +70,21 @@ def _gate_secrets(path: Path) -> dict[str, list[str]]:
     return known.services
 
 
-def _read(path: Path) -> GateSecrets:
+def read_gate_secrets(path: Path) -> GateSecrets:
+    """Read the gate's secrets.
+
+    Raises:
+        StepFailed: the file cannot be read.
+    """
     try:
         return GateSecrets.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
-        raise StepFailed(f"{path} cannot be read ({error}); restore it, or remove it to make new secrets") from error
+        # only the kind of a validation error: its text would repeat a key
+        why = error.strerror if isinstance(error, OSError) else "it is no file of secrets"
+        raise StepFailed(f"{path} cannot be read ({why}); restore it, or remove it to make new secrets") from None
 
 
-def _write_if_other(path: Path, text: str) -> None:
+def write_if_other(path: Path, text: str) -> None:
+    """Write a private file, unless it says so already."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, text, PRIVATE)

@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 
 from .certificate_check import certificate_seen
+from .consul_acl import OPERATOR, token_file
+from .consul_api import token_header
 from .errors import BadSettings, LocalError, ProgramUnavailable
 from .layout import Layout
 from .leftovers import family, identity, read_record
@@ -209,7 +211,8 @@ def lists(patient: Patient) -> Iterator[Finding]:
     if not consul:
         return
     try:
-        hubs = _get(f"{consul}/v1/health/service/mcp-hub?passing=true")
+        shown = token_header(token_file(patient.layout, OPERATOR))
+        hubs = _get(f"{consul}/v1/health/service/mcp-hub?passing=true", shown)
         for hub in hubs[:1]:
             service = hub["Service"]
             state = _get(f"http://{service['Address']}:{service['Meta']['admin']}/state")
@@ -246,8 +249,8 @@ def oauth(patient: Patient) -> Iterator[Finding]:
         yield Finding(OAUTH, False, said, f"tekup logs {OAUTH}; tekup restart {OAUTH}")
 
 
-def _get(url: str) -> Any:
-    return httpx.get(url, timeout=CALL_S, trust_env=False).raise_for_status().json()
+def _get(url: str, headers: Mapping[str, str] | None = None) -> Any:
+    return httpx.get(url, headers=headers, timeout=CALL_S, trust_env=False).raise_for_status().json()
 
 
 CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (

@@ -97,6 +97,11 @@ class Layout:
         return self.secrets / "sealing-keys.json"
 
     @property
+    def consul_secrets(self) -> Path:
+        """Tokens of Consul's roles, the gossip key, and the private part of Consul's configuration; all 0600."""
+        return self.secrets / "consul"
+
+    @property
     def logs(self) -> Path:
         """One file per process."""
         return self.state / "logs"
@@ -137,7 +142,7 @@ class Layout:
 
     def make_folders(self) -> None:
         """Create the folders that must be there; safe to repeat."""
-        for folder in (self.state, self.secrets, self.authority, self.socket.parent):
+        for folder in (self.state, self.secrets, self.authority, self.consul_secrets, self.socket.parent):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
         for folder in (self.logs, self.drills, self.workspace, self.pages, self.consul):

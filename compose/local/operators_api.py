@@ -127,6 +127,10 @@ class OperatorsApi:
         """Make a key for the client."""
         return str(self._call("POST", f"/v1/clients/{CLIENT}/keys", {"reason": REASON})["key"])
 
+    def note(self, what: str, reason: str) -> None:
+        """Have something that changes no policy written down in the history."""
+        self._call("POST", "/v1/state/notes", {"what": what, "reason": reason})
+
     def status(self) -> PlaneStatus:
         """What it and the gates say of themselves."""
         return self._read("/v1/status", PlaneStatus)

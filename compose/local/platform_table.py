@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
+from .consul_acl import GATE, GATE_ID, OPERATOR, PROMETHEUS, service_role, token_file
+from .consul_config import private_config
 from .credentials import service_secrets
 from .edge import edge_values
 from .files import repository
@@ -15,14 +17,16 @@ from .programs import Found
 from .settings import CONTROL_PLANE, SERVICES, Effective, named_ports, replica_ports
 from .table import Process, Ready, Service, Table
 
-GATE_ID = "local"
 OAUTH = "oauth"
+ACL = "consul-acl"
 OWN_PORTS = ("consul-server", "consul-serf", "pages")
 """Ports nobody needs to know; always free ones, remembered like the others."""
 KILL_MARGIN_S = 5.0
 GATEWAY_PORT = "MCP_GATEWAY_PORT"
 PROMETHEUS_PORT = "MCP_PROMETHEUS_PORT"
 SCRAPE_S = 5
+DATACENTER = "local"
+"""`datacenter` in `consul/agent.json`."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def platform_table(parts: Parts) -> Table:
     """The table of a full local environment."""
     keeper = () if parts.effective.settings.tls == "off" else (_certificate(parts),)
     replicas = (_control_plane(parts, *replica) for replica in replica_ports(parts.effective.settings).items())
-    processes = (_consul(parts), *replicas, _traefik(parts), _agent(parts), *keeper, _pages(parts))
+    processes = (_consul(parts), _consul_acl(parts), *replicas, _traefik(parts), _agent(parts), *keeper, _pages(parts))
     extras = tuple(_EXTRAS[name](parts) for name in parts.effective.settings.extras)
     extras += (_oauth(parts),) if parts.effective.settings.oauth_issuers_file else ()
     return Table(processes=processes + extras, services=tuple(_service(parts, name) for name in SERVICES))
@@ -96,21 +100,41 @@ def platform_table(parts: Parts) -> Table:
 
 def _consul(parts: Parts) -> Process:
     flags = {
-        "config-file": repository() / "consul" / "agent.json",
         "data-dir": parts.layout.consul,
         "http-port": parts.ports["MCP_CONSUL_PORT"],
         "server-port": parts.ports["consul-server"],
         "serf-lan-port": parts.ports["consul-serf"],
     }
+    files = (repository() / "consul" / "agent.json", private_config(parts.layout))
+    arguments = (*(f"-config-file={path}" for path in files), *(f"-{name}={value}" for name, value in flags.items()))
     return Process(
         name="consul",
         group="consul",
-        argv=(str(parts.programs["consul"].path), "agent", *(f"-{name}={value}" for name, value in flags.items())),
+        argv=(str(parts.programs["consul"].path), "agent", *arguments),
         # the leader's address, once there is one
         ready=Ready(url=f"{parts.url('MCP_CONSUL_PORT')}/v1/status/leader", contains=":"),
         stop_s=10,
         url=parts.url("MCP_CONSUL_PORT"),
     )
+
+
+def _consul_acl(parts: Parts) -> Process:
+    url = parts.url("MCP_CONSUL_PORT")
+    return Process(
+        name=ACL,
+        group=ACL,
+        argv=(sys.executable, "-m", "compose.local.consul_acl", str(parts.layout.directory), url),
+        env={"PYTHONUNBUFFERED": "1"},
+        # the operator's token is introduced last
+        ready=_asking(parts, "/v1/acl/token/self"),
+        after=("consul",),
+    )
+
+
+def _asking(parts: Parts, path: str, contains: str = "") -> Ready:
+    """A condition that Consul is asked about, as an operator."""
+    token = str(token_file(parts.layout, OPERATOR))
+    return Ready(url=f"{parts.url('MCP_CONSUL_PORT')}{path}", contains=contains, token_file=token)
 
 
 def _control_plane(parts: Parts, replica: str, port: str) -> Process:
@@ -123,6 +147,7 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
             "MCP_HOST": HOST,
             "MCP_PORT": str(parts.ports[port]),
             "MCP_REPLICA": replica,
+            "MCP_CONSUL_TOKEN_FILE": str(token_file(parts.layout, CONTROL_PLANE)),
             "MCP_OPERATOR_TOKEN_FILE": str(parts.layout.operator_token),
             "MCP_SECRETS_FILE": str(service_secrets(parts.layout, CONTROL_PLANE)),
             "MCP_GATE_INTERNAL_URL": parts.url("MCP_INTERNAL_PORT"),
@@ -133,7 +158,7 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
         group=CONTROL_PLANE,
         # it leads, or knows who does
         ready=Ready(url=f"{url}/ready", contains='"led":true'),
-        after=("consul",),
+        after=(ACL,),
         url=url,
     )
 
@@ -157,6 +182,8 @@ def prometheus_values(parts: Parts) -> dict[str, str]:
     """Values for the template of Prometheus's configuration."""
     return {
         "CONSUL_ADDRESS": parts.address("MCP_CONSUL_PORT"),
+        "CONSUL_DATACENTER": DATACENTER,
+        "CONSUL_TOKEN_FILE": str(token_file(parts.layout, PROMETHEUS)),
         "CONTROL_PLANE_ADDRESS": parts.address("MCP_CONTROL_PLANE_PORT"),
         "SCRAPE_INTERVAL": f"{SCRAPE_S}s",
     }
@@ -176,7 +203,7 @@ def _prometheus(parts: Parts) -> Process:
         group="prometheus",
         argv=(str(parts.programs["prometheus"].path), *(f"--{name}={value}" for name, value in flags.items())),
         ready=Ready(url=f"{parts.url(PROMETHEUS_PORT)}/-/ready"),
-        after=("consul",),
+        after=(ACL,),
         stop_s=10,
         url=parts.url(PROMETHEUS_PORT),
     )
@@ -212,10 +239,11 @@ def _agent(parts: Parts) -> Process:
             "MCP_GATE_ID": GATE_ID,
             "MCP_GATE_PRIVATE_URL": parts.url("MCP_PRIVATE_PORT"),
             **_sealing_keys(parts),
+            "MCP_CONSUL_TOKEN_FILE": str(token_file(parts.layout, GATE)),
         },
         group="gate",
-        ready=Ready(url=f"{parts.url('MCP_CONSUL_PORT')}/v1/kv/tekup/gates/{GATE_ID}"),
-        after=("consul",),
+        ready=_asking(parts, f"/v1/kv/tekup/gates/{GATE_ID}"),
+        after=(ACL,),
     )
 
 
@@ -269,14 +297,14 @@ def _service(parts: Parts, name: str) -> Service:
             "MCP_INSTANCE": "{instance}",
             "MCP_VERSION": "{version}",
             "MCP_SECRETS_FILE": str(service_secrets(parts.layout, name)),
+            "MCP_CONSUL_TOKEN_FILE": str(token_file(parts.layout, service_role(name).name)),
             "MCP_DRILL_FILE": str(parts.layout.drills / f"{name}-{{version}}.json"),
             "MCP_DRAIN_QUIET_S": str(settings.drain_quiet_s),
             "MCP_DRAIN_DEADLINE_S": str(settings.drain_deadline_s),
         },
         # what counts is what the registry says of this very instance
-        ready=Ready(url=f"{parts.url('MCP_CONSUL_PORT')}/v1/health/service/mcp-{name}?passing=true",
-                    contains='"mcp-' + name + '-{instance}"'),
-        after=("consul", "control-plane", "gate"),
+        ready=_asking(parts, f"/v1/health/service/mcp-{name}?passing=true", '"mcp-' + name + '-{instance}"'),
+        after=(ACL, "control-plane", "gate"),
         stop_s=settings.drain_deadline_s + KILL_MARGIN_S,
         url=f"http://{HOST}:{{port}}",
     )  # fmt: skip

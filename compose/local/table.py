@@ -24,6 +24,8 @@ class Ready(_Data):
 
     url: str
     contains: str = ""
+    token_file: str = ""
+    """Consul's token to ask with; read at each look, since it is rotated."""
 
 
 class Process(_Data):

@@ -14,15 +14,19 @@ from control_plane.errors import Refused
 from control_plane.logs import log_as_json
 from control_plane.sealed import RingFile
 from control_plane.settings import EXIT_CONFIG, AgentSettings, load
+from control_plane.tokens import TokenFile
 from control_plane.traefik import Traefik
 
 
-async def run(settings: AgentSettings, folder: GateFolder) -> None:
+async def run(settings: AgentSettings, folder: GateFolder, token: TokenFile | None) -> None:
     """Work until SIGTERM or SIGINT; the gate goes on serving without us."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Consul(settings.consul_url) as consul, Traefik(settings.gate_private_url) as traefik:
+    async with (
+        Consul(settings.consul_url, token=token, ca_file=settings.consul_ca_file) as consul,
+        Traefik(settings.gate_private_url) as traefik,
+    ):
         agent = Agent(
             consul,
             traefik,
@@ -48,11 +52,12 @@ def main() -> None:
         folder = GateFolder(settings.gate_dir)
         folder.claim()
         folder.mac_key()
+        token = TokenFile(settings.consul_token_file) if settings.consul_token_file else None
     except Refused as error:
         sys.stderr.write(f"agent: {error}\n")
         sys.exit(EXIT_CONFIG)
     log_as_json(settings.log_level, service="agent", instance=settings.gate_id)
-    asyncio.run(run(settings, folder))
+    asyncio.run(run(settings, folder, token))
 
 
 if __name__ == "__main__":

@@ -62,6 +62,13 @@ class RestoreWish(Body):
     reason: Reason
 
 
+class NoteWish(Body):
+    """What was done outside the policy, to be kept in its history."""
+
+    what: Annotated[str, Field(min_length=1, max_length=200, description="Shown before the reason.")]
+    reason: Reason
+
+
 class PlanShown(Body):
     """What a set would change."""
 
@@ -193,6 +200,12 @@ async def restore(ask: Asked) -> bodies.Done:
     return Done.of(await ask.plane.restore(ask.wish(ask.read(RestoreWish).reason)))
 
 
+async def note(ask: Asked) -> bodies.Done:
+    """Write down what changes no policy, as a revision of its own."""
+    body = ask.read(NoteWish)
+    return Done.of(await ask.plane.note(body.what, ask.wish(body.reason)))
+
+
 PAGE = {"limit": "How many, 1 to 1000; 20 without.", "before": "Only revisions below this one."}
 
 
@@ -210,5 +223,6 @@ STATE_ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/state/history", "The last changes", history, Records, query=PAGE),
     ApiRoute("GET", "/v1/state/history/{revision}", "One change", record, WholeRecord),
     ApiRoute("GET", "/v1/state/drift", "What differs from the last revision", drift, DriftShown),
+    _post("/v1/state/notes", "Keep in the history what changes no policy", note, bodies.Done, NoteWish),
     _post("/v1/state/restore", "Undo what another hand has changed", restore, bodies.Done, RestoreWish),
 )

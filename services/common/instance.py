@@ -25,6 +25,7 @@ from services.common.listen import Listener, advertised_address, bind, listening
 from services.common.readiness import Phase, Readiness
 from services.common.registration import Keeper
 from services.common.registry import Registration, Registry
+from services.common.rekey import keep_keys
 from services.common.server import Guard, KitServer, mcp_app
 from services.common.settings import KitSettings, Loaded, ServiceSettings
 from services.common.signing import Keyring
@@ -112,6 +113,10 @@ class Instance:
             await life.enter_async_context(listening(admin, self._admin_port))
             await life.enter_async_context(self._built)
             await life.enter_async_context(self._handles_closed())
+            if self._settings.secrets_file:
+                await life.enter_async_context(
+                    beside(keep_keys(self._settings.secrets_file, self._kit.keyring, self._kit.metrics))
+                )
             await life.enter_async_context(self._serving())
             await life.enter_async_context(self._expiring())
             keeper = await life.enter_async_context(self._registered(stop.asked))
@@ -178,7 +183,12 @@ class Instance:
         if not self._settings.consul_url:
             yield None
             return
-        registry = Registry(self._settings.consul_url)
+        registry = Registry(
+            self._settings.consul_url,
+            token_file=self._settings.consul_token_file,
+            ca_file=self._settings.consul_ca_file,
+            accepted=self._kit.metrics.secret_file.labels("consul_token").set,
+        )
         keeper = Keeper(registry, self._registration(), self._kit.metrics)
         try:
             async with beside(keeper.keep()):

@@ -91,6 +91,12 @@ class Metrics:
             "tekup_probe_failures", "Failed probe calls of the instance on itself", ["tool"], registry=self.registry
         )
         self.registered = Gauge("tekup_registered", "1 when the registry knows the instance", registry=self.registry)
+        self.secret_file = Gauge(
+            "tekup_secret_file_seconds",
+            "When the file of the secret in use was written, in seconds since the epoch",
+            ["secret"],
+            registry=self.registry,
+        )
         Gauge(
             "tekup_instance_info",
             "Always 1; says what runs",

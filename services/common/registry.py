@@ -5,16 +5,19 @@ Everything that can go wrong comes out as a `RegistryError`. Each request has a 
 
 import asyncio
 import warnings
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 import consul.aio
+from consul.callback import CB
 from consul.exceptions import ConsulException
 
 from services.common.errors import RegistryError
+from services.common.tokens import TokenFile
 
 __all__ = ["Registration", "Registry"]
 
@@ -58,11 +61,24 @@ class Registry:
 
     Args:
         url: Where the agent is.
+        token_file: Holds the token to show it; read again when it is replaced.
+        ca_file: Whom to trust besides the machine's own authorities, for `https`.
+        accepted: Told with each answer when the token it was asked with had been written.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token_file: Path | None = None,
+        ca_file: Path | None = None,
+        accepted: Callable[[float], None] = lambda _: None,
+    ) -> None:
         parts = urlsplit(url)
         self.url = url
+        self._token = TokenFile(token_file)
+        self._accepted = accepted
+        self._registered_with: str | None = None
         with warnings.catch_warnings():
             # py-consul hands aiohttp two arguments that it calls deprecated.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -70,7 +86,7 @@ class Registry:
                 host=parts.hostname,
                 port=parts.port or (443 if parts.scheme == "https" else 80),
                 scheme=parts.scheme,
-                verify=parts.scheme == "https",
+                verify=str(ca_file) if ca_file and parts.scheme == "https" else parts.scheme == "https",
             )
 
     async def register(self, wanted: Registration) -> None:
@@ -87,8 +103,12 @@ class Registry:
             "status": "passing",  # it is ready when it registers; without this it would wait for the first check
             "DeregisterCriticalServiceAfter": FORGET_AFTER,
         }
+        # Consul keeps the token with the registration, and writes with it what the checks find: so it is registered
+        # again with each new token, before the old one is deleted.
+        self._registered_with = None
+        shown = self._token.current().secret
         await self._ask(
-            self._consul.agent.service.register(
+            lambda: self._consul.agent.service.register(
                 f"mcp-{wanted.service}",
                 service_id=wanted.service_id,
                 address=wanted.address,
@@ -98,14 +118,22 @@ class Registry:
                 replace_existing_checks=True,
             )
         )
+        self._registered_with = shown
 
     async def holds(self, wanted: Registration) -> bool:
-        """Whether the catalog says just that.
+        """Whether the catalog says just that, and by the token of now.
 
         Raises:
             RegistryError: Nobody knows.
         """
-        found: Any = await self._ask(self._consul.agent.service_definition(wanted.service_id))
+        if self._registered_with != self._token.current().secret:
+            return False
+        # py-consul's own service_definition sends no token, so the request is made from its parts.
+        found: Any = await self._ask(
+            lambda: self._consul.http.get(
+                CB.json(), f"/v1/agent/service/{wanted.service_id}", headers=self._consul.prepare_headers()
+            )
+        )
         if not isinstance(found, Mapping):
             return False
         said = (found.get("Address"), found.get("Port"), found.get("Meta"))
@@ -117,16 +145,20 @@ class Registry:
         Raises:
             RegistryError: It may still be there.
         """
-        await self._ask(self._consul.agent.service.deregister(service_id))
+        await self._ask(lambda: self._consul.agent.service.deregister(service_id))
 
     async def close(self) -> None:
         """Let go of the connections."""
         await self._consul.close()
 
-    async def _ask(self, request: Awaitable[T]) -> T:
+    async def _ask(self, request: Callable[[], Awaitable[T]]) -> T:
+        shown = self._token.current()
+        self._consul.token = shown.secret or None
         try:
             async with asyncio.timeout(REQUEST_DEADLINE_S):
-                return await request
+                answer = await request()
+            self._accepted(shown.written_s)
+            return answer
         except TimeoutError:
             raise RegistryError(f"Consul at {self.url} did not answer within {REQUEST_DEADLINE_S:g} s") from None
         except (aiohttp.ClientError, ConsulException, OSError) as error:

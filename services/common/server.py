@@ -24,6 +24,7 @@ from services.common.calls import Calls, ToolResult
 from services.common.front import MAX_BODY_BYTES
 from services.common.kit import Kit
 from services.common.metrics import UNKNOWN_TOOL, Outcome
+from services.common.request_state import RingCodec
 from services.common.rights import Rights, narrow, used_name
 
 __all__ = ["LIST_HINTS", "Guard", "KitServer", "mcp_app"]
@@ -155,7 +156,7 @@ class KitServer(MCPServer[dict[str, Any]]):
             version=kit.version,
             tools=[declared.tool for declared in kit.tools.values()],
             # Shared by the service's instances, so that any of them can go on with another's half-done call.
-            request_state_security=RequestStateSecurity(keys=kit.keyring.keys),
+            request_state_security=RequestStateSecurity(codec=RingCodec(kit.keyring)),
             cache_hints=LIST_HINTS,
             subscriptions=False,  # change announcements are the hub's
             middleware=[Guard(kit, freshness=_declared)],

@@ -19,8 +19,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.common.errors import SettingsError
+from services.common.tokens import problem_of
 
-__all__ = ["Folders", "KitSettings", "Loaded", "ServiceSettings", "Words", "load_settings"]
+__all__ = ["Folders", "KitSettings", "Loaded", "SecretsFile", "ServiceSettings", "Words", "load_settings"]
 
 _VERSION = re.compile(r"[0-9A-Za-z.]{1,32}")
 _INSTANCE = re.compile(r"[0-9a-f]{6}")
@@ -85,6 +86,8 @@ class KitSettings(BaseSettings):
     port: int = Field(default=0, ge=0, le=65535)
     admin_port: int = Field(default=0, ge=0, le=65535)
     consul_url: Annotated[str, AfterValidator(_url_text)] = ""
+    consul_token_file: Path | None = None
+    consul_ca_file: Path | None = None
     version: Annotated[str, _matches(_VERSION, "1-32 letters, digits and dots")] = Field(
         default_factory=_package_version
     )
@@ -107,11 +110,18 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
 
-class _SecretsFile(BaseModel):
+class SecretsFile(BaseModel):
+    """A service's keys as the environment writes them for its instances."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     service: str
     keys: tuple[Annotated[str, _matches(re.compile(r"[0-9a-fA-F]{64}"), "64 hex digits")], ...] = Field(min_length=1)
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """The keys, current first."""
+        return tuple(bytes.fromhex(key) for key in self.keys)
 
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -185,7 +195,7 @@ def _read_keys(name: str, kit: KitSettings, problems: list[str]) -> tuple[bytes,
             )
         return (random_secrets.token_bytes(32),)
     try:
-        content = _SecretsFile.model_validate(json.loads(kit.secrets_file.read_text()))
+        content = SecretsFile.model_validate(json.loads(kit.secrets_file.read_text()))
     except (OSError, ValueError) as error:
         # Only the kind of a validation error: its text would repeat a key.
         reason = "is not a secrets file" if isinstance(error, ValueError) else (error.strerror or "cannot be read")
@@ -193,7 +203,7 @@ def _read_keys(name: str, kit: KitSettings, problems: list[str]) -> tuple[bytes,
         return ()
     if content.service != name:
         problems.append(f"MCP_SECRETS_FILE: {kit.secrets_file} belongs to {content.service!r}, not to {name!r}")
-    return tuple(bytes.fromhex(key) for key in content.keys)
+    return content.secrets
 
 
 def load_settings(name: str, service: type[S]) -> Loaded[S]:
@@ -213,6 +223,8 @@ def load_settings(name: str, service: type[S]) -> Loaded[S]:
     kit = _read(KitSettings, problems)
     if isinstance(kit, KitSettings) and kit.env == "production" and kit.drill_file is not None:
         problems.append("MCP_DRILL_FILE: must not be set in production, where drills could hurt real callers")
+    if isinstance(kit, KitSettings) and kit.consul_token_file and (problem := problem_of(kit.consul_token_file)):
+        problems.append(f"MCP_CONSUL_TOKEN_FILE: {problem}")
     own = _read(service, problems)
     problems += _unknown(name, service, os.environ)
     keys = _read_keys(name, kit, problems) if isinstance(kit, KitSettings) else ()

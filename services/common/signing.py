@@ -1,12 +1,11 @@
 """Signed values of one service: handles and the gate's proof (docs/contracts.md, "Signed values").
 
-Pure. The first key signs, every key is accepted, so a key can be replaced while instances run.
+No I/O. The first key signs, every key is accepted, so a key can be replaced while instances run.
 """
 
 import base64
 import hmac
 import secrets
-from dataclasses import dataclass, field
 
 __all__ = ["Keyring"]
 
@@ -21,15 +20,25 @@ def _mac(key: bytes, text: str) -> bytes:
     return hmac.digest(key, text.encode(), "sha256")
 
 
-@dataclass(frozen=True)
 class Keyring:
-    """A service's keys.
+    """A service's keys; they may be renewed while it is in use, so nobody keeps what was made out of them.
 
     Args:
         keys: 32 bytes each, the current one first.
     """
 
-    keys: tuple[bytes, ...] = field(repr=False)
+    def __init__(self, keys: tuple[bytes, ...]) -> None:
+        self._keys = keys
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The keys now, the current one first."""
+        return self._keys
+
+    def renew(self, keys: tuple[bytes, ...]) -> None:
+        """Use these from now on."""
+        if keys != self._keys:
+            self._keys = keys
 
     def sign_handle(self, instance: str, client: str) -> str:
         """A new handle of `instance` for `client`: `<instance>.<random>.<tag>`."""

@@ -73,7 +73,8 @@ class Trust:
     """
 
     def __init__(self, keyring: Keyring, *, standalone: bool, own_proof: str) -> None:
-        self._proofs = tuple(proof.encode() for proof in keyring.gate_proofs())
+        self._keyring = keyring
+        self._proven: tuple[tuple[bytes, ...], tuple[bytes, ...]] = ((), ())
         self._own_proof = own_proof.encode()
         self._standalone = standalone
 
@@ -94,7 +95,7 @@ class Trust:
             return _PROBE
         if self._standalone:
             return _STANDALONE
-        if not any(hmac.compare_digest(proof, known) for known in self._proofs):
+        if not any(hmac.compare_digest(proof, known) for known in self._proofs()):
             raise _not_the_gate("X-Tekup-Gate is missing or wrong")
         call = _identify(headers.get(b"x-tekup-client", b"").decode("latin-1"), headers.get(b"x-tekup-grant"))
         if b"x-tekup-call" not in headers and b"x-tekup-copy" not in headers:
@@ -102,6 +103,12 @@ class Trust:
         # The copy says so itself; its route does not tell, for with stable gone the mirror answers calls as well.
         shadow = headers.get(b"x-tekup-call", b"").decode("latin-1")
         return replace(call, shadow=shadow, copy=b"x-tekup-copy" in headers)
+
+    def _proofs(self) -> tuple[bytes, ...]:
+        keys = self._keyring.keys
+        if self._proven[0] is not keys:
+            self._proven = (keys, tuple(proof.encode() for proof in self._keyring.gate_proofs()))
+        return self._proven[1]
 
 
 def _identify(client: str, grant: bytes | None) -> Call:

@@ -317,7 +317,7 @@ async def build(kit: Kit, settings: HubSettings) -> AsyncIterator[None]:
     """Serve all services' lists, and handshake-era clients."""
     async with http_client() as client:
         upstream = Upstream(
-            settings.gate_internal_url.rstrip("/"), kit.keyring.caller_proof(), client, version=kit.version
+            settings.gate_internal_url.rstrip("/"), kit.keyring.caller_proof, client, version=kit.version
         )
         catalogue = Catalogue(upstream, ttl_s=settings.list_ttl_s, deadline_s=settings.service_deadline_s)
         changes = Changes(catalogue, life_s=settings.listen_s)

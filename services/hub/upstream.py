@@ -65,21 +65,24 @@ class Upstream:
 
     Args:
         url: The internal entrypoint.
-        proof: The hub's proof to it.
+        proof: Makes the hub's proof to it; asked each time, since its key may be renewed.
         client: Pooled connections.
         version: The hub's version, told to the services.
     """
 
-    def __init__(self, url: str, proof: str, client: httpx.AsyncClient, *, version: str) -> None:
+    def __init__(self, url: str, proof: Callable[[], str], client: httpx.AsyncClient, *, version: str) -> None:
         self._url = url
         self._client = client
         self._carried: dict[str, asyncio.Semaphore] = {}
-        self._proof = {"x-tekup-caller": "hub", "x-tekup-proof": proof}
+        self._make_proof = proof
         self._meta = {
             PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION,
             CLIENT_CAPABILITIES_META_KEY: {},
             CLIENT_INFO_META_KEY: {"name": "tekup-hub", "version": version},
         }
+
+    def _proof(self) -> dict[str, str]:
+        return {"x-tekup-caller": "hub", "x-tekup-proof": self._make_proof()}
 
     async def services(self) -> dict[str, str]:
         """All services: name → stable target, "" while nobody serves it.
@@ -88,7 +91,7 @@ class Upstream:
             MCPError: The gate cannot be asked.
         """
         try:
-            answer = await self._client.get(f"{self._url}/tekup/services", headers=self._proof)
+            answer = await self._client.get(f"{self._url}/tekup/services", headers=self._proof())
             if answer.status_code != httpx.codes.OK:
                 raise _error_of(answer.status_code, answer.content, "the gate")
             found = _Services.model_validate_json(answer.content)
@@ -124,7 +127,7 @@ class Upstream:
         Raises:
             MCPError: The gate or the service refused, or could not be reached.
         """
-        sent = {**self._proof, **self._mcp_headers(method, name), **(headers or {})}
+        sent = {**self._proof(), **self._mcp_headers(method, name), **(headers or {})}
         if grant is not None:
             sent["x-tekup-grant"] = grant
         meta = {**(params.get("_meta") or {}), **self._meta}

@@ -45,7 +45,7 @@ class Environment:
 
     def register(self, instance: str, version: str, port: int) -> None:
         """Show a backend in the catalog as an instance of ``bench``."""
-        guest.register(self.consul, "bench", instance, version, port)
+        guest.register(self.consul, "bench", instance, version, port, guest.token_of(self.folder / ".tekup", "bench"))
 
 
 def _json(method: str, url: str, body: object, headers: dict[str, str]) -> dict[str, object]:

@@ -122,11 +122,12 @@ def _garbage(env: Environment) -> Iterator[None]:
     with ThreadPoolExecutor(1) as pool:
         serving = pool.submit(server.serve_forever)
         try:
-            guest.register(env.consul, "garbage", "0bad0b", "1", port)
+            token = guest.token_of(env.folder / ".tekup", "garbage")
+            guest.register(env.consul, "garbage", "0bad0b", "1", port, token)
             wait_until(partial(_shown, env, "garbage"), "the garbage to be served", SETTLE_S)
             yield
         finally:
-            guest.deregister(env.consul, "garbage", "0bad0b")
+            guest.deregister(env.consul, "garbage", "0bad0b", token)
             server.shutdown()
             serving.result()
 

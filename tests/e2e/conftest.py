@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
+from compose.local.consul_acl import OPERATOR, token_file
+from compose.local.consul_api import token_header
 from compose.local.layout import Layout
 from compose.local.link import Link
 from compose.local.status import ProcessStatus, Status
@@ -71,6 +73,10 @@ class Environment:
     def consul_url(self) -> str:
         """Consul's HTTP API."""
         return str(self.up["consul"])
+
+    def consul_token(self, role: str = OPERATOR) -> dict[str, str]:
+        """The header that shows Consul a role's token, an operator's unless told."""
+        return token_header(token_file(Layout(self.directory), role))
 
     @property
     def key(self) -> str:

@@ -127,9 +127,10 @@ def runs(environment: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         life.callback(guest.forget, environment.control_plane_url, environment.operator_token, SERVICE)
         server = partial(everything_server, source(), folder / "everything.log")
         ports = [life.enter_context(server()) for _ in INSTANCES]
+        token = guest.token_of(environment.state, SERVICE)
         for instance, port in zip(INSTANCES, ports, strict=True):
-            guest.register(environment.consul_url, SERVICE, instance, "1.0.0", port)
-            life.callback(guest.deregister, environment.consul_url, SERVICE, instance)
+            guest.register(environment.consul_url, SERVICE, instance, "1.0.0", port, token)
+            life.callback(guest.deregister, environment.consul_url, SERVICE, instance, token)
         for port in ports:
             wait_until(partial(answered_by, environment, port), "the gate to take the everything-servers in", WAIT_S)
         for method in LISTS:

@@ -96,9 +96,10 @@ def test_a_set_with_mistakes_is_refused_whole_and_each_is_named(environment: Any
 def test_what_another_hand_changes_is_drift_and_is_put_back(environment: Any) -> None:
     assert environment.tekup("drift").returncode == 0
     key = f"{environment.consul_url}/v1/kv/tekup/policy/clients/dev"
-    before = base64.b64decode(httpx.get(key).json()[0]["Value"])
+    hand = environment.consul_token("management")
+    before = base64.b64decode(httpx.get(key, headers=hand).json()[0]["Value"])
     try:
-        httpx.put(key, content=before.replace(b'"*"', b'"evil_*"')).raise_for_status()
+        httpx.put(key, content=before.replace(b'"*"', b'"evil_*"'), headers=hand).raise_for_status()
         found = environment.tekup("drift")
         assert found.returncode == 7
         assert "+- evil_*" in found.stdout
@@ -107,7 +108,7 @@ def test_what_another_hand_changes_is_drift_and_is_put_back(environment: Any) ->
         restored = environment.tekup("state", "restore", "--reason", "edited by mistake")
         assert restored.returncode == 0
         assert "in force after" in restored.stdout
-        assert base64.b64decode(httpx.get(key).json()[0]["Value"]) == before
+        assert base64.b64decode(httpx.get(key, headers=hand).json()[0]["Value"]) == before
     finally:
         environment.tekup("state", "restore", "--reason", "test ends")
     assert environment.tekup("drift").returncode == 0

@@ -28,7 +28,8 @@ async def tekup(environment: Any, *args: str) -> Any:
 async def calls_by_instance(environment: Any) -> dict[str, int]:
     """Calls of the tool that each filesystem instance has counted itself."""
     async with httpx.AsyncClient() as client:
-        found = (await client.get(f"{environment.consul_url}/v1/health/service/mcp-filesystem?passing")).json()
+        url = f"{environment.consul_url}/v1/health/service/mcp-filesystem?passing"
+        found = (await client.get(url, headers=environment.consul_token())).json()
         counts = {}
         for node in found:
             meta = node["Service"]["Meta"]

@@ -114,6 +114,6 @@ class ConsulProcess:
             with urllib.request.urlopen(f"{self.url}/v1/kv/ready?keys", timeout=1):
                 return True
         except urllib.error.HTTPError as error:
-            return error.code == 404
+            return error.code in (403, 404)
         except OSError:
             return False

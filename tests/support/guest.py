@@ -14,12 +14,16 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
+from compose.local.consul_acl import lay_out, service_role, token_file, write_token
+from compose.local.consul_api import ConsulApi, token_header
+from compose.local.layout import Layout
 from control_plane.files import write_whole
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -28,7 +32,7 @@ STOP_S = 30.0
 
 
 def introduce(state: Path, service: str) -> Path:
-    """Give a service a key, as the environment does for its own: the gate serves none without.
+    """Give a service a key, as the environment does for its own: the gate serves none without. And a token for Consul.
 
     Args:
         state: The environment's `.tekup`.
@@ -43,11 +47,31 @@ def introduce(state: Path, service: str) -> Path:
     write_whole(path, json.dumps(known).encode(), mode=PRIVATE)
     own = state / "secrets" / f"{service}.json"
     write_whole(own, json.dumps({"service": service, "keys": keys}).encode(), mode=PRIVATE)
+    layout, role = Layout(state.parent), service_role(service)
+    if not token_of(state, service).exists():
+        write_token(token_of(state, service), str(uuid.uuid4()))
+    port = json.loads(layout.ports.read_text())["MCP_CONSUL_PORT"]
+    with ConsulApi(f"http://127.0.0.1:{port}") as consul:
+        lay_out(layout, consul, [role])
     return own
 
 
-def register(consul_url: str, service: str, instance: str, version: str, port: int) -> None:
-    """Show what listens on a loopback port in the catalog as an instance; it must answer `/ready`."""
+def token_of(state: Path, service: str) -> Path:
+    """Where the token for Consul lies that `introduce` has given a service."""
+    return token_file(Layout(state.parent), service_role(service).name)
+
+
+def register(consul_url: str, service: str, instance: str, version: str, port: int, token: Path | None = None) -> None:
+    """Show what listens on a loopback port in the catalog as an instance; it must answer `/ready`.
+
+    Args:
+        consul_url: The Consul.
+        service: Whose instance.
+        instance: Its id.
+        version: Its version.
+        port: Where it listens.
+        token: From `token_of`, where Consul asks for one.
+    """
     entry = {
         "Name": f"mcp-{service}",
         "ID": f"mcp-{service}-{instance}",
@@ -56,12 +80,12 @@ def register(consul_url: str, service: str, instance: str, version: str, port: i
         "Meta": {"version": version, "instance": instance, "state": "serving", "admin": str(port)},
         "Check": {"HTTP": f"http://127.0.0.1:{port}/ready", "Interval": "1s", "Status": "passing"},
     }
-    _put(f"{consul_url}/v1/agent/service/register", entry)
+    _put(f"{consul_url}/v1/agent/service/register", entry, token=token)
 
 
-def deregister(consul_url: str, service: str, instance: str) -> None:
+def deregister(consul_url: str, service: str, instance: str, token: Path | None = None) -> None:
     """Take an instance that `register` has shown out of the catalog."""
-    _put(f"{consul_url}/v1/agent/service/deregister/mcp-{service}-{instance}")
+    _put(f"{consul_url}/v1/agent/service/deregister/mcp-{service}-{instance}", token=token)
 
 
 def forget(api_url: str, token: str, service: str) -> None:
@@ -111,6 +135,7 @@ def kit_instance(
         "MCP_DRAIN_QUIET_S": "0.5",
         "PYTHONPATH": str(REPOSITORY),
         "PATH": os.environ["PATH"],
+        **_shown(secrets_file),
         **variables,
     }
     with log.open("ab") as output:
@@ -128,6 +153,13 @@ def kit_instance(
             running.wait()
 
 
-def _put(url: str, entry: object = None) -> None:
+def _shown(secrets_file: Path) -> dict[str, str]:
+    """The setting that names the token beside a secrets file; none on a Consul without ACLs."""
+    path = secrets_file.parent / "consul" / f"{service_role(secrets_file.stem).name}.token"
+    return {"MCP_CONSUL_TOKEN_FILE": str(path)} if path.exists() else {}
+
+
+def _put(url: str, entry: object = None, token: Path | None = None) -> None:
     data = b"" if entry is None else json.dumps(entry).encode()
-    urllib.request.urlopen(urllib.request.Request(url, data, method="PUT"), timeout=5).close()
+    asked = urllib.request.Request(url, data, token_header(token or ""), method="PUT")
+    urllib.request.urlopen(asked, timeout=5).close()

@@ -154,7 +154,7 @@ def ledgers(place: Place, folder: Path) -> Iterator[Ledgers]:
                     os.kill(process.pid, signal.SIGCONT)
                     os.kill(process.pid, signal.SIGTERM)  # the stack's own is the second, which is at once
                 elif process.returncode != 0:  # it could not say goodbye
-                    guest.deregister(place.consul_url, SERVICE, instance)
+                    guest.deregister(place.consul_url, SERVICE, instance, guest.token_of(place.state, SERVICE))
 
 
 @contextlib.asynccontextmanager

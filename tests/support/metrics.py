@@ -27,7 +27,7 @@ async def registered(environment: Any, service: str, *, passing: bool = True) ->
         passing: Only those that pass their check.
     """
     url = f"{environment.consul_url}/v1/health/service/mcp-{service}"
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(headers=environment.consul_token()) as client:
         found = (await client.get(url, params={"passing": ""} if passing else {})).json()
     entries = [entry["Service"] for entry in found]
     return [

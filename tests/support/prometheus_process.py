@@ -20,9 +20,11 @@ START_S = 60.0
 NOBODY = "127.0.0.1:9"
 
 
-def configuration(consul_url: str, control_plane: str = NOBODY) -> str:
+def configuration(consul_url: str, token: Path, control_plane: str = NOBODY) -> str:
     """Our configuration, filled in for a test."""
     values = {
+        "CONSUL_DATACENTER": "dc1",
+        "CONSUL_TOKEN_FILE": str(token),
         "CONSUL_ADDRESS": consul_url.removeprefix("http://"),
         "CONTROL_PLANE_ADDRESS": control_plane,
         "SCRAPE_INTERVAL": f"{SCRAPE_S:g}s",
@@ -45,7 +47,9 @@ class PrometheusProcess:
         self.url = f"http://{self._address}"
         self.scrape_s = SCRAPE_S
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "prometheus.yml").write_text(configuration(consul_url))
+        token = folder / "consul.token"
+        token.write_text("a Consul without ACLs minds no token")
+        (folder / "prometheus.yml").write_text(configuration(consul_url, token))
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

@@ -17,7 +17,7 @@ PURE_PARTS = [f"oauth/{name}" for name in ("answers", "issuers", "jwks", "scopes
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports"},
           {"consul", "traefik", "prometheus", "gateway", "wire", "admin", "files", "logs", "settings", "sealed",
-           "watch"},
+           "watch", "tokens", "registrations"},
           {"registry", "leadership", "replicas", "gates", "staged", "history", "book", "outcome", "state", "rights",
             "sealing", "usage", "metrics", "probing", "loop", "review", "observing", "shelf", "engine"},
           {"agent", "oauth"}, {"api"}, {"cli", "__main__"})  # fmt: skip

@@ -22,7 +22,7 @@ async def consul(own_consul: ConsulProcess) -> AsyncIterator[Consul]:
 
 
 def register(server: ConsulProcess, name: str, **changes: object) -> None:
-    body = {"Name": name, "Address": "127.0.0.1", "Port": 4001, "Meta": META, **changes}
+    body = {"Name": name, "ID": f"{name}-aaaaaa", "Address": "127.0.0.1", "Port": 4001, "Meta": META, **changes}
     request = urllib.request.Request(f"{server.url}/v1/agent/service/register", json.dumps(body).encode(), method="PUT")
     urllib.request.urlopen(request, timeout=5).close()
 
@@ -53,14 +53,32 @@ async def test_an_admin_port_is_known_where_it_makes_sense(
         {"Meta": {**META, "version": "x" * 60}},
         {"Meta": {**META, "instance": "AAAAAA"}},
         {"Meta": {**META, "state": "odd"}},
+        {"ID": "mcp-filesystem-aaaaaa"},
+        {"ID": "mcp-search-bbbbbb"},
+        {"Tags": ["traefik.enable=true", "traefik.http.routers.x.rule=PathPrefix(`/`)"]},
+        {"Meta": {**META, "traefik_http_routers_x_priority": "9999"}},
+        {"Kind": "connect-proxy", "Proxy": {"DestinationServiceName": "mcp-filesystem"}},
     ],
     ids=str,
 )
-async def test_an_absurd_registration_is_nobody(
-    own_consul: ConsulProcess, consul: Consul, changes: dict[str, object]
+async def test_an_absurd_registration_is_nobody_and_it_is_said_once(
+    own_consul: ConsulProcess, consul: Consul, changes: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     register(own_consul, "mcp-search", **changes)
-    assert (await consul.instances("search"))[1] == ()
+    for _ in range(3):
+        assert (await consul.instances("search"))[1] == ()
+    (said,) = [record for record in caplog.records if record.message == "registration.refused"]
+    assert vars(said)["registered"] == "search"
+    assert consul.refused_registrations() == {"search": 1}
+    register(own_consul, "mcp-search", ID=str(changes.get("ID", "mcp-search-aaaaaa")))
+    await consul.instances("search")
+    assert consul.refused_registrations() == ({"search": 1} if "ID" in changes else {})
+
+
+async def test_a_meta_that_nobody_knows_means_nothing(own_consul: ConsulProcess, consul: Consul) -> None:
+    register(own_consul, "mcp-search", Meta={**META, "weight": "100", "gate": "local", "token": "x"})
+    (found,) = (await consul.instances("search"))[1]
+    assert (found.version, found.id, found.live) == ("1.0.0", "aaaaaa", True)
 
 
 async def test_names_that_make_no_sense_are_no_services(own_consul: ConsulProcess, consul: Consul) -> None:

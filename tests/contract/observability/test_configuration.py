@@ -18,15 +18,23 @@ def checked(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def token(folder: Path) -> Path:
+    path = folder / "consul.token"
+    path.write_text("a token")
+    return path
+
+
 @pytest.mark.feature("D3")
 def test_the_configuration_passes_promtool(tmp_path: Path) -> None:
     path = tmp_path / "prometheus.yml"
-    path.write_text(configuration("http://127.0.0.1:8500", "127.0.0.1:3010"))
+    path.write_text(configuration("http://127.0.0.1:8500", token(tmp_path), "127.0.0.1:3010"))
     done = checked(path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_configuration_with_a_slip_does_not(tmp_path: Path) -> None:
     path = tmp_path / "prometheus.yml"
-    path.write_text(configuration("http://127.0.0.1:8500").replace("consul_sd_configs", "consul_configs"))
+    path.write_text(
+        configuration("http://127.0.0.1:8500", token(tmp_path)).replace("consul_sd_configs", "consul_configs")
+    )
     assert checked(path).returncode != 0

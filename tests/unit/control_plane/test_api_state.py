@@ -184,3 +184,17 @@ async def test_of_a_set_with_a_malformed_client_nothing_is_written(
     assert answer.status_code == 422
     assert said in answer.json()["detail"]
     assert (await api.get("/v1/state/resources")).json() == {"revision": 0, "resources": []}
+
+
+@pytest.mark.feature("E7")
+async def test_a_note_is_a_revision_of_its_own_that_changes_nothing_and_needs_a_reason(api: httpx.AsyncClient) -> None:
+    await apply(api, CI)
+    noted = await api.post("/v1/state/notes", json={"what": "secrets rotated: gossip", "reason": "a test"})
+    assert (noted.status_code, noted.json()["revision"], noted.json()["in_force"]) == (200, 2, True)
+    newest = (await api.get("/v1/state/history", params={"limit": 1})).json()["records"][0]
+    assert (newest["verb"], newest["reason"], newest["documents"]) == ("note", "secrets rotated: gossip: a test", 0)
+    assert (await api.post("/v1/state/notes", json={"what": "x", "reason": " "})).status_code >= 400
+    assert (await api.get("/v1/state/drift")).json()["changes"] == []
+    back = await api.post("/v1/state/rollback", json={"to": 2, "reason": "to a note"})
+    assert back.status_code == 200
+    assert [one["id"] for one in (await api.get("/v1/state/resources")).json()["resources"]] == ["ci"]

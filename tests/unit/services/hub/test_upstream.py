@@ -26,7 +26,7 @@ async def call(status: int, body: bytes, kind: str, steps: list[float]) -> objec
         steps.append(progress)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        upstream = Upstream("http://gate", "proof", client, version="1")
+        upstream = Upstream("http://gate", lambda: "proof", client, version="1")
         return await upstream.request("pear", "tools/call", {}, name="pear_a", grant="grant", progress=note)
 
 
