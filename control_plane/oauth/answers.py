@@ -9,7 +9,6 @@ from control_plane.oauth.scopes import Resources, Scopes
 
 INVALID = "invalid_token"
 INVALID_REQUEST = "invalid_request"
-INSUFFICIENT = "insufficient_scope"
 
 
 @dataclass(frozen=True)

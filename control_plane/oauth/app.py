@@ -21,7 +21,6 @@ from control_plane.oauth.scopes import METADATA, service_of
 from control_plane.oauth.tables import Tables
 
 GRANT = "X-Tekup-Grant"
-DESCRIBED_FOR_S = 300
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 
 
@@ -79,8 +78,7 @@ class Answers:
             return _problem(503, str(error), {"Retry-After": "1"})
         if service and service not in services:
             return _problem(404, "there is no such service; /mcp serves all of them")
-        headers = {"Cache-Control": f"public, max-age={DESCRIBED_FOR_S}"}
-        return JSONResponse(self._told.described(service, services), headers=_open_to_pages(headers))
+        return JSONResponse(self._told.described(service, services), headers=_open_to_pages({}))
 
     async def health(self, _: Request) -> Response:
         """Alive."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from control_plane.errors import BadToken, Refused, Unavailable
-from control_plane.oauth.answers import INSUFFICIENT, INVALID, Refusal
+from control_plane.oauth.answers import INVALID, Refusal
 from control_plane.oauth.issuers import Issuer
 from control_plane.oauth.keys import KeyRing
 from control_plane.oauth.scopes import Resources, Scopes, only
@@ -99,8 +99,10 @@ class Guard:
             return min(now + self._cache_s, claims.expires), self._granted(known, claims, service)
         except BadToken as error:
             return now + self._cache_s, Refusal(401, error.reason, str(error), INVALID)
-        except Unavailable as error:
-            return now, Refusal(503, "no_keys", str(error), retry_after_s=5)
+        except Unavailable:
+            # What went wrong on the way to the issuer is in the log; it is no caller's business.
+            message = "the keys of the token's issuer cannot be had now; try again later"
+            return now, Refusal(503, "no_keys", message, retry_after_s=5)
 
     async def _proven(self, text: str, service: str) -> Claims:
         token = parse(text)
@@ -124,7 +126,8 @@ class Guard:
             if client is None:
                 log.warning("oauth.nobody", extra={"issuer": claims.issuer, "oauth_client": claims.client})
                 message = "the token is good, but no client of this platform takes its bearers; an operator can add one"
-                return Refusal(403, "nobody", message, INSUFFICIENT)
+                # No challenge: no other scope would help, and clients would have their user sign in again and again.
+                return Refusal(403, "nobody", message)
             return grant(client, "", known.mac_key, Bearer(subject(claims), claims.expires, within))
         except Refused as error:
             log.warning("oauth.not_granted", extra={"issuer": claims.issuer, "problem": str(error)})

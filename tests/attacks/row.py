@@ -13,7 +13,8 @@ fails.) `name` is a sentence that says what is tried. What is sent is made by
 Placeholders in all of them are filled in when the row is sent: `<<mark>>` (this row's own; a tool that runs writes it
 down), `<<key dev>>`, `<<grant narrow>>`, `<<handle dev>>` (an open book of dev's in vault), `<<attic-handle dev>>`,
 `<<proof hub>>` (a caller's, for the internal entrypoint), `<<gate vault>>` (the gate's proof to a service),
-`<<forged …>>` (`World.forged`), `<<root>>` (the folder of filesystem), `<<length>>` (of the body).
+`<<forged …>>` (`World.forged`),
+`<<jwt …>>` (a token of `bearers.TOKENS`), `<<root>>` (the folder of filesystem), `<<length>>` (of the body).
 
 **What must come of it**: every answer has one of `status` (0: closed, or left open, without an answer), and nothing
 has run with the mark. So a status is never the evidence: what the counting services have written down is.
@@ -26,7 +27,8 @@ plugin: the suite sends it there too, and fails if it does not. A row that gets 
 expected to fail, strictly.
 
 Clients: `dev` and `rich` may do all; `narrow` may `vault_peek`, `vault_open`, `vault_use` and `vault://public/*`;
-`rooted` may do all, within one folder of filesystem; `nobody` has no right; `gone` has a revoked key, `late` an
+`rooted` may do all, within one folder of filesystem;
+`staff` may do all, and is whom bearers count as; `nobody` has no right; `gone` has a revoked key, `late` an
 expired one.
 """
 

@@ -15,6 +15,7 @@ from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 from h2.exceptions import ProtocolError
 
+from tests.attacks.bearers import token
 from tests.attacks.row import Frames, Raw
 from tests.attacks.world import World
 
@@ -39,6 +40,7 @@ def filler(world: World, mark: str) -> Callable[[bytes], bytes]:
         "proof": world.proof,
         "gate": world.gate_proof,
         "forged": world.forged,
+        "jwt": token,
     }
 
     def filled(match: re.Match[bytes]) -> bytes:

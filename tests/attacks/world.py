@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 
+from tests.attacks.bearers import ISSUER, STAFF, start
 from tests.support.gate import Gate, b64, close, free_port, is_open, lay_out, sign, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +35,9 @@ RIGHTS = {
     "nobody": [],
     "gone": ["*"],
     "late": ["*"],
+    STAFF: ["*"],
 }
+OAUTH = {STAFF: {"oauth": [ISSUER], "access": "all", "roots": [], "hosts": []}}
 START_S = 180.0
 Json = dict[str, Any]
 
@@ -166,7 +169,8 @@ class World:
             }
             for name in RIGHTS
         }
-        clients = {name: {"allow": allow, "cohort": ""} for name, allow in (RIGHTS | (rights or {})).items()}
+        allowed = RIGHTS | (rights or {})
+        clients = {name: {"allow": allow, "cohort": "", **OAUTH.get(name, {})} for name, allow in allowed.items()}
         said = {"serial": self.gate.serial, "epoch": 1, "number": 17, "clients": clients, "keys": keys}
         self.gate.write("tables/clients.json", json.dumps(said))
         self.gate.in_force()
@@ -196,8 +200,9 @@ class World:
 
     def is_own(self, run: Run, client: str) -> bool:
         """Whether something ran for this client as it is: its key, its rights, no copy, no other word of who calls."""
-        rights = (tuple(RIGHTS.get(client, ())), tuple(self.roots(client)))
-        own = (run.client, run.key, run.allow, run.roots) == (client, f"{client}-1", *rights)
+        name, _, user = client.partition("~")
+        rights = (tuple(RIGHTS.get(name, ())), tuple(self.roots(name)))
+        own = (run.client, run.key, run.allow, run.roots) == (client, "" if user else f"{name}-1", *rights)
         return own and (run.copy, run.shadow, run.odd) == (False, "", ())
 
     def alive(self) -> None:
@@ -264,6 +269,7 @@ def _furnish(made: World) -> None:
     own.write_text(own.read_text().replace("hosts: []", 'hosts: ["gate.test"]'))
     ports = {name: free_port() for name in INSTANCES}
     _add_open_entrypoint(made, ports["vault"])
+    made.logs.append(start(gate, made.folder))
     gate.launch()
     wait_until(gate.answers, f"Traefik up; see {gate.folder}/traefik.log", START_S)
     for name, port in ports.items():

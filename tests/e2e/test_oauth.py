@@ -7,11 +7,13 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.e2e.conftest import Environment
 from tests.support.authorization import AuthorizationServer, Person, signed_in
 from tests.support.foreign import Foreign, add_hub, let_client, let_in
 from tests.support.gate import wait_until
@@ -290,3 +292,18 @@ async def test_without_the_control_plane_people_go_on_signing_in(world: World) -
             assert (await asked(client, "ledger_echo", {"text": "hi"})).ok
     finally:
         plane.send(signal.SIGCONT)
+
+
+async def test_one_command_lets_people_in(tmp_path: Path, fresh_environment: Environment) -> None:
+    with AuthorizationServer(tmp_path, ["mcp:filesystem", "mcp:*"]) as server:
+        issuers = tmp_path / "issuers.json"
+        issuers.write_text(json.dumps([{"issuer": server.issuer}]))
+        fresh_environment.up = fresh_environment.tekup_json("up", "--oauth-issuers", str(issuers))
+        added = fresh_environment.tekup("clients", "add", "staff", "--oauth", server.issuer, "--reason", "test")
+        assert added.returncode == 0, added.stderr
+        url = f"{fresh_environment.gateway_url}/filesystem/mcp"
+        async with signed_in(url, Person("erin"), MODERN) as client:
+            assert (await asked(client, "filesystem_list_roots", {})).ok
+        doctor = fresh_environment.tekup("doctor")
+        assert f"issuer {server.issuer}" in doctor.stdout
+        assert "its keys are at hand" in doctor.stdout

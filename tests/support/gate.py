@@ -292,7 +292,7 @@ class Gate:
         """Whether exactly these children, of this writing, stand enabled in Traefik."""
         said = self.http.get(f"{self.private}/api/http/routers", params={"per_page": "1000"}).json()
         mine = {item["name"].removesuffix("@file"): item for item in said if item.get("parentRefs")}
-        if mine.keys() != names | {"last"} or f"~{serial}`" not in mine["placeholder"]["rule"]:
+        if mine.keys() - {"last-foreign"} != names | {"last"} or f"~{serial}`" not in mine["placeholder"]["rule"]:
             return False
         return {item["status"] for item in mine.values()} == {"enabled"}
 
@@ -419,7 +419,7 @@ class Load:
 def router(target: str) -> dict[str, object]:
     """A target's child router."""
     rule = f"Header(`X-Tekup-Route`, `{target}`)"
-    parents = ["public@file", "internal@file", "bearers@file"]
+    parents = ["public@file", "internal@file", "bearers@file", "foreign@file"]
     return {"parentRefs": parents, "rule": rule, "service": target, "middlewares": ["retry"]}
 
 

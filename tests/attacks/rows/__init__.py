@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.attacks.row import Row
 from tests.attacks.rows import (
+    bearers,
     eras,
     grants,
     handles,
@@ -28,6 +29,7 @@ __all__ = ["CATEGORIES"]
 
 CATEGORIES: Final[Mapping[str, Sequence[Row]]] = {
     "keys": keys.ROWS,
+    "bearers": bearers.ROWS,
     "spoofed headers": spoofing.ROWS,
     "smuggling": smuggling.ROWS,
     "eras": eras.ROWS,

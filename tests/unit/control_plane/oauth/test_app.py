@@ -130,7 +130,7 @@ async def test_the_same_token_is_the_same_grant_and_another_user_another_one(
 async def test_the_very_client_goes_before_everybody_of_its_issuer(http: httpx.AsyncClient, side: Side) -> None:
     assert granted(await ask(http, MINT.token(client_id="web")))["client"] == "anybody"
     side.write(desktop=DESKTOP)
-    refused(await ask(http, MINT.token(client_id="web")), 403)
+    assert not refused(await ask(http, MINT.token(client_id="web")), 403), "no scope would help"
 
 
 async def test_two_clients_that_claim_the_same_bearers_get_none(http: httpx.AsyncClient, side: Side) -> None:
@@ -278,7 +278,6 @@ async def test_each_resource_is_described(http: httpx.AsyncClient, path: str, re
     said = answer.json()
     assert (said["resource"], said["scopes_supported"]) == (resource, scopes)
     assert (said["authorization_servers"], said["bearer_methods_supported"]) == ([ISSUER], ["header"])
-    assert "max-age" in answer.headers["cache-control"]
     assert answer.headers["access-control-allow-origin"] == "*"
     assert (await http.head(f"{WELL_KNOWN}{path}")).status_code == 200
 
