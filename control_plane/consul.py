@@ -148,7 +148,9 @@ class Consul:
         )
         found = (name.removeprefix(SERVICE_PREFIX) for name in names if name.startswith(SERVICE_PREFIX))
         # Whoever may register may choose a name; one that makes no sense is nobody's service.
-        return int(index), frozenset(name for name in found if re.fullmatch(SERVICE, name) and name not in RESERVED)
+        services = frozenset(name for name in found if re.fullmatch(SERVICE, name) and name not in RESERVED)
+        self._registrations.only(services)
+        return int(index), services
 
     async def instances(self, service: str, *, after: int = 0, wait_s: float = 0) -> tuple[int, tuple[Instance, ...]]:
         index, nodes = await self._call(

@@ -7,7 +7,7 @@ and names that were checked here; what does not look like an instance's own regi
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any
 
@@ -31,6 +31,10 @@ class Registrations:
     def refused(self) -> dict[str, int]:
         """How many of each service's registrations are refused now; services without any are left out."""
         return {service: len(mine) for service, mine in self._refused.items() if mine}
+
+    def only(self, services: Collection[str]) -> None:
+        """Forget what was refused of services that have left the catalog."""
+        self._refused = {service: mine for service, mine in self._refused.items() if service in services}
 
     def of(self, service: str, nodes: list[Mapping[str, Any]]) -> tuple[Instance, ...]:
         """The instances among all registrations of a service, sorted."""

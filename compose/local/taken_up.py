@@ -18,7 +18,7 @@ from .consul_acl import GATE, MANAGEMENT, read_token, service_role, token_file
 from .consul_api import ConsulApi
 from .layout import Layout
 from .settings import CONTROL_PLANE, SERVICES
-from .status import ProcessStatus, Status
+from .status import Status
 
 CALL_S = 3.0
 TOLERANCE_S = 0.002
@@ -88,8 +88,3 @@ def _said(url: str, secret: str) -> float:
         return 0.0
     found = re.search(rf'^tekup_secret_file_seconds{{secret="{secret}"}} (\S+)$', text, re.MULTILINE)
     return float(found.group(1)) if found else 0.0
-
-
-def running(status: Status, group: str) -> list[ProcessStatus]:
-    """The processes of a group that run."""
-    return [process for process in status.processes if process.group == group and process.pid]

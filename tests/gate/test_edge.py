@@ -389,8 +389,7 @@ def test_who_is_refused_at_the_edge_cannot_choose_a_name_for_the_log(tmp_path: P
     forged = {"X-Tekup-Client": "forged", "X-Tekup-Service": "forged", "X-Tekup-Route": "forged"}
     try:
         gate.start()
-        seen = {gate.call(headers=forged, content=b"x" * size).status for size in (2000, 2, 2, 2)}
-        assert {413, 429} <= seen
+        assert 429 in {gate.call(headers=forged).status for _ in range(4)}
         assert gate.process
         gate.process.terminate()  # it writes the lines that it still has
         gate.process.wait(PATIENCE_S)

@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from control_plane.consul import Consul
+from tests.support import guest
 from tests.support.consul_process import ConsulProcess
+from tests.support.wait import eventually
 
 pytestmark = [pytest.mark.local, pytest.mark.feature("C1")]
 META = {"version": "1.0.0", "instance": "aaaaaa", "state": "serving"}
@@ -79,6 +81,20 @@ async def test_a_meta_that_nobody_knows_means_nothing(own_consul: ConsulProcess,
     register(own_consul, "mcp-search", Meta={**META, "weight": "100", "gate": "local", "token": "x"})
     (found,) = (await consul.instances("search"))[1]
     assert (found.version, found.id, found.live) == ("1.0.0", "aaaaaa", True)
+
+
+async def test_what_was_refused_is_forgotten_with_its_service(own_consul: ConsulProcess, consul: Consul) -> None:
+    register(own_consul, "mcp-search", Port=0)
+    await consul.instances("search")
+    assert (await consul.service_names())[1] == {"search"}
+    assert consul.refused_registrations() == {"search": 1}
+    guest.deregister(own_consul.url, "search", "aaaaaa")
+
+    async def gone() -> bool:
+        return (await consul.service_names())[1] == frozenset()
+
+    await eventually(gone, "search out of the catalog", 20)
+    assert consul.refused_registrations() == {}
 
 
 async def test_names_that_make_no_sense_are_no_services(own_consul: ConsulProcess, consul: Consul) -> None:

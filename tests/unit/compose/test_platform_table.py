@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from compose.local.credentials import make_credentials
 from compose.local.layout import Layout
 from compose.local.platform_table import Parts, platform_table, wanted_ports
 from compose.local.programs import Found
@@ -72,3 +73,38 @@ def test_what_seals_keys_is_told_to_control_planes_and_agent_alone_and_only_wher
     made.write_text("{}")
     off = [one for one in table(tmp_path, 1).processes if one.env.get(file) == str(made)]
     assert [one.env.get("MCP_API_KEY_ENCRYPTION") for one in off] == ["false", None]
+
+
+@pytest.mark.feature("E7")
+def test_each_process_is_told_the_file_of_its_own_role_and_traefik_of_none(tmp_path: Path) -> None:
+    Layout(tmp_path).make_folders()
+    make_credentials(Layout(tmp_path))
+    made = table(tmp_path, 2)
+    told = {one.name: one.env.get("MCP_CONSUL_TOKEN_FILE", "") for one in made.processes}
+    told |= {one.name: one.pattern.env["MCP_CONSUL_TOKEN_FILE"] for one in made.services}
+    roles = {name: Path(path).stem if path else "" for name, path in told.items()}
+    assert roles == {
+        **dict.fromkeys(("consul", "consul-acl", "traefik", "pages"), ""),
+        **dict.fromkeys(("control-plane", "control-plane-2"), "control-plane"),
+        "agent": "gate",
+        **{service: f"service-{service}" for service in ("browser", "filesystem", "search", "hub")},
+    }
+    assert all(Path(path).stat().st_mode & 0o777 == 0o600 for path in told.values() if path)
+    held = [path.read_text().strip() for path in (tmp_path / ".tekup" / "secrets" / "consul").glob("*.[tk]*")]
+    assert len(held) > 10
+    assert not [secret for secret in held if secret in made.text()]
+
+
+@pytest.mark.feature("E7")
+def test_secrets_are_made_once_and_those_that_are_missing_again(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.make_folders()
+    make_credentials(layout)
+    folder = layout.consul_secrets
+    before = {path.name: path.read_text() for path in folder.iterdir()}
+    make_credentials(layout)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == before
+    (folder / "gate.token").unlink()
+    make_credentials(layout)
+    after = {path.name: path.read_text() for path in folder.iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"gate.token"}
