@@ -62,7 +62,9 @@ type decision struct {
 	only     *route // the one of routes
 	until    int64  // when its key ends
 	budgets  []*budget
-	counted  bool // some budget counts calls under way
+	counted  bool // some budget counts calls under way:
+	counting []*budget
+	told     *told
 }
 
 // decide is the algorithm of docs/architecture.md, steps 0-6, but for the draw among lanes. It looks at nothing but

@@ -64,10 +64,10 @@ func (n *refusal) body() map[string]interface{} {
 	return map[string]interface{}{"jsonrpc": "2.0", "id": n.id, "error": problem}
 }
 
-// told is a refusal of a client's limit, as it passes the ceilings per address. These answer 429 themselves, in plain
+// leftover is a refusal of a client's limit, as it passes the ceilings per address. These answer 429 themselves, in plain
 // text, and what makes JSON-RPC of that (gate.yml, "edge-refusals") replaces every 429, ours as well: it asks the role
 // last for the words, with the request's headers, and among them is ours. The edge has removed a caller's own.
-type told struct {
+type leftover struct {
 	Body    json.RawMessage `json:"body"`
 	Retry   string          `json:"retry"`
 	Policy  string          `json:"policy"`
@@ -79,7 +79,7 @@ func (n *refusal) leave(request, answer http.Header) {
 	if err != nil {
 		return
 	}
-	text, err := json.Marshal(told{body, n.retry, answer.Get(headerPolicy), answer.Get(headerBudgets)})
+	text, err := json.Marshal(leftover{body, n.retry, answer.Get(headerPolicy), answer.Get(headerBudgets)})
 	if err == nil {
 		request[headerRefusal] = []string{b64.EncodeToString(text)}
 	}
@@ -87,7 +87,7 @@ func (n *refusal) leave(request, answer http.Header) {
 
 // repeat writes a refusal that was left.
 func repeat(w http.ResponseWriter, left string) {
-	var said told
+	var said leftover
 	text, err := b64.DecodeString(left)
 	if err != nil || json.Unmarshal(text, &said) != nil {
 		refuseLast("/429", "").write(w)

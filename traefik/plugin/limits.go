@@ -77,20 +77,25 @@ type bucket struct {
 	busy   *int64
 }
 
-// budget is a limit as one decision applies it.
+// budget is a limit as one decision applies it. Where there is no bound it is one that nobody meets: a call then takes the
+// same short way (memo.go says why short).
 type budget struct {
-	of     *limit
-	bucket *bucket
-	step   int64 // ns that one call takes of it; 0: no rate
-	room   int64 // ns that may be taken ahead
-	atOnce int64 // calls that may be under way; 0: any number
-	policy string
-	full   *int64 // calls that found no room
+	of      *limit
+	free    *int64 // the bucket's two
+	busy    *int64
+	step    int64 // ns that one call takes of it
+	room    int64 // ns that may be taken ahead
+	atOnce  int64 // calls that may be under way
+	rated   bool
+	policy  string
+	refused *int64 // calls that found no room
 }
+
+const unbounded = int64(1) << 61
 
 // newBudget gives a gate its share. Whatever is divided, one call fits.
 func newBudget(of *limit, b *bucket, gates int64, refused *int64) *budget {
-	made := &budget{of: of, bucket: b, full: refused}
+	made := &budget{of: of, free: b.free, busy: b.busy, room: unbounded, atOnce: unbounded, refused: refused}
 	if of.PerS > 0 {
 		step := float64(time.Second) / of.PerS * float64(gates)
 		made.step = int64(math.Max(1, math.Min(step, float64(mostStepNs))))
@@ -99,7 +104,8 @@ func newBudget(of *limit, b *bucket, gates int64, refused *int64) *budget {
 			burst = int64(math.Max(1, math.Ceil(of.PerS)))
 		}
 		burst = (burst + gates - 1) / gates
-		made.room = int64(math.Min(float64(burst)*float64(made.step), float64(math.MaxInt64/4)))
+		made.room = int64(math.Min(float64(burst)*float64(made.step), float64(unbounded)))
+		made.rated = true
 		made.policy = `"` + of.Name + `";q=` + strconv.FormatInt(burst, 10) + `;w=` + seconds(made.room)
 	}
 	if of.Concurrent > 0 {
@@ -113,33 +119,34 @@ func seconds(ns int64) string {
 	return strconv.FormatInt((ns+int64(time.Second)-1)/int64(time.Second), 10)
 }
 
-// take takes one call of the rate, or returns how long until there is room, in nanoseconds.
-func (b *budget) take(now int64) int64 {
-	for {
-		free := atomic.LoadInt64(b.bucket.free)
-		next := free
-		if next < now {
-			next = now
-		}
-		next += b.step
-		wait := next - now - b.room
-		if wait > 0 {
-			return wait
-		}
-		if atomic.CompareAndSwapInt64(b.bucket.free, free, next) {
-			return 0
-		}
+// pass takes one call of the rate. If it says no, the call has been taken all the same: giveBack.
+func (b *budget) pass(now int64) bool {
+	if atomic.LoadInt64(b.free) < now {
+		b.catchUp(now)
+	}
+	return atomic.AddInt64(b.free, b.step)-now <= b.room
+}
+
+// catchUp forgets what was free long ago. Whoever comes second of two finds it done.
+func (b *budget) catchUp(now int64) {
+	free := atomic.LoadInt64(b.free)
+	if free < now {
+		atomic.CompareAndSwapInt64(b.free, free, now)
 	}
 }
 
-// giveBack undoes a take.
+// wait is how long until a call that was just taken would have had room, in nanoseconds.
+func (b *budget) wait(now int64) int64 {
+	return atomic.LoadInt64(b.free) - now - b.room
+}
+
 func (b *budget) giveBack() {
-	atomic.AddInt64(b.bucket.free, -b.step)
+	atomic.AddInt64(b.free, -b.step)
 }
 
 // left is how many calls there is room for now, and how long until all is free again.
 func (b *budget) left(now int64) (int64, int64) {
-	used := atomic.LoadInt64(b.bucket.free) - now
+	used := atomic.LoadInt64(b.free) - now
 	if used < 0 {
 		used = 0
 	}
@@ -150,66 +157,96 @@ func (b *budget) left(now int64) (int64, int64) {
 	return calls, used
 }
 
-// enter begins a call, unless as many as may are under way.
+// enter begins a call, if not as many as may are under way. If it says no, the call counts all the same: leave.
 func (b *budget) enter() bool {
-	if b.atOnce == 0 {
-		return true
-	}
-	if atomic.AddInt64(b.bucket.busy, 1) > b.atOnce {
-		atomic.AddInt64(b.bucket.busy, -1)
-		return false
-	}
-	return true
+	return atomic.AddInt64(b.busy, 1) <= b.atOnce
 }
 
 func (b *budget) leave() {
-	if b.atOnce > 0 {
-		atomic.AddInt64(b.bucket.busy, -1)
-	}
+	atomic.AddInt64(b.busy, -1)
 }
 
-// admit takes a call of all budgets or of none. What it takes of `enter` is given back by leaveAll.
+// admit takes a call of all budgets or of none; what it has entered is left by leaveAll.
 func (d *decision) admit(now int64) *refusal {
 	for i, b := range d.budgets {
-		wait := int64(0)
-		if b.step > 0 {
-			wait = b.take(now)
+		if !b.pass(now) {
+			return d.refuseRate(i, now)
 		}
-		entered := wait == 0 && (!d.counted || b.enter())
-		if entered {
+	}
+	if d.counted {
+		return d.enterAll()
+	}
+	return nil
+}
+
+func (d *decision) refuseRate(at int, now int64) *refusal {
+	over := d.budgets[at]
+	wait := over.wait(now)
+	for _, taken := range d.budgets[:at+1] {
+		taken.giveBack()
+	}
+	atomic.AddInt64(over.refused, 1)
+	return d.refused(refuseLimit(d.label, over, wait))
+}
+
+func (d *decision) enterAll() *refusal {
+	for i, b := range d.counting {
+		if b.enter() {
 			continue
 		}
-		if wait == 0 && b.step > 0 {
-			b.giveBack()
+		for _, entered := range d.counting[:i+1] {
+			entered.leave()
 		}
-		for _, taken := range d.budgets[:i] {
-			if taken.step > 0 {
-				taken.giveBack()
-			}
-			if d.counted {
-				taken.leave()
-			}
+		for _, taken := range d.budgets {
+			taken.giveBack()
 		}
-		atomic.AddInt64(b.full, 1)
-		return d.refused(refuseLimit(d.label, b, wait))
+		atomic.AddInt64(b.refused, 1)
+		return d.refused(refuseLimit(d.label, b, 0))
 	}
 	return nil
 }
 
 func (d *decision) leaveAll() {
-	for _, b := range d.budgets {
+	for _, b := range d.counting {
 		b.leave()
 	}
 }
 
+// told is what callers were last told of a decision's budgets. It is told again, as it was, for as long as that is about
+// true: a tenth of a second, and while a fifth is left.
+type told struct {
+	until    int64
+	policies []string
+	lefts    []string
+}
+
+const tellEvery = int64(100 * time.Millisecond)
+
 // showBudgets tells a caller what is left (draft-ietf-httpapi-ratelimit-headers).
-func (d *decision) showBudgets(h http.Header, now int64) {
+func (s *store) showBudgets(d *decision, h http.Header, now int64) {
+	s.mu.RLock()
+	said := d.told
+	s.mu.RUnlock()
+	if said == nil || said.until < now {
+		said = s.tell(d, now)
+	}
+	if said.policies != nil {
+		h[headerPolicy] = said.policies
+		h[headerBudgets] = said.lefts
+	}
+}
+
+func (s *store) tell(d *decision, now int64) *told {
+	said := &told{until: now + tellEvery}
 	policies, lefts := "", ""
 	for _, b := range d.budgets {
-		if b.step == 0 {
+		if !b.rated {
 			continue
 		}
 		calls, used := b.left(now)
+		if used > b.room/5*4 {
+			said.until = 0
+		}
 		if policies != "" {
 			policies += ", "
 			lefts += ", "
@@ -218,16 +255,23 @@ func (d *decision) showBudgets(h http.Header, now int64) {
 		lefts += `"` + b.of.Name + `";r=` + strconv.FormatInt(calls, 10) + `;t=` + seconds(used)
 	}
 	if policies != "" {
-		h.Set(headerPolicy, policies)
-		h.Set(headerBudgets, lefts)
+		said.policies = []string{policies}
+		said.lefts = []string{lefts}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.told = said
+	return said
 }
 
 // serveLimited is the way of a call that has budgets.
 func (g *gate) serveLimited(w http.ResponseWriter, r *http.Request, d *decision) bool {
 	now := time.Now().UnixNano()
 	no := d.admit(now)
-	d.showBudgets(w.Header(), now)
+	if no != nil {
+		g.store.tell(d, now)
+	}
+	g.store.showBudgets(d, w.Header(), now)
 	if no == nil {
 		return true
 	}
@@ -245,7 +289,9 @@ func (g *gate) ended(d *decision, held int64) {
 	if d.counted {
 		d.leaveAll()
 	}
-	g.letGo(held)
+	if held > 0 {
+		g.letGo(held)
+	}
 }
 
 func refuseLimit(client string, b *budget, wait int64) *refusal {
@@ -288,8 +334,9 @@ func (s *store) allot(d *decision, gates int64) {
 		series := `client="` + d.label + `",limit="` + l.Name + `"`
 		b := newBudget(l, s.bucketOf(d.client, d.label, l.Name), gates, s.limited.counter(series, `client="~other",limit="~other"`))
 		d.budgets = append(d.budgets, b)
-		if b.atOnce > 0 && d.countable {
+		if l.Concurrent > 0 && d.countable {
 			d.counted = true
+			d.counting = append(d.counting, b)
 		}
 	}
 }

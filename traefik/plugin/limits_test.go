@@ -16,6 +16,16 @@ func budgetOf(l limit, gates int64) *budget {
 	return newBudget(&l, &bucket{free: new(int64), busy: new(int64)}, gates, new(int64))
 }
 
+// take is what a call does, undone where there is no room; how long to wait then.
+func (b *budget) take(now int64) int64 {
+	if b.pass(now) {
+		return 0
+	}
+	wait := b.wait(now)
+	b.giveBack()
+	return wait
+}
+
 func TestALimitGivesItsBurstAndThenItsRate(t *testing.T) {
 	for _, row := range []struct {
 		perS         float64
@@ -159,8 +169,8 @@ func TestACallIsTakenOfAllItsLimitsOrOfNone(t *testing.T) {
 			t.Fatalf("call %d: %+v", i, no)
 		}
 	}
-	if left, _ := d.budgets[0].left(now); left != 8 || *d.budgets[0].bucket.busy != 2 {
-		t.Errorf("%d calls are left, %d under way; refused calls took of a limit that had room", left, *d.budgets[0].bucket.busy)
+	if left, _ := d.budgets[0].left(now); left != 8 || *d.budgets[0].busy != 2 {
+		t.Errorf("%d calls are left, %d under way; refused calls took of a limit that had room", left, *d.budgets[0].busy)
 	}
 }
 
@@ -192,7 +202,7 @@ func TestCallsUnderWayAreCountedUntilTheyEndHoweverTheyEnd(t *testing.T) {
 	}
 	goOn <- true
 	goOn <- true
-	for i := 0; i < 1000 && *d.budgets[0].bucket.busy > 0; i++ {
+	for i := 0; i < 1000 && *d.budgets[0].busy > 0; i++ {
 		time.Sleep(time.Millisecond)
 	}
 	if no := d.admit(second); no != nil {
