@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import json
 import logging
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from control_plane.contract import Json, Offer
 from control_plane.errors import Refused, Unavailable
 from control_plane.model import version_target
+from control_plane.peers import GATE_HOST
 from control_plane.ports import Answered
 from control_plane.wire import Reply, one_line, read
 
@@ -82,18 +84,24 @@ class InternalGate:
         urls: Their addresses. The first that answers carries a call; each of them should lead to the same instances.
         proof: From :func:`read_proof`.
         timeout_s: Longest a call may take.
+        tls: With mutual TLS, whom we are; then no other proof is sent.
     """
 
-    def __init__(self, urls: Sequence[str], proof: str, *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, urls: Sequence[str], proof: str, *, timeout_s: float = 10.0, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._urls = tuple(url.rstrip("/") for url in urls)
         self._timeout_s = timeout_s
         self._used = ""
+        self._extensions = {"sni_hostname": GATE_HOST} if tls else {}
+        proven = {"Host": GATE_HOST} if tls else {"X-Tekup-Caller": CALLER, "X-Tekup-Proof": proof}
         # No proxy from the environment: the proof must not travel elsewhere.
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
             trust_env=False,
             follow_redirects=False,
-            headers={"X-Tekup-Caller": CALLER, "X-Tekup-Proof": proof},
+            headers=proven,
+            verify=tls if tls is not None else True,
         )
 
     async def __aenter__(self) -> Self:
@@ -189,7 +197,11 @@ class InternalGate:
                 async with (
                     asyncio.timeout(self._timeout_s),  # the client's own is for each part of an answer
                     self._http.stream(
-                        "POST", f"{url}/{service}/mcp", headers=headers, content=json.dumps(body)
+                        "POST",
+                        f"{url}/{service}/mcp",
+                        headers=headers,
+                        content=json.dumps(body),
+                        extensions=self._extensions,
                     ) as answer,
                 ):
                     self._note(url)

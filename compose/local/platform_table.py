@@ -56,6 +56,7 @@ def gate_values(parts: Parts) -> dict[str, str]:
         "GATE_DIR": str(parts.layout.gate),
         "ALLOWED_HOSTS": "",
         "ALLOWED_ORIGINS": "",
+        "MTLS": str(parts.effective.settings.mtls == "on").lower(),
     }
 
 

@@ -8,10 +8,13 @@ import sys
 
 from control_plane.agent.agent import Agent
 from control_plane.agent.disk import GateFolder
+from control_plane.agent.papers import Standing
 from control_plane.agent.shown import show
+from control_plane.authority import Authority
 from control_plane.consul import Consul
 from control_plane.errors import Refused
 from control_plane.logs import log_as_json
+from control_plane.peers import GATE
 from control_plane.settings import EXIT_CONFIG, AgentSettings, load
 from control_plane.traefik import Traefik
 
@@ -21,8 +24,13 @@ async def run(settings: AgentSettings, folder: GateFolder) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Consul(settings.consul_url) as consul, Traefik(settings.gate_private_url) as traefik:
-        agent = Agent(consul, traefik, folder, gate=settings.gate_id, ttl_s=settings.session_ttl_s)
+    async with (
+        Consul(settings.consul_url) as consul,
+        Traefik(settings.gate_private_url) as traefik,
+        Authority(settings.consul_url, GATE, settings.consul_token_file) as authority,
+    ):
+        standing = Standing(authority, settings.gate_dir) if settings.mtls == "on" else None
+        agent = Agent(consul, traefik, folder, gate=settings.gate_id, ttl_s=settings.session_ttl_s, standing=standing)
         async with asyncio.TaskGroup() as tasks:
             work = [
                 tasks.create_task(agent.run()),

@@ -411,14 +411,14 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def lay_out(folder: Path) -> Gate:
+def lay_out(folder: Path, mtls: str = "false") -> Gate:
     """Renders the templates and copies the plugin, as the environment does."""
     ports = [free_port() for _ in range(3)]
     values = {
         name: f"127.0.0.1:{port}"
         for name, port in zip(("GATEWAY_ADDRESS", "INTERNAL_ADDRESS", "PRIVATE_ADDRESS"), ports, strict=True)
     }
-    values |= {"GATE_DIR": str(folder), "ALLOWED_HOSTS": "", "ALLOWED_ORIGINS": ""}
+    values |= {"GATE_DIR": str(folder), "ALLOWED_HOSTS": "", "ALLOWED_ORIGINS": "", "MTLS": mtls}
     source, plugin = ROOT / "traefik", folder / "plugins-local/src/tekup.dev/policy"
     for each in (folder / "dynamic", folder / "tables", plugin):
         each.mkdir(parents=True)

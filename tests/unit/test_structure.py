@@ -11,12 +11,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PURE = {"model", "errors", "contract", "course", "decide", "delivery", "lint", "names", "rollout", "steer", "render",
         "routes", "signed", "analysis", "checks", "readings", "sequential", "schemas", "shapes", "values", "resources",
-        "differences", "desired", "page", "shadow", "tallies"}  # fmt: skip
+        "differences", "desired", "page", "peers", "shadow", "tallies"}  # fmt: skip
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports"},
-          {"consul", "traefik", "prometheus", "gateway", "wire", "admin", "files", "logs", "settings", "watch"},
+          {"authority", "config_entries", "consul", "traefik", "prometheus", "gateway", "mutual", "wire", "admin",
+           "files", "logs", "settings", "watch"},
           {"registry", "leadership", "replicas", "gates", "staged", "history", "book", "outcome", "state", "rights",
-           "metrics", "probing", "loop", "review", "observing", "shelf", "engine"},
+           "intentions", "metrics", "probing", "loop", "review", "observing", "shelf", "engine"},
           {"agent"}, {"api"}, {"cli", "__main__"})  # fmt: skip
 NO_IO = {"asyncio", "os", "time", "socket", "httpx", "aiohttp", "consul", "logging", "subprocess", "pathlib"}
 

@@ -9,10 +9,11 @@ type settings struct {
 	hosts   []string
 	origins []string
 	callers []string
+	peers   bool
 }
 
 func newSettings(config *Config) *settings {
-	p := &settings{role: config.Role, hosts: config.Hosts, origins: config.Origins, callers: config.Callers}
+	p := &settings{role: config.Role, hosts: config.Hosts, origins: config.Origins, callers: config.Callers, peers: config.Peers}
 	p.calls = p.role == rolePublic || p.role == roleInternal
 	return p
 }
@@ -95,7 +96,7 @@ func decideInternal(p *settings, r *request, t *tables, now int64) (*decision, *
 	if t.services == nil || t.clients == nil || t.secrets == nil {
 		return nil, refuseNoTable(t)
 	}
-	caller, no := provenCaller(r.header, p.callers, t.secrets)
+	caller, no := callerOn(p, r, t)
 	if no != nil {
 		return nil, no
 	}

@@ -38,6 +38,8 @@ type Config struct {
 	Origins []string `json:"origins,omitempty"`
 	// Callers may use the internal entrypoint, once they have proven their name.
 	Callers []string `json:"callers,omitempty"`
+	// Peers tells that callers of the internal entrypoint prove their name by a certificate, and by nothing else.
+	Peers bool `json:"peers,omitempty"`
 }
 
 // CreateConfig returns the defaults.
@@ -144,6 +146,9 @@ func rewrite(r *http.Request) {
 func (g *gate) decideAnew(w http.ResponseWriter, r *http.Request, id string, now int64) *decision {
 	t := g.store.current()
 	view := &request{method: r.Method, path: r.URL.EscapedPath(), host: r.Host, header: r.Header}
+	if g.settings.role == roleInternal {
+		view.peer = callerOfPeer(r)
+	}
 	d, no := decide(g.settings, view, t, now)
 	if no != nil {
 		// The access log keeps these three: a refused caller must not be able to write itself another name into it.

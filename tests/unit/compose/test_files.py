@@ -20,6 +20,7 @@ VALUES = {
     "PRIVATE_ADDRESS": "127.0.0.1:3006",
     "ALLOWED_HOSTS": "",
     "ALLOWED_ORIGINS": "",
+    "MTLS": "false",
 }
 
 

@@ -41,7 +41,7 @@ def test_the_plugin_passes_its_go_tests() -> None:
     ("template", "wanted"),
     [
         ("traefik.yml.tmpl", {"GATEWAY_ADDRESS", "INTERNAL_ADDRESS", "PRIVATE_ADDRESS"}),
-        ("gate.yml.tmpl", {"GATE_DIR", "ALLOWED_HOSTS", "ALLOWED_ORIGINS"}),
+        ("gate.yml.tmpl", {"GATE_DIR", "ALLOWED_HOSTS", "ALLOWED_ORIGINS", "MTLS"}),
     ],
 )
 def test_a_template_names_its_placeholders_at_its_top(template: str, wanted: set[str]) -> None:
