@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 Json = dict[str, object]
 
@@ -33,8 +32,8 @@ class Papers:
     """
 
     authority: str
-    leaf: Path
-    roots: Path
+    leaf: str
+    roots: str
     ends: float
 
 
@@ -45,8 +44,8 @@ def identity(papers: Papers, services: Iterable[str]) -> Json:
         papers: The gate's.
         services: Which are called.
     """
-    pair = {"certFile": str(papers.leaf), "keyFile": str(papers.leaf)}
-    trusted = {"caFiles": [str(papers.roots)], "clientAuthType": "RequireAndVerifyClientCert"}
+    pair = {"certFile": papers.leaf, "keyFile": papers.leaf}
+    trusted = {"caFiles": [papers.roots], "clientAuthType": "RequireAndVerifyClientCert"}
     routers: Json = {
         PARENT: {
             "entryPoints": ["internal"],
@@ -76,7 +75,7 @@ def transport_of(service: str) -> str:
 def _transport(papers: Papers, pair: Mapping[str, str], service: str) -> Json:
     return {
         "certificates": [dict(pair)],
-        "rootCAs": [str(papers.roots)],
+        "rootCAs": [papers.roots],
         "peerCertURI": f"{papers.authority}/svc/{transport_of(service)}",
         # With peerCertURI Traefik checks chain and name itself; what is skipped is the host name, which they have not.
         "insecureSkipVerify": True,

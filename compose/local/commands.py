@@ -49,7 +49,12 @@ def _here() -> Layout:
 With = Annotated[list[str] | None, typer.Option("--with", help="Run this besides: prometheus. `MCP_WITH` for good.")]
 
 
-def up(timeout: Timeout = 180, also: With = None, json: JsonFlag = False) -> None:
+Mtls = Annotated[
+    bool, typer.Option("--mtls", help="Everybody inside proves itself by a certificate. `MCP_MTLS=on` for good.")
+]
+
+
+def up(timeout: Timeout = 180, also: With = None, mtls: Mtls = False, json: JsonFlag = False) -> None:
     """Start everything here, wait until it is ready, make one tool call per service.
 
     A second run changes nothing and prints the same key. Programs that are missing are fetched first.
@@ -59,9 +64,11 @@ def up(timeout: Timeout = 180, also: With = None, json: JsonFlag = False) -> Non
     Example: MCP_GATEWAY_PORT=0 tekup up --json
 
     Example: tekup up --with prometheus
+
+    Example: tekup up --mtls
     """
     with reporter() as report:
-        result = bring_up(_here(), timeout, report, also or ())
+        result = bring_up(_here(), timeout, report, also or (), mtls=mtls)
     if json:
         show.as_json(result.data())
     else:

@@ -73,7 +73,7 @@ class Up:
         }
 
 
-def bring_up(layout: Layout, timeout_s: float, report: Reporter, also: Sequence[str] = ()) -> Up:
+def bring_up(layout: Layout, timeout_s: float, report: Reporter, also: Sequence[str] = (), *, mtls: bool = False) -> Up:
     """Bring the environment up, or find that it is.
 
     Args:
@@ -81,11 +81,13 @@ def bring_up(layout: Layout, timeout_s: float, report: Reporter, also: Sequence[
         timeout_s: the most to wait for processes and gate; fetching programs comes on top.
         report: told what is going on.
         also: what to run besides, instead of what `MCP_WITH` says.
+        mtls: with mutual TLS inside, whatever `MCP_MTLS` says.
 
     Raises:
         LocalError: a subclass that says what went wrong and what to do.
     """
-    effective = load(layout, {**os.environ, "MCP_WITH": ",".join(also)} if also else None)
+    asked = {**({"MCP_WITH": ",".join(also)} if also else {}), **({"MCP_MTLS": "on"} if mtls else {})}
+    effective = load(layout, {**os.environ, **asked})
     began = time.monotonic()
     layout.make_folders()
     with alone(layout, report):

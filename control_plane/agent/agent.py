@@ -93,6 +93,8 @@ class Agent:
     async def _work(self) -> None:
         # Writing before every watch has answered would put a partial picture in force; the files serve until then.
         while not (self._watch.complete and self._registry.complete and self._has_papers()):
+            if self._standing and not self._has_papers() and (problem := self._standing.problem(time.time())):
+                self._tell((problem,))
             await self._wait(LOOK_EVERY_S)
         while True:
             again_in_s = LOOK_EVERY_S

@@ -35,7 +35,7 @@ class PapersFolder:
             found = _PAPERS.validate_json(self._memory.read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
-        return found if found.leaf.exists() and found.roots.exists() else None
+        return found if Path(found.leaf).exists() and Path(found.roots).exists() else None
 
     def put(self, authority: Authority) -> Papers:
         """Write what the CA says now.
@@ -57,16 +57,16 @@ class PapersFolder:
         self._sweep({papers.leaf, papers.roots})
         return papers
 
-    def _written(self, kind: str, text: str) -> Path:
+    def _written(self, kind: str, text: str) -> str:
         path = self._folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.pem"
         if not path.exists():
             write_whole(path, text.encode(), mode=0o600)
-        return path
+        return str(path)
 
-    def _sweep(self, kept: set[Path]) -> None:
+    def _sweep(self, kept: set[str]) -> None:
         found = sorted(self._folder.glob("*.pem"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in found[KEPT:]:
-            if path not in kept:
+            if str(path) not in kept:
                 path.unlink()
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
 from services.common.authority import Authority, Intention, Leaf, Roots
 from services.common.errors import RegistryError
@@ -50,6 +50,13 @@ class Identity:
         self._contexts: list[LiveContext] = []
         self._known = {part: asyncio.Event() for part in ("leaf", "roots", "intentions")}
         self.server = self._context(server_side=True)
+        refused = Counter(
+            "tekup_tls_refused",
+            "Connections to the service port that were not made, by what OpenSSL calls the reason",
+            ["reason"],
+            registry=metrics.registry,
+        )
+        self.server.refused = lambda reason: refused.labels(reason).inc()
         Gauge(
             "tekup_leaf_expires_seconds",
             "Seconds until the instance's certificate ends; Consul renews it long before",

@@ -6,7 +6,7 @@ A `LiveContext` may be given new certificates and roots at any time: connections
 import ssl
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,11 +69,18 @@ class _Checked(ssl.SSLObject):
     """A connection that stands only if the other side's name is accepted."""
 
     def do_handshake(self) -> None:
-        super().do_handshake()
-        peer = peer_of(self.getpeercert())
         context = self.context
-        if peer is None or not isinstance(context, _Context) or not context.accepts(peer):
-            raise ssl.SSLCertVerificationError(f"the other side's certificate is that of {peer and peer.name!r}")
+        assert isinstance(context, _Context)  # noqa: S101  # nothing else makes one
+        try:
+            super().do_handshake()
+            peer = peer_of(self.getpeercert())
+            if peer is None or not context.accepts(peer):
+                raise ssl.SSLCertVerificationError(f"the other side's certificate is that of {peer and peer.name!r}")
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise  # it goes on when more has come
+        except ssl.SSLError as error:
+            context.refused(getattr(error, "reason", "") or "NAME")  # only OpenSSL's own have a reason
+            raise
         # asyncio calls the server's protocol, which begins the connection's task, from inside the handshake's last
         # step: so the task, and each request's after it, has this value. Were it not so, everybody would be refused.
         _peer.set(peer)
@@ -81,6 +88,7 @@ class _Checked(ssl.SSLObject):
 
 class _Context(ssl.SSLContext):
     accepts: Callable[[Peer], bool]
+    refused: Callable[[str], None]
 
 
 class LiveContext(ssl.SSLContext):
@@ -92,12 +100,17 @@ class LiveContext(ssl.SSLContext):
     """
 
     expects: str
+    protocols: Sequence[str] = ("http/1.1",)
+    """All we speak between services; the benchmark that says why sets another (docs/decisions/0021)."""
+    refused: Callable[[str], None]
+    """Told why a connection was not made."""
     _server_side: bool
     _now: _Context | None
 
     def __new__(cls, *, server_side: bool, expects: str = "") -> "LiveContext":  # typeshed has no Self
         made = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
         made.expects, made._server_side, made._now = expects, server_side, None
+        made.refused = lambda _reason: None
         return made
 
     def renew(self, *, chain: str, key: str, roots: str, domains: frozenset[str]) -> None:
@@ -122,9 +135,10 @@ class LiveContext(ssl.SSLContext):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=roots)
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols(list(self.protocols))
         _load(context, chain, key)
         context.accepts = lambda peer: peer.domain in domains and self.expects in ("", peer.name)
+        context.refused = self.refused
         self._now = context
 
     def wrap_bio(self, *args: Any, **named: Any) -> ssl.SSLObject:
@@ -134,7 +148,7 @@ class LiveContext(ssl.SSLContext):
         return self._now.wrap_bio(*args, **named)
 
     def set_alpn_protocols(self, alpn_protocols: Any) -> None:
-        """HTTP/1.1 is all we speak between services (docs/decisions/0021)."""
+        """Whatever a library wishes, what is spoken is `protocols`."""
 
 
 def _load(context: ssl.SSLContext, chain: str, key: str) -> None:

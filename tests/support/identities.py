@@ -14,11 +14,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.support.consul_cluster import ConsulCluster
 from tests.support.consul_process import ConsulProcess
 from tests.support.gate import wait_until
 
 CONNECT = {"enabled": True, "test_ca_leaf_root_change_spread": "10ms"}
 """A server's settings: with them leaves follow a changed CA at once, and not within half a minute."""
+
+
+Consul = ConsulProcess | ConsulCluster
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Papers:
         return httpx.Client(verify=self.context(), timeout=timeout_s, trust_env=False)
 
 
-def papers(consul: ConsulProcess, name: str) -> Papers:
+def papers(consul: Consul, name: str) -> Papers:
     """Those that Consul makes for a name."""
 
     def answered() -> bool:
@@ -58,7 +62,7 @@ def papers(consul: ConsulProcess, name: str) -> Papers:
     return Papers(leaf["CertPEM"], leaf["PrivateKeyPEM"], roots(consul), leaf["ServiceURI"])
 
 
-def roots(consul: ConsulProcess) -> str:
+def roots(consul: Consul) -> str:
     """All of Consul's roots."""
     found = httpx.get(f"{consul.url}/v1/agent/connect/ca/roots", trust_env=False).json()["Roots"]
     return "".join(root["RootCert"] for root in found)
@@ -86,7 +90,7 @@ def stranger(known: Papers) -> Papers:
     return Papers(made.public_bytes(serialization.Encoding.PEM).decode(), key.decode(), known.roots, known.uri)
 
 
-def allow(consul: ConsulProcess, destination: str, *sources: str) -> None:
+def allow(consul: Consul, destination: str, *sources: str) -> None:
     """Let these call that, and nobody else."""
     entry = {
         "Kind": "service-intentions",
@@ -96,12 +100,12 @@ def allow(consul: ConsulProcess, destination: str, *sources: str) -> None:
     httpx.put(f"{consul.url}/v1/config", json=entry, trust_env=False).raise_for_status()
 
 
-def forbid(consul: ConsulProcess, destination: str) -> None:
+def forbid(consul: Consul, destination: str) -> None:
     """Take all its intentions away."""
     httpx.delete(f"{consul.url}/v1/config/service-intentions/{destination}", trust_env=False).raise_for_status()
 
 
-def change_ca(consul: ConsulProcess) -> None:
+def change_ca(consul: Consul) -> None:
     """Give Consul's CA another key and root; the old one is trusted on."""
     key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()

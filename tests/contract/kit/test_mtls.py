@@ -12,7 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
+from services.common.listen import bind, listening
+from services.common.tls import LiveContext
 from tests.support.consul_process import ConsulProcess
 from tests.support.gate import wait_until
 from tests.support.identities import CONNECT, Papers, allow, change_ca, forbid, papers, stranger
@@ -112,6 +115,43 @@ def test_a_caller_without_a_certificate_is_cut_off(ca: ConsulProcess, guarded: A
 
 def test_the_gates_name_from_a_foreign_ca_is_cut_off(ca: ConsulProcess, guarded: Any) -> None:
     assert is_cut_off(guarded, stranger(papers(ca, "tekup-gate")))
+
+
+async def test_what_is_cut_off_is_counted(ca: ConsulProcess, guarded: Any) -> None:
+    before = await guarded.metric("tekup_tls_refused_total")
+    assert await asyncio.to_thread(is_cut_off, guarded, stranger(papers(ca, "tekup-gate")))
+    assert await guarded.metric("tekup_tls_refused_total") > before
+    assert await guarded.metric('tekup_tls_refused_total{reason="CERTIFICATE_VERIFY_FAILED"}') >= 1
+
+
+async def test_a_false_gate_is_told_nothing(ca: ConsulProcess) -> None:
+    """The hub's side: what is at the gate's address has the name of another."""
+    asked: list[str] = []
+
+    async def gate(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            asked.append(scope["path"])
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    hub = context(papers(ca, "mcp-hub"), expects="tekup-gate")
+    for name, answers in (("tekup-gate", True), ("mcp-guarded", False)):
+        listener = bind("127.0.0.1", 0)
+        async with listening(gate, listener, context(papers(ca, name))), httpx.AsyncClient(verify=hub) as http:
+            if answers:
+                assert (await http.get(f"https://127.0.0.1:{listener.port}/it")).status_code == 200
+            else:
+                with pytest.raises(httpx.TransportError):
+                    await http.get(f"https://127.0.0.1:{listener.port}/other")
+    assert asked == ["/it"]
+
+
+def context(own: Papers, expects: str = "") -> LiveContext:
+    """One side of a connection: a client's that expects somebody, or a server's."""
+    made = LiveContext(server_side=not expects, expects=expects)
+    domain = own.uri.split("/")[2]
+    made.renew(chain=own.chain, key=own.key, roots=own.roots, domains=frozenset({domain}))
+    return made
 
 
 def test_tls_below_1_3_is_refused(ca: ConsulProcess, guarded: Any) -> None:
