@@ -3,7 +3,7 @@
 Three blocking reads. Everything that can go wrong comes out as a `RegistryError`; nothing else knows their form.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from services.common.errors import RegistryError
 
-__all__ = ["Authority", "Intention", "Leaf", "Roots"]
+__all__ = ["Authority", "Intention", "Leaf", "Roots", "lets_in"]
 
 # A watch that died silently must not go unnoticed for long.
 WAIT_S: Final = 10.0
@@ -59,6 +59,14 @@ class Intention(BaseModel):
 
     source: str = Field(alias="SourceName")
     action: str = Field("", alias="Action")
+
+
+def lets_in(intentions: Iterable[Intention], name: str) -> bool:
+    """Whether `name` may call: the first that fits decides, and if none does, it may not."""
+    for one in intentions:
+        if one.source in (name, "*"):
+            return one.action == "allow"
+    return False
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge
 
-from services.common.authority import Authority, Intention, Leaf, Roots
+from services.common.authority import Authority, Intention, Leaf, Roots, lets_in
 from services.common.errors import RegistryError
 from services.common.metrics import Metrics
 from services.common.tls import LiveContext
@@ -69,10 +69,7 @@ class Identity:
 
     def admits(self, name: str) -> bool:
         """Whether the intentions let `name` call us; nobody is let in by default."""
-        for one in self._intentions:
-            if one.source in (name, "*"):
-                return one.action == "allow"
-        return False
+        return lets_in(self._intentions, name)
 
     def expires_s(self) -> float:
         """Seconds until our certificate ends; 0 without one."""

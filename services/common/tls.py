@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-__all__ = ["GATE", "LiveContext", "Peer", "current_peer", "peer_of"]
+__all__ = ["GATE", "PEER", "LiveContext", "Peer", "current_peer", "peer_of"]
 
 GATE: Final = "tekup-gate"
 _PATH: Final = ("", "ns", "default", "dc", "*", "svc", "*")
@@ -57,12 +57,13 @@ def peer_of(certificate: dict[str, Any] | None) -> Peer | None:
     return Peer(path[6], parts.netloc, ssl.cert_time_to_seconds(certificate["notAfter"]))
 
 
-_peer: ContextVar[Peer | None] = ContextVar("peer", default=None)
+PEER: Final[ContextVar[Peer | None]] = ContextVar("peer", default=None)
+"""Set by a handshake, and by nothing else but tests."""
 
 
 def current_peer() -> Peer | None:
     """Who called, inside a request that came by a `LiveContext`; None anywhere else."""
-    return _peer.get()
+    return PEER.get()
 
 
 class _Checked(ssl.SSLObject):
@@ -83,7 +84,7 @@ class _Checked(ssl.SSLObject):
             raise
         # asyncio calls the server's protocol, which begins the connection's task, from inside the handshake's last
         # step: so the task, and each request's after it, has this value. Were it not so, everybody would be refused.
-        _peer.set(peer)
+        PEER.set(peer)
 
 
 class _Context(ssl.SSLContext):
