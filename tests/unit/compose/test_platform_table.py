@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from compose.local.layout import Layout
-from compose.local.platform_table import Parts, platform_table, wanted_ports
+from compose.local.platform_table import Parts, gate_values, platform_table, wanted_ports
 from compose.local.programs import Found
 from compose.local.settings import load
 from compose.local.table import Table
@@ -13,11 +13,15 @@ from compose.local.table import Table
 NAMES = ("consul", "traefik", "chromium", "rg")
 
 
-def table(folder: Path, replicas: int, **variables: str) -> Table:
-    effective = load(Layout(folder), {"MCP_CONTROL_PLANE_REPLICAS": str(replicas), **variables})
+def parts(folder: Path, **settings: str) -> Parts:
+    effective = load(Layout(folder), settings)
     ports = {name: port or 20000 + at for at, (name, port) in enumerate(wanted_ports(effective).items())}
     programs = {name: Found(name, Path("/bin") / name, "1", "test") for name in NAMES}
-    return platform_table(Parts(Layout(folder), effective, ports, programs))
+    return Parts(Layout(folder), effective, ports, programs)
+
+
+def table(folder: Path, replicas: int, **settings: str) -> Table:
+    return platform_table(parts(folder, MCP_CONTROL_PLANE_REPLICAS=str(replicas), **settings))
 
 
 @pytest.mark.feature("C12")
@@ -72,3 +76,18 @@ def test_what_seals_keys_is_told_to_control_planes_and_agent_alone_and_only_wher
     made.write_text("{}")
     off = [one for one in table(tmp_path, 1).processes if one.env.get(file) == str(made)]
     assert [one.env.get("MCP_API_KEY_ENCRYPTION") for one in off] == ["false", None]
+
+
+@pytest.mark.feature("E1")
+@pytest.mark.parametrize(("mtls", "scheme", "peers"), [("off", "http", "false"), ("on", "https", "true")])
+def test_mutual_tls_is_one_setting_for_all(tmp_path: Path, mtls: str, scheme: str, peers: str) -> None:
+    made = parts(tmp_path, MCP_MTLS=mtls)
+    found = platform_table(made)
+    processes = [*found.processes, *(one.pattern for one in found.services)]
+    told = [one.env for one in processes if "MCP_CONSUL_URL" in one.env]
+    assert len(told) == 6
+    assert {env["MCP_MTLS"] for env in told} == {mtls}
+    callers = [env["MCP_GATE_INTERNAL_URL"] for env in told if "MCP_GATE_INTERNAL_URL" in env]
+    assert len(callers) == 2
+    assert all(url.startswith(f"{scheme}://") for url in callers)
+    assert gate_values(made)["MTLS"] == peers
