@@ -8,7 +8,7 @@ import pytest
 
 from control_plane.model import Instance, Lane, Policy, Revision, Rule, ServicePolicy
 from control_plane.peers import Papers, identity, over_tls
-from control_plane.routes import routes
+from control_plane.routes import PARENTS, routes
 
 PAPERS = Papers("spiffe://d.consul/ns/default/dc/dc1", "/gate/tls/leaf-1.pem", "/gate/tls/roots-1.pem", 0)
 INSTANCES = (
@@ -61,7 +61,7 @@ def test_nothing_else_changes_but_a_third_parent_of_each_target() -> None:
 
 def test_a_gate_without_instances_still_has_its_placeholder() -> None:
     found: Any = over_tls(routes(None, ()))
-    assert found["http"]["routers"]["placeholder"]["parentRefs"] == ["public@file", "internal@file", "peers@file"]
+    assert found["http"]["routers"]["placeholder"]["parentRefs"] == [*PARENTS, "peers@file"]
 
 
 @pytest.mark.parametrize("services", [(), ("alpha", "a-b")])
