@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.local, pytest.mark.feature("E1"), pytest.mark.timeout(
 TOOL = f"{SERVICE}_echo"
 TEXT = {"text": "hello"}
 HOST = "tekup-gate.internal"
-IN_FORCE_S = 1.5
+IN_FORCE_S = 2.0
 
 
 def with_ca(folder: Path) -> ConsulProcess:
