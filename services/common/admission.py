@@ -6,6 +6,7 @@ calls; `common.trust` still believes nobody but the gate and the instance itself
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.common.front import read_away
 from services.common.identity import Identity
 from services.common.jsonrpc import Refusal, refuse
 from services.common.metrics import Metrics
@@ -39,6 +40,7 @@ class Admission:
             await self._app(scope, receive, send)
             return
         self._metrics.refused.labels("403").inc()
+        await read_away(receive)
         await refuse(self._refusal(peer), send)
 
     def _refusal(self, peer: Peer | None) -> Refusal:

@@ -123,8 +123,7 @@ class Identity:
     async def _read_leaf(self, after: int) -> int:
         index, leaf = await self._authority.leaf(self.name, after)
         if leaf != self._leaf:
-            self._leaf = leaf
-            self._renew()
+            self._take(leaf, self._roots)
             logger.info("identity.leaf", extra={"uri": leaf.uri, "ends": leaf.ends.isoformat()})
         return index
 
@@ -133,8 +132,7 @@ class Identity:
         if self._roots.get(roots.domain) != roots:
             # What Consul says of its own CA is all there is. A Consul that came back empty has another CA and another
             # domain: until everybody has met it, those of the one before go on.
-            self._roots[roots.domain] = roots
-            self._renew()
+            self._take(self._leaf, {**self._roots, roots.domain: roots})
             self._roots_changed.set()
             logger.info("identity.roots", extra={"domain": roots.domain, "roots": len(roots.roots)})
         return index
@@ -154,12 +152,13 @@ class Identity:
     def _context(self, *, server_side: bool, expects: str = "") -> LiveContext:
         made = LiveContext(server_side=server_side, expects=expects)
         self._contexts.append(made)
-        self._renew()
+        self._take(self._leaf, self._roots)
         return made
 
-    def _renew(self) -> None:
-        if self._leaf is None or not self._roots:
-            return
-        roots = "\n".join(each.pem for each in self._roots.values())
-        for context in self._contexts:
-            context.renew(chain=self._leaf.chain, key=self._leaf.key, roots=roots, domains=frozenset(self._roots))
+    def _take(self, leaf: Leaf | None, roots: dict[str, Roots]) -> None:
+        """Use these from now on; what makes no sense raises, and changes nothing that is used."""
+        if leaf is not None and roots:
+            pem = "\n".join(each.pem for each in roots.values())
+            for context in self._contexts:
+                context.renew(chain=leaf.chain, key=leaf.key, roots=pem, domains=frozenset(roots))
+        self._leaf, self._roots = leaf, roots

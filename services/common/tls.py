@@ -82,9 +82,11 @@ class _Checked(ssl.SSLObject):
         except ssl.SSLError as error:
             context.refused(getattr(error, "reason", "") or "NAME")  # only OpenSSL's own have a reason
             raise
-        # asyncio calls the server's protocol, which begins the connection's task, from inside the handshake's last
-        # step: so the task, and each request's after it, has this value. Were it not so, everybody would be refused.
-        PEER.set(peer)
+        if self.server_side:
+            # asyncio calls the server's protocol, which begins the connection's task, from inside the handshake's last
+            # step: so the task, and each request's after it, has this value. Else everybody would be refused.
+            # On our own calls to others it must not be set: they are made inside a request of somebody else.
+            PEER.set(peer)
 
 
 class _Context(ssl.SSLContext):

@@ -64,6 +64,7 @@ def test_a_gate_without_instances_still_has_its_placeholder() -> None:
     assert found["http"]["routers"]["placeholder"]["parentRefs"] == [*PARENTS, "peers@file"]
 
 
+@pytest.mark.feature("F9")
 @pytest.mark.parametrize("services", [(), ("alpha", "a-b")])
 def test_each_service_is_expected_under_its_own_name(services: tuple[str, ...]) -> None:
     made: Any = identity(PAPERS, services)
