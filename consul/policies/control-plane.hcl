@@ -10,9 +10,10 @@ service_prefix "mcp-" {
   policy     = "write"
   intentions = "write"
 }
-# Its own certificate, for its calls through gates.
+# Its own certificate, for its calls through gates. Without the second line it might not write intentions for all.
 service "tekup-control-plane" {
-  policy = "write"
+  policy     = "write"
+  intentions = "write"
 }
 # Who may call whom, the wildcard included.
 service_prefix "" {

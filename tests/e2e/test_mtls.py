@@ -136,6 +136,9 @@ def test_the_local_environment_comes_up_and_calls_every_service(fresh_environmen
     mine = [one for one in found if one["what"].startswith("certificate mcp-")]
     assert len(mine) == 4
     assert all(one["ok"] for one in mine)
+    done = fresh_environment.tekup_json("secrets", "rotate", "--all", "--reason", "with certificates")
+    assert {one["kind"] for one in done} == {"consul-tokens", "gate-keys", "gossip"}
+    assert fresh_environment.tekup_json("up")["ok"] is True
 
 
 @pytest.mark.feature("A10")
