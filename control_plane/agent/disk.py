@@ -146,7 +146,7 @@ class GateFolder:
             at_s: Seconds since the epoch.
         """
         path = self._tables / "confirmed"
-        path.touch()
+        path.touch(mode=0o600)
         os.utime(path, (at_s, at_s))
 
     def recall(self) -> Remembered:
