@@ -180,7 +180,7 @@ class World:
             for line in (self.folder / f"{service}.ran").read_text().splitlines():
                 said = json.loads(line)
                 if mark in said["mark"]:
-                    about = (said["client"], said["key"], tuple(said["allow"]), tuple(said["roots"]))
+                    about = (said["client"], said["key"], tuple(said["rights"]["allow"]), tuple(said["roots"]))
                     found.append(
                         Run(
                             service,
