@@ -17,13 +17,18 @@ from hypercorn.typing import ASGIFramework
 
 from control_plane.api import create_app
 from control_plane.api.forward import Forward, leader_client
+from control_plane.authority import Authority
+from control_plane.config_entries import ConfigEntries
 from control_plane.consul import Consul
 from control_plane.engine import Engine
 from control_plane.errors import Refused
 from control_plane.gateway import InternalGate, ProofFile
+from control_plane.intentions import Intentions
 from control_plane.leadership import Leadership
 from control_plane.logs import log_as_json
 from control_plane.loop import ControlPlane
+from control_plane.mutual import mutual_tls
+from control_plane.peers import CONTROL_PLANE, GATE
 from control_plane.probing import Pace
 from control_plane.prometheus import Prometheus
 from control_plane.sealed import RingFile, Sealing, read_ring
@@ -56,7 +61,10 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets) -> None:
             Consul(settings.consul_url, token=secrets.consul, ca_file=settings.consul_ca_file)
         )
         http = await stack.enter_async_context(leader_client())
-        gateway = await stack.enter_async_context(_gateway(settings, secrets.proof)) if secrets.proof else None
+        authority = await _authority(settings, secrets, stack)
+        gateway = (
+            await stack.enter_async_context(_gateway(settings, secrets.proof, authority)) if secrets.proof else None
+        )
         leadership = Leadership(consul, settings.replica, url=settings.own_url, ttl_s=settings.session_ttl_s)
         pace = Pace(settings.probe_every_s, settings.probe_at_most)
         gate_http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
@@ -79,14 +87,32 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets) -> None:
         app = cast("ASGIFramework", create_app(plane, engine, secrets.operator, Forward(plane, http)))
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(plane.run()), tasks.create_task(engine.run())]
+            if authority:
+                entries = await stack.enter_async_context(_entries(settings, secrets))
+                intentions = Intentions(
+                    entries, leadership, plane.registry, plane.service_names, accept_new=settings.accept_new
+                )
+                work += [tasks.create_task(authority.run()), tasks.create_task(intentions.run())]
             await serve(app, _config(settings), shutdown_trigger=stop.wait)
             for task in work:
                 task.cancel()
 
 
-def _gateway(settings: ControlPlaneSettings, proof: ProofFile) -> InternalGate:
+async def _authority(settings: ControlPlaneSettings, secrets: Secrets, stack: AsyncExitStack) -> Authority | None:
+    if settings.mtls == "off":
+        return None
+    made = Authority(settings.consul_url, CONTROL_PLANE, token=secrets.consul, ca_file=settings.consul_ca_file)
+    return await stack.enter_async_context(made)
+
+
+def _entries(settings: ControlPlaneSettings, secrets: Secrets) -> ConfigEntries:
+    return ConfigEntries(settings.consul_url, token=secrets.consul, ca_file=settings.consul_ca_file)
+
+
+def _gateway(settings: ControlPlaneSettings, proof: ProofFile, authority: Authority | None) -> InternalGate:
     urls = [str(url) for url in settings.gate_internal_url]
-    return InternalGate(urls, proof.current, timeout_s=settings.probe_timeout_s)
+    tls = mutual_tls(authority, GATE) if authority else None
+    return InternalGate(urls, proof.current, timeout_s=settings.probe_timeout_s, tls=tls)
 
 
 def _metrics(settings: ControlPlaneSettings) -> Prometheus:

@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import json
 import logging
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from control_plane.contract import Json, Offer
 from control_plane.errors import Refused, Unavailable
 from control_plane.model import version_target
+from control_plane.peers import GATE_HOST
 from control_plane.ports import Answered
 from control_plane.wire import Reply, one_line, read
 
@@ -118,19 +120,30 @@ class InternalGate:
         urls: Their addresses. The first that answers carries a call; each of them should lead to the same instances.
         proof: From :func:`read_proof`, or what gives it, asked for each call.
         timeout_s: Longest a call may take.
+        tls: With mutual TLS, whom we are; then no other proof is sent.
     """
 
-    def __init__(self, urls: Sequence[str], proof: str | Callable[[], str], *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        proof: str | Callable[[], str],
+        *,
+        timeout_s: float = 10.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._proof = proof if callable(proof) else lambda: proof
+        self._proven_by_tls = tls is not None
         self._urls = tuple(url.rstrip("/") for url in urls)
         self._timeout_s = timeout_s
         self._used = ""
+        self._extensions = {"sni_hostname": GATE_HOST} if tls else {}
         # No proxy from the environment: the proof must not travel elsewhere.
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
             trust_env=False,
             follow_redirects=False,
-            headers={"X-Tekup-Caller": CALLER},
+            headers={"Host": GATE_HOST} if tls else {"X-Tekup-Caller": CALLER},
+            verify=tls if tls is not None else True,
         )
 
     async def __aenter__(self) -> Self:
@@ -218,7 +231,7 @@ class InternalGate:
             "MCP-Protocol-Version": MODERN,
             "Mcp-Method": method,
             "X-Tekup-Target": target,
-            "X-Tekup-Proof": self._proof(),
+            **({} if self._proven_by_tls else {"X-Tekup-Proof": self._proof()}),
             **({"Mcp-Name": name} if name else {}),
         }
         away: list[str] = []
@@ -227,7 +240,11 @@ class InternalGate:
                 async with (
                     asyncio.timeout(self._timeout_s),  # the client's own is for each part of an answer
                     self._http.stream(
-                        "POST", f"{url}/{service}/mcp", headers=headers, content=json.dumps(body)
+                        "POST",
+                        f"{url}/{service}/mcp",
+                        headers=headers,
+                        content=json.dumps(body),
+                        extensions=self._extensions,
                     ) as answer,
                 ):
                     self._note(url)

@@ -155,6 +155,14 @@ class ControlPlane:
         decided = page.all(Table.SERVICES, ServicePolicy).items()
         return Wishes(calls, frozenset((name, version) for name, policy in decided for version in policy.closed))
 
+    async def service_names(self) -> frozenset[str]:
+        """The services in the policy, read afresh.
+
+        Raises:
+            NotInitialised: There is no policy.
+        """
+        return frozenset((await self.page()).tables[Table.SERVICES])
+
     async def policy(self) -> Policy:
         """The present policy, read afresh.
 

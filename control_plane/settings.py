@@ -23,6 +23,8 @@ def _split(text: object) -> object:
 Port = Annotated[int, Field(ge=0, le=65535)]
 Urls = Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(_split)]
 """One address or several, separated by commas."""
+Mtls = Literal["off", "on"]
+"""Whether gate, services and control plane prove themselves to each other by certificates of Consul's CA."""
 Level = Literal["debug", "info", "warning", "error"]
 # sysexits.h EX_CONFIG: supervisors tell "will never start like this" from a crash by it.
 EXIT_CONFIG = 78
@@ -40,6 +42,7 @@ class ControlPlaneSettings(BaseSettings):
     consul_url: str = "http://127.0.0.1:8500"
     consul_token_file: Path | None = None
     consul_ca_file: Path | None = None
+    mtls: Mtls = "off"
     operator_token_file: Path
     replica: Name = Field(default_factory=lambda: secrets.token_hex(3))
     advertise_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")] = ""
@@ -89,6 +92,7 @@ class AgentSettings(BaseSettings):
     consul_url: str = "http://127.0.0.1:8500"
     consul_token_file: Path | None = None
     consul_ca_file: Path | None = None
+    mtls: Mtls = "off"
     gate_dir: Path
     gate_id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     gate_private_url: str

@@ -85,7 +85,8 @@ def _down(services: list[dict[str, Any]], path: str) -> frozenset[str]:
     for service in services:
         if service.get("loadBalancer", {}).get("healthCheck", {}).get("path") == path:
             for server, status in service.get("serverStatus", {}).items():
-                by_status[status == "UP"].add(server)
+                # An instance is known by where it is, whether it is called over TLS or not.
+                by_status[status == "UP"].add(server.replace("https://", "http://", 1))
     return frozenset(by_status[False] - by_status[True])
 
 

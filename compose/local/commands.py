@@ -57,11 +57,17 @@ With = Annotated[list[str] | None, typer.Option("--with", help="Run this besides
 Tls = Annotated[bool, typer.Option("--tls", help="https, with a certificate made here. `MCP_TLS` for good.")]
 
 
+Mtls = Annotated[
+    bool, typer.Option("--mtls", help="Everybody inside proves itself by a certificate. `MCP_MTLS=on` for good.")
+]
+
+
 def up(
     timeout: Timeout = 180,
     also: With = None,
     oauth_issuers: Issuers = None,
     tls: Tls = False,
+    mtls: Mtls = False,
     json: JsonFlag = False,
 ) -> None:
     """Start everything here, wait until it is ready, make one tool call per service.
@@ -75,9 +81,12 @@ def up(
     Example: tekup up --with prometheus
 
     Example: tekup up --tls --oauth-issuers issuers.json
+
+    Example: tekup up --mtls
     """
     given = {"MCP_WITH": ",".join(also or ()), "MCP_OAUTH_ISSUERS_FILE": str(oauth_issuers or "")}
     given |= {"MCP_TLS": "local"} if tls else {}
+    given |= {"MCP_MTLS": "on"} if mtls else {}
     with reporter() as report:
         result = bring_up(_here(), timeout, report, {name: value for name, value in given.items() if value})
     if json:

@@ -28,6 +28,10 @@ from .settings import Effective, Origin, load, named_ports
 from .status import Status
 
 CALL_S = 5.0
+LEAF = "tekup_leaf_expires_seconds"
+HOUR_S = 3600.0
+LEAST_H = 6.0
+"""Consul renews a certificate of 72 hours when at least 7 are left."""
 LOST = 'docs/how-to.md, "When Consul has lost its data" and what follows it'
 
 
@@ -234,6 +238,32 @@ def list_findings(quarantined: Iterable[Mapping[str, str]]) -> Iterator[Finding]
         yield Finding("lists", True, "all that services list is shown")
 
 
+def certificates(patient: Patient) -> Iterator[Finding]:
+    """When the certificate of each instance ends that has one; the gate's agent tells of its own."""
+    processes = patient.status.processes if patient.status else ()
+    consul = next((process.url for process in processes if process.name == "consul" and process.pid), "")
+    if not consul:
+        return
+    try:
+        shown = token_header(token_file(patient.layout, OPERATOR))
+        for name in sorted(name for name in _get(f"{consul}/v1/catalog/services", shown) if name.startswith("mcp-")):
+            for entry in _get(f"{consul}/v1/health/service/{name}?passing=true", shown):
+                service = entry["Service"]
+                text = _text(f"http://{service['Address']}:{service['Meta']['admin']}/metrics")
+                for line in (line for line in text.splitlines() if line.startswith(LEAF)):
+                    yield certificate_finding(service["ID"], float(line.split()[1]))
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        said = f"they cannot be looked at: {error or type(error).__name__}"
+        yield Finding("certificates", False, said, "tekup logs consul; tekup status")
+
+
+def certificate_finding(who: str, left_s: float) -> Finding:
+    """A certificate that nears its end has not been renewed, so Consul does not answer the instance."""
+    said = f"its certificate ends in {max(left_s, 0) / HOUR_S:.1f} hours"
+    remedy = "Consul has not renewed it: tekup logs consul, then tekup restart of the instance"
+    return Finding(f"certificate {who}", left_s > LEAST_H * HOUR_S, said, remedy)
+
+
 def oauth(patient: Patient) -> Iterator[Finding]:
     """Whether the keys of each authorization server are at hand, where such are believed."""
     processes = patient.status.processes if patient.status else ()
@@ -249,6 +279,10 @@ def oauth(patient: Patient) -> Iterator[Finding]:
         yield Finding(OAUTH, False, said, f"tekup logs {OAUTH}; tekup restart {OAUTH}")
 
 
+def _text(url: str) -> str:
+    return httpx.get(url, timeout=CALL_S, trust_env=False).raise_for_status().text
+
+
 def _get(url: str, headers: Mapping[str, str] | None = None) -> Any:
     return httpx.get(url, headers=headers, timeout=CALL_S, trust_env=False).raise_for_status().json()
 
@@ -260,5 +294,6 @@ CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     certificate,
     policy,
     lists,
+    certificates,
     oauth,
 )

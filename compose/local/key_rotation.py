@@ -6,7 +6,7 @@ beside its instances. Who checks a value must know a key before anybody signs wi
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 import json
 import secrets
 from collections.abc import Callable
@@ -19,7 +19,6 @@ from .credentials import KEY_BYTES, GateSecrets, gate_secrets_file, read_gate_se
 from .files import PRIVATE, write_atomically
 from .layout import Layout
 from .ports import HOST, remembered_ports
-from .settings import CONTROL_PLANE
 from .taken_up import Users
 
 CALL_S = 3.0
@@ -62,7 +61,7 @@ def _merged(known: GateSecrets, new: GateSecrets, *, first: bool) -> GateSecrets
 def _write(layout: Layout, keys: GateSecrets, users: Callable[[], Users], until: Until) -> None:
     write_atomically(gate_secrets_file(layout), keys.model_dump_json(indent=1) + "\n", PRIVATE)
     # the gate first: instances must not sign handles that it does not know
-    until(lambda: _gate_behind(layout, keys.services[CONTROL_PLANE]), "gate")
+    until(lambda: _gate_behind(layout), "gate")
     for service, values in keys.services.items():
         write_if_other(service_secrets(layout, service), json.dumps({"service": service, "keys": values}) + "\n")
     for service in keys.services:
@@ -74,18 +73,15 @@ def _behind(users: Callable[[], Users], service: str, path: Path) -> list[str]:
     return users().behind_with_keys(service, path)
 
 
-def _gate_behind(layout: Layout, keys: list[str]) -> list[str]:
-    """The gate, unless it takes every one of these keys as the control plane's."""
-    url = f"http://{HOST}:{remembered_ports(layout.ports)['MCP_INTERNAL_PORT']}/tekup/services"
-    for key in keys:
-        proof = hmac.digest(bytes.fromhex(key), b"caller", "sha256").hex()
-        headers = {"X-Tekup-Caller": CONTROL_PLANE, "X-Tekup-Proof": proof}
-        try:
-            if httpx.get(url, headers=headers, timeout=CALL_S, trust_env=False).status_code != httpx.codes.OK:
-                return ["traefik"]
-        except httpx.HTTPError:
-            return ["traefik"]
-    return []
+def _gate_behind(layout: Layout) -> list[str]:
+    """The gate, unless the file as it lies there is what it has in force; a proof is no way to ask with mutual TLS."""
+    url = f"http://{HOST}:{remembered_ports(layout.ports)['MCP_PRIVATE_PORT']}/tekup/state"
+    want = hashlib.sha256(gate_secrets_file(layout).read_bytes()).hexdigest()
+    try:
+        state = httpx.get(url, timeout=CALL_S, trust_env=False).raise_for_status().json()
+        return [] if state["secrets"]["sha256"] == want else ["traefik"]
+    except (httpx.HTTPError, ValueError, LookupError, TypeError):
+        return ["traefik"]
 
 
 def _key() -> str:

@@ -68,6 +68,7 @@ def gate_values(parts: Parts) -> dict[str, str]:
         "POLICY_MAX_AGE_S": str(parts.effective.settings.gate_policy_max_age_s),
         **oauth_values(parts),
         **edge_values(parts.effective.settings),
+        "MTLS": str(parts.effective.settings.mtls == "on").lower(),
     }
 
 
@@ -150,7 +151,7 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
             "MCP_CONSUL_TOKEN_FILE": str(token_file(parts.layout, CONTROL_PLANE)),
             "MCP_OPERATOR_TOKEN_FILE": str(parts.layout.operator_token),
             "MCP_SECRETS_FILE": str(service_secrets(parts.layout, CONTROL_PLANE)),
-            "MCP_GATE_INTERNAL_URL": parts.url("MCP_INTERNAL_PORT"),
+            "MCP_GATE_INTERNAL_URL": internal_url(parts),
             **_metrics_source(parts),
             "MCP_API_KEY_ENCRYPTION": str(parts.effective.settings.api_key_encryption).lower(),
             **_sealing_keys(parts),
@@ -318,9 +319,15 @@ def _own_settings(parts: Parts, name: str) -> dict[str, str]:
         "browser": {"MCP_BROWSER_EXECUTABLE": browser(parts), "MCP_BROWSER_ALLOW_HOSTS": hosts},
         "filesystem": {"MCP_FILESYSTEM_ROOTS": _joined(":", workspace, settings.filesystem_roots)},
         "search": {"MCP_SEARCH_ROOTS": _joined(":", workspace, settings.search_roots)},
-        "hub": {"MCP_GATE_INTERNAL_URL": parts.url("MCP_INTERNAL_PORT")},
+        "hub": {"MCP_GATE_INTERNAL_URL": internal_url(parts)},
     }
     return own[name]
+
+
+def internal_url(parts: Parts) -> str:
+    """Where hub and control plane call the gate."""
+    scheme = "https" if parts.effective.settings.mtls == "on" else "http"
+    return f"{scheme}://{parts.address('MCP_INTERNAL_PORT')}"
 
 
 def _joined(separator: str, *values: str) -> str:
@@ -348,6 +355,7 @@ def _python(
         "MCP_ENV": parts.effective.settings.env,
         "MCP_LOG_LEVEL": parts.effective.settings.log_level,
         "MCP_CONSUL_URL": parts.url("MCP_CONSUL_PORT"),
+        "MCP_MTLS": parts.effective.settings.mtls,
         "PYTHONUNBUFFERED": "1",
     }
     argv = (sys.executable, "-m", module)

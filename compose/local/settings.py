@@ -44,6 +44,9 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", alias="MCP_LOG_LEVEL", description="how much the platform's processes log"
     )
+    mtls: Literal["off", "on"] = Field(
+        "off", alias="MCP_MTLS", description="gate, services and control plane prove themselves by certificates"
+    )
     gateway_port: Port = Field(3000, alias="MCP_GATEWAY_PORT", description="where MCP clients connect")
     browser_port: Port = Field(3001, alias="MCP_BROWSER_PORT", description="first browser instance")
     filesystem_port: Port = Field(3002, alias="MCP_FILESYSTEM_PORT", description="first filesystem instance")

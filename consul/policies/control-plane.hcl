@@ -5,9 +5,13 @@ key_prefix "tekup/" {
 session_prefix "" {
   policy = "write"
 }
-# Registrations are their instances'. Writing here is for taking out a rogue or dead one, the audited exception, and for
-# the control plane's own certificate.
+# Registrations are their instances'. Writing here is for taking out a rogue or dead one, the audited exception.
 service_prefix "mcp-" {
+  policy     = "write"
+  intentions = "write"
+}
+# Its own certificate, for its calls through gates. Without the second line it might not write intentions for all.
+service "tekup-control-plane" {
   policy     = "write"
   intentions = "write"
 }

@@ -8,10 +8,13 @@ import sys
 
 from control_plane.agent.agent import Agent
 from control_plane.agent.disk import GateFolder
+from control_plane.agent.papers import Standing
 from control_plane.agent.shown import show
+from control_plane.authority import Authority
 from control_plane.consul import Consul
 from control_plane.errors import Refused
 from control_plane.logs import log_as_json
+from control_plane.peers import GATE
 from control_plane.sealed import RingFile
 from control_plane.settings import EXIT_CONFIG, AgentSettings, load
 from control_plane.tokens import TokenFile
@@ -26,6 +29,7 @@ async def run(settings: AgentSettings, folder: GateFolder, token: TokenFile | No
     async with (
         Consul(settings.consul_url, token=token, ca_file=settings.consul_ca_file) as consul,
         Traefik(settings.gate_private_url) as traefik,
+        Authority(settings.consul_url, GATE, token=token, ca_file=settings.consul_ca_file) as authority,
     ):
         agent = Agent(
             consul,
@@ -34,6 +38,7 @@ async def run(settings: AgentSettings, folder: GateFolder, token: TokenFile | No
             gate=settings.gate_id,
             ttl_s=settings.session_ttl_s,
             sealing_keys=RingFile(settings.api_key_encryption_key_file),
+            standing=Standing(authority, settings.gate_dir) if settings.mtls == "on" else None,
         )
         async with asyncio.TaskGroup() as tasks:
             work = [

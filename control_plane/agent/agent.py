@@ -11,6 +11,7 @@ from dataclasses import replace
 from control_plane.agent.apply import Applied, Applier
 from control_plane.agent.believe import Accepted, Kept, Memory, believed, forgotten, judge, suspected
 from control_plane.agent.disk import GateFolder, Remembered
+from control_plane.agent.papers import Standing
 from control_plane.agent.reading import Reading
 from control_plane.agent.report import Report, Reporter
 from control_plane.agent.share import Share
@@ -18,6 +19,7 @@ from control_plane.agent.watch import PolicyWatch
 from control_plane.consul import Consul
 from control_plane.errors import Refused, Unavailable
 from control_plane.model import Instance, Table
+from control_plane.peers import Papers
 from control_plane.registry import Registry
 from control_plane.sealed import RingFile
 from control_plane.traefik import Checks, Traefik
@@ -40,6 +42,7 @@ class Agent:
         gate: The gate's id.
         ttl_s: How long after its last sign of life Consul gives this gate up.
         sealing_keys: Open the hashes of keys that lie sealed in Consul.
+        standing: With mutual TLS, what the gate shows.
     """
 
     def __init__(
@@ -51,10 +54,14 @@ class Agent:
         gate: str,
         ttl_s: int,
         sealing_keys: RingFile | None = None,
+        standing: Standing | None = None,
     ) -> None:
+        self._standing = standing
         self._traefik = traefik
         self._folder = folder
         self._news = asyncio.Event()
+        if standing:
+            standing.authority.on_change(self._news.set)
         self._registry = Registry(consul)
         self._watch = PolicyWatch(consul, self._news.set)
         self._reporter = Reporter(consul, gate, ttl_s)
@@ -77,8 +84,10 @@ class Agent:
         for stray in self._folder.sweep():
             log.warning("gate.stray_file_removed", extra={"file": stray})
         if self._memory.policy:
-            self._applier.begin(self._memory.policy, self._remembered.instances)
+            self._applier.begin(self._memory.policy, self._remembered.instances, self._papers())
         async with asyncio.TaskGroup() as tasks:
+            if self._standing:
+                tasks.create_task(self._standing.authority.run())
             tasks.create_task(self._registry.run())
             tasks.create_task(self._watch.run())
             tasks.create_task(self._reporter.run())
@@ -93,7 +102,9 @@ class Agent:
 
     async def _work(self) -> None:
         # Writing before every watch has answered would put a partial picture in force; the files serve until then.
-        while not (self._watch.complete and self._registry.complete):
+        while not (self._watch.complete and self._registry.complete and self._has_papers()):
+            if self._standing and not self._has_papers() and (problem := self._standing.problem(time.time())):
+                self._tell((problem,))
             await self._wait(LOOK_EVERY_S)
         while True:
             again_in_s = LOOK_EVERY_S
@@ -115,6 +126,8 @@ class Agent:
         for name in self._applier.put_back():
             log.warning("gate.file_put_back", extra={"file": name})
         problems, again_in_s = self._take_policy()
+        if self._standing and (problem := self._standing.problem(time.time())):
+            problems = (*problems, problem)
         instances = await self._believe()
         if self._memory.policy is None:
             # With nothing in force it says so: who begins a policy must know that no gate runs one.
@@ -122,12 +135,20 @@ class Agent:
             return again_in_s
         if await self._drifted():
             log.warning("gate.drifted")
-        applied = await self._applier.apply(self._memory.policy, instances, self._share.gates)
+        applied = await self._applier.apply(
+            self._memory.policy, instances, gates=self._share.gates, papers=self._papers()
+        )
         self._report(applied, problems)
         if applied.in_force and self._accepted:
             self._folder.confirm(time.time() - self._watch.age_s)
         self._keep(instances)
         return min(again_in_s if applied.in_force else RETRY_S, applied.again_in_s or LOOK_EVERY_S)
+
+    def _papers(self) -> Papers | None:
+        return self._standing.papers() if self._standing else None
+
+    def _has_papers(self) -> bool:
+        return self._standing is None or self._papers() is not None
 
     async def _drifted(self) -> bool:
         # It asks Traefik twice, and changes should be in force in milliseconds: so when nothing is new, or overdue.

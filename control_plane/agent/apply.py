@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from control_plane import render
+from control_plane import peers, render
 from control_plane import routes as traefik_routes
 from control_plane.agent.disk import GateFolder
 from control_plane.errors import Refused
@@ -73,7 +73,9 @@ class Applier:
         self._enabled: frozenset[str] = frozenset()
         self._left: frozenset[str] = frozenset()
         self._since: dict[str, float] = {}
+        self._called: set[str] = set()
         self._policy: Policy | None = None
+        self._identity: Mapping[str, object] = folder.identity()
         self._mac_key = folder.mac_key()
         self._written_s = -ROUTES_EVERY_S
         self._rendered = render.ClientsTable()
@@ -84,19 +86,28 @@ class Applier:
         gates = self._tables["clients"].get("gates")
         return gates if isinstance(gates, int) else 1
 
-    async def apply(self, policy: Policy, instances: tuple[Instance, ...], gates: int = 1) -> Applied:
+    async def apply(
+        self,
+        policy: Policy,
+        instances: tuple[Instance, ...],
+        *,
+        gates: int = 1,
+        papers: peers.Papers | None = None,
+    ) -> Applied:
         """Put this in force.
 
         Args:
             policy: What was decided.
             instances: Those that are believed in.
             gates: Over how many gates limits are divided.
+            papers: With mutual TLS, what the gate shows.
 
         Raises:
             Unavailable: Traefik did not answer.
         """
         problems: list[str] = []
-        wanted = traefik_routes.routes(policy, instances)
+        self._write_identity(papers, instances)
+        wanted = _routes(policy, instances, papers)
         if traefik_routes.routers_of(wanted) - self._enabled:
             await self._look()
         postponed_s = self._write_arrivals(wanted)
@@ -112,6 +123,16 @@ class Applier:
         in_force = loaded and not self._matters(awaited, policy)
         self._policy = policy if in_force else self._policy
         return Applied(in_force, tuple(problems), ROUTERS_POLL_S if awaited else departing_s)
+
+    def _write_identity(self, papers: peers.Papers | None, instances: tuple[Instance, ...]) -> None:
+        """Before the routes, which name its parts; whatever stands stays, for routes that stand may name it."""
+        if papers is None and not self._identity:
+            return
+        self._called |= {one.service for one in instances}
+        wanted = peers.identity(papers, self._called) if papers else {}
+        if wanted != self._identity:
+            self._folder.write_identity(wanted)
+            self._identity = wanted
 
     def _write_arrivals(self, wanted: Mapping[str, object]) -> float | None:
         standing = traefik_routes.union(self._routes, self._fit(wanted))
@@ -227,10 +248,11 @@ class Applier:
             self._put(name, self._tables[name])
         return False
 
-    def begin(self, policy: Policy, instances: tuple[Instance, ...]) -> None:
+    def begin(self, policy: Policy, instances: tuple[Instance, ...], papers: peers.Papers | None = None) -> None:
         """Write the routes of what was last in force, if the file that should hold them is spoilt or missing."""
+        self._write_identity(papers, instances)
         if not self._routes:
-            self._write_routes(traefik_routes.routes(policy, instances), at_once=True)
+            self._write_routes(_routes(policy, instances, papers), at_once=True)
 
     def put_back(self) -> tuple[str, ...]:
         """Write again the files that somebody else has changed or deleted, and name them.
@@ -241,6 +263,8 @@ class Applier:
         for name in touched:
             if name == "routes" and self._routes:
                 self._folder.write_routes(self._routes)
+            elif name == "identity":
+                self._folder.write_identity(self._identity)
             elif self._tables.get(name):
                 self._put(name, self._tables[name])
         return touched
@@ -254,6 +278,11 @@ class Applier:
         services, clients = await self._traefik.loaded()
         loaded = services.serial == self._serial("services") and clients.serial == self._serial("clients")
         return not stands or not loaded
+
+
+def _routes(policy: Policy, instances: tuple[Instance, ...], papers: peers.Papers | None) -> Mapping[str, object]:
+    plain = traefik_routes.routes(policy, instances)
+    return peers.over_tls(plain) if papers else plain
 
 
 def _not_shown(routers: Iterable[str]) -> str:

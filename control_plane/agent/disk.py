@@ -21,8 +21,9 @@ from control_plane.model import Instance
 Json = Mapping[str, object]
 Identity = tuple[int, int, int]
 ROUTES = "routes.yml"
+IDENTITY = "identity.yml"
 # Whatever else lies in the watched folder is read by Traefik too, and one bad file there blocks every later write.
-OURS = frozenset({"gate.yml", "tls.yml", "oauth.yml", ROUTES})
+OURS = frozenset({"gate.yml", "tls.yml", "oauth.yml", ROUTES, IDENTITY})
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,19 @@ class GateFolder:
         write_whole(self._path("routes"), text.encode())
         self._own("routes")
 
+    def identity(self) -> Json:
+        """The mutual TLS in force; empty if there is none."""
+        self._own("identity")
+        return read_json(self._path("identity"))
+
+    def write_identity(self, identity: Json) -> None:
+        """Put mutual TLS in place; with an empty one there is none."""
+        if identity:
+            write_whole(self._path("identity"), json.dumps(identity, indent=1).encode())
+        else:
+            self._path("identity").unlink(missing_ok=True)
+        self._own("identity")
+
     def touched(self) -> tuple[str, ...]:
         """Which of ``routes``, ``services`` and ``clients`` somebody else has changed or deleted since.
 
@@ -132,7 +146,7 @@ class GateFolder:
             at_s: Seconds since the epoch.
         """
         path = self._tables / "confirmed"
-        path.touch()
+        path.touch(mode=0o600)
         os.utime(path, (at_s, at_s))
 
     def recall(self) -> Remembered:
@@ -156,7 +170,8 @@ class GateFolder:
         write_whole(self._memory, REMEMBERED.dump_json(remembered), mode=0o600)
 
     def _path(self, name: str) -> Path:
-        return self._dynamic / ROUTES if name == "routes" else self._tables / f"{name}.json"
+        dynamic = {"routes": ROUTES, "identity": IDENTITY}.get(name)
+        return self._dynamic / dynamic if dynamic else self._tables / f"{name}.json"
 
     def _own(self, name: str) -> None:
         self._ours[name] = self._identity(name)

@@ -20,7 +20,7 @@ from services.common.jsonrpc import HEADER_MISMATCH, UNSUPPORTED_VERSION, Refusa
 from services.common.metrics import Metrics
 from services.common.trust import TRUST_HEADERS, Trust
 
-__all__ = ["MAX_BODY_BYTES", "Front", "check_era", "read_headers"]
+__all__ = ["MAX_BODY_BYTES", "Front", "check_era", "read_away", "read_headers"]
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 _READ_AWAY_BYTES: Final = 32 * 1024 * 1024
@@ -130,7 +130,7 @@ class Front:
                 raise Refusal(status, status, "a drill refuses this call")
         except Refusal as refusal:
             self._metrics.refused.labels(str(refusal.status)).inc()
-            await _read_away(receive)
+            await read_away(receive)
             await refuse(refusal, send)
             return
         token = set_call(call)
@@ -178,7 +178,7 @@ class _Answer:
                 if not _is_json(message):
                     self._replaced = True
                     if not self._body_read:
-                        await _read_away(self._receive)
+                        await read_away(self._receive)
                     code = {400: -32600}.get(status, status)
                     await refuse(Refusal(status, code, _PLAIN.get(status, f"HTTP {status}")), self._send)
                     return
@@ -189,7 +189,7 @@ class _Answer:
         await self._send(message)
 
 
-async def _read_away(receive: Receive) -> None:
+async def read_away(receive: Receive) -> None:
     """Read the rest of a body, within bounds: a client that is still sending would see a reset, not the answer."""
     read = 0
     with anyio.move_on_after(_READ_AWAY_S):

@@ -1,6 +1,7 @@
 """The life of one instance, in order:
 
-bind ports → admin port → `build` → MCP port → warmed → probes work → registered ("serving" in the log)
+bind ports → admin port → a certificate (with mutual TLS) → `build` → MCP port → warmed → probes work → registered
+("serving" in the log)
 stop signal → registration draining → until nothing new has come for `MCP_DRAIN_QUIET_S` → listening streams end → until
 calls and handles are done, at most to `MCP_DRAIN_DEADLINE_S` after the signal or to a second signal → cut off the rest
 → deregister → HTTP ends → handles closed → `build`'s clean-up → end.
@@ -15,11 +16,16 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
+from starlette.types import ASGIApp
+
 from services.common.activity import Activity
 from services.common.admin import admin_app, service_app
+from services.common.admission import Admission
+from services.common.authority import Authority
 from services.common.background import beside
 from services.common.errors import SettingsError
 from services.common.front import Front
+from services.common.identity import Identity
 from services.common.kit import Kit, ServiceSpec
 from services.common.listen import Listener, advertised_address, bind, listening, own_address
 from services.common.readiness import Phase, Readiness
@@ -29,6 +35,7 @@ from services.common.rekey import keep_keys
 from services.common.server import Guard, KitServer, mcp_app
 from services.common.settings import KitSettings, Loaded, ServiceSettings
 from services.common.signing import Keyring
+from services.common.tls import current_peer
 from services.common.trust import Trust
 from services.common.warm import warm
 
@@ -39,6 +46,11 @@ S = TypeVar("S", bound=ServiceSettings)
 
 EXPIRE_EVERY_S = 1.0
 PROBE_AGAIN_S = 0.2
+
+
+def _peer_name() -> str:
+    peer = current_peer()
+    return peer.name if peer else ""
 
 
 def _bind_both(name: str, settings: KitSettings) -> tuple[Listener, Listener]:
@@ -111,6 +123,7 @@ class Instance:
         async with AsyncExitStack() as life:
             admin = admin_app(self._readiness, self._kit, self._about)
             await life.enter_async_context(listening(admin, self._admin_port))
+            await life.enter_async_context(self._identified())
             await life.enter_async_context(self._built)
             await life.enter_async_context(self._handles_closed())
             if self._settings.secrets_file:
@@ -125,6 +138,20 @@ class Instance:
         logger.info("stopped")
 
     @asynccontextmanager
+    async def _identified(self) -> AsyncIterator[None]:
+        """With mutual TLS: has a certificate inside the block, and keeps it fresh. `kit.identity` is None without."""
+        if self._settings.mtls == "off":
+            yield
+            return
+        settings = self._settings
+        async with Authority(
+            settings.consul_url, token_file=settings.consul_token_file, ca_file=settings.consul_ca_file
+        ) as authority:
+            self._kit.identity = Identity(authority, f"mcp-{self._kit.name}", self._kit.metrics)
+            async with self._kit.identity.kept():
+                yield
+
+    @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
         """`/mcp` answers inside the block."""
         own = self._kit.own_server
@@ -136,11 +163,13 @@ class Instance:
         own_proof = secrets.token_hex(32)
         server = own.server if own else kit_server
         self._readiness.serve(kit_server.call_tool)
+        identity = self._kit.identity
+        peer = _peer_name if identity else None
         host, standalone = self._settings.host, self._settings.standalone
         async with mcp_app(server, host=host, standalone=standalone) as mcp:
             front = Front(
                 mcp,
-                trust=Trust(self._kit.keyring, standalone=standalone, own_proof=own_proof),
+                trust=Trust(self._kit.keyring, standalone=standalone, own_proof=own_proof, peer=peer),
                 activity=self._activity,
                 metrics=self._kit.metrics,
                 drills=self._kit.drills,
@@ -150,8 +179,12 @@ class Instance:
                     (b"x-tekup-version", self._kit.version.encode()),
                 ),
             )
-            async with listening(service_app(front, self._readiness, self._about), self._port):
-                await warm(f"http://{own_address(self._port)}/mcp", own_proof, self._kit.probes)
+            app: ASGIApp = service_app(front, self._readiness, self._about)
+            if identity:
+                app = Admission(app, identity, self._kit.metrics)
+            async with listening(app, self._port, identity.server if identity else None):
+                scheme, tls = ("https", identity.client(identity.name)) if identity else ("http", None)
+                await warm(f"{scheme}://{own_address(self._port)}/mcp", own_proof, self._kit.probes, tls)
                 yield
 
     @asynccontextmanager

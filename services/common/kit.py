@@ -22,6 +22,7 @@ from services.common.declared import AsyncFunction, KitTool, Probe, PromptDeclar
 from services.common.drills import Drills
 from services.common.errors import DeclarationError
 from services.common.handles import Handles
+from services.common.identity import Identity
 from services.common.metrics import Metrics
 from services.common.settings import KitSettings, ServiceSettings
 from services.common.signing import Keyring
@@ -75,6 +76,7 @@ class Kit:
         self.leaving: list[Callable[[], None]] = []
         self.state: Callable[[], Mapping[str, object]] = dict
         self._clock = clock
+        self.identity: Identity | None = None
 
     def tool(
         self,

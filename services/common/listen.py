@@ -7,6 +7,7 @@ be lost in between.
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ KEEP_ALIVE_S: Final = 120.0
 NEVER: Final = 2**62
 BACKLOG: Final = 1024
 CLOSE_WITHIN_S: Final = 2.0
+HANDSHAKE_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,25 @@ def own_address(listener: Listener) -> str:
     return f"[{host}]:{listener.port}" if ":" in host else f"{host}:{listener.port}"
 
 
-def _config(listener: Listener) -> Config:
-    config = Config()
+class _Mutual(Config):
+    """With a context of our own, which is kept and renewed while the server runs."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__()
+        self._context = context
+
+    @property
+    def ssl_enabled(self) -> bool:
+        """Always."""
+        return True
+
+    def create_ssl_context(self) -> ssl.SSLContext:
+        """Ours."""
+        return self._context
+
+
+def _config(listener: Listener, tls: ssl.SSLContext | None) -> Config:
+    config = _Mutual(tls) if tls else Config()
     config.bind = [f"fd://{listener.sock.detach()}"]
     config.backlog = BACKLOG
     config.keep_alive_timeout = KEEP_ALIVE_S
@@ -84,20 +103,26 @@ def _config(listener: Listener) -> Config:
     config.graceful_timeout = CLOSE_WITHIN_S
     config.errorlog = logging.getLogger("hypercorn.error")
     config.accesslog = None
+    config.ssl_handshake_timeout = HANDSHAKE_S
     return config
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, listener: Listener) -> AsyncIterator[None]:
+async def listening(app: ASGIApp, listener: Listener, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
     """Serve `app` inside the block. Who connects from its first moment on is answered.
 
     On the way out idle connections are closed at once. Hypercorn waits without end for busy ones on Python 3.12 and
     later (hypercorn issue 308), so after two seconds it is not asked any longer.
+
+    Args:
+        app: What answers.
+        listener: Where.
+        tls: Under which certificate; None for plain HTTP.
     """
     stop = asyncio.Event()
     listener.sock.listen(BACKLOG)  # Hypercorn comes to it later
     server = asyncio.create_task(
-        serve(cast("Framework", app), _config(listener), shutdown_trigger=stop.wait, mode="asgi")
+        serve(cast("Framework", app), _config(listener, tls), shutdown_trigger=stop.wait, mode="asgi")
     )
     try:
         yield

@@ -95,6 +95,7 @@ class KitSettings(BaseSettings):
         default_factory=lambda: random_secrets.token_hex(3)
     )
     secrets_file: Path | None = None
+    mtls: Annotated[Literal["off", "on"], BeforeValidator(_lower)] = "off"
     standalone: bool = False
     gate_internal_url: Annotated[str, AfterValidator(_url_text)] = ""
     drill_file: Path | None = None
@@ -225,6 +226,8 @@ def load_settings(name: str, service: type[S]) -> Loaded[S]:
         problems.append("MCP_DRILL_FILE: must not be set in production, where drills could hurt real callers")
     if isinstance(kit, KitSettings) and kit.consul_token_file and (problem := problem_of(kit.consul_token_file)):
         problems.append(f"MCP_CONSUL_TOKEN_FILE: {problem}")
+    if isinstance(kit, KitSettings) and kit.mtls == "on" and not kit.consul_url:
+        problems.append("MCP_MTLS: is on, which takes certificates from Consul; set MCP_CONSUL_URL")
     own = _read(service, problems)
     problems += _unknown(name, service, os.environ)
     keys = _read_keys(name, kit, problems) if isinstance(kit, KitSettings) else ()

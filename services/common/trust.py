@@ -8,7 +8,7 @@ callers (`~…`).
 import base64
 import binascii
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final
@@ -19,6 +19,7 @@ from services.common.call import PROBE_CLIENT, STANDALONE_CLIENT, Call
 from services.common.jsonrpc import Refusal
 from services.common.rights import Access, Rights
 from services.common.signing import Keyring
+from services.common.tls import GATE
 
 __all__ = ["TRUST_HEADERS", "Trust"]
 
@@ -70,13 +71,17 @@ class Trust:
         keyring: The service's keys.
         standalone: Believe nobody, serve everybody.
         own_proof: Proves the instance itself, which calls itself before it is ready; known to nobody else.
+        peer: With mutual TLS, whose certificate a call came with: then that proves the gate, and no header does.
     """
 
-    def __init__(self, keyring: Keyring, *, standalone: bool, own_proof: str) -> None:
+    def __init__(
+        self, keyring: Keyring, *, standalone: bool, own_proof: str, peer: Callable[[], str] | None = None
+    ) -> None:
         self._keyring = keyring
         self._proven: tuple[tuple[bytes, ...], tuple[bytes, ...]] = ((), ())
         self._own_proof = own_proof.encode()
         self._standalone = standalone
+        self._peer = peer
 
     def call_of(self, headers: Mapping[bytes, bytes]) -> Call:
         """Who is calling.
@@ -95,7 +100,10 @@ class Trust:
             return _PROBE
         if self._standalone:
             return _STANDALONE
-        if not any(hmac.compare_digest(proof, known) for known in self._proofs()):
+        if self._peer is not None:
+            if (peer := self._peer()) != GATE:
+                raise _not_the_gate(f"its certificate is that of {peer or 'nobody'}")
+        elif not any(hmac.compare_digest(proof, known) for known in self._proofs()):
             raise _not_the_gate("X-Tekup-Gate is missing or wrong")
         call = _identify(headers.get(b"x-tekup-client", b"").decode("latin-1"), headers.get(b"x-tekup-grant"))
         if b"x-tekup-call" not in headers and b"x-tekup-copy" not in headers:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -21,17 +22,21 @@ WITHIN_S: Final = 5.0
 _META: Final = {PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION, CLIENT_CAPABILITIES_META_KEY: {}}
 
 
-async def warm(url: str, proof: str, probes: Sequence[Probe]) -> None:
+async def warm(url: str, proof: str, probes: Sequence[Probe], tls: ssl.SSLContext | None = None) -> None:
     """Discover, list and make the declared probe calls a few times, as a caller would; what fails is left to probes.
 
     Args:
         url: Where the instance itself answers.
         proof: Makes the caller the instance's own probe (`common.trust`).
         probes: The service's probes.
+        tls: Under which certificate; None for plain HTTP.
     """
     requests: list[tuple[str, dict[str, Any]]] = [("server/discover", {}), ("tools/list", {})]
     requests += [("tools/call", {"name": probe.tool, "arguments": dict(probe.arguments)}) for probe in probes]
-    async with httpx.AsyncClient(headers={"x-tekup-gate": proof}, timeout=WITHIN_S, trust_env=False) as client:
+    verify = tls if tls is not None else True
+    async with httpx.AsyncClient(
+        headers={"x-tekup-gate": proof}, timeout=WITHIN_S, trust_env=False, verify=verify
+    ) as client:
         try:
             async with asyncio.timeout(WITHIN_S):
                 for _ in range(ROUNDS):

@@ -37,10 +37,12 @@ from services.common import Kit, ServiceSettings, ServiceSpec, current_call
 from services.common.background import beside
 from services.common.cache import DISCOVER, LIST_TTL_MS, Freshness
 from services.common.calls import failed
+from services.common.identity import GATE_HOST
 from services.common.jsonrpc import HEADER_MISMATCH
 from services.common.metrics import UNKNOWN_TOOL, Outcome
 from services.common.rights import LISTS, used_name
 from services.common.server import LIST_HINTS
+from services.common.tls import GATE
 from services.hub.catalogue import Catalogue
 from services.hub.changes import Changes
 from services.hub.finding import CALL, DOORS, FIND, MOST, found_text, size_of, summary
@@ -315,9 +317,14 @@ def _sees_some_of(service: str) -> bool:
 @asynccontextmanager
 async def build(kit: Kit, settings: HubSettings) -> AsyncIterator[None]:
     """Serve all services' lists, and handshake-era clients."""
-    async with http_client() as client:
+    identity = kit.identity
+    async with http_client(identity.client(GATE) if identity else None) as client:
         upstream = Upstream(
-            settings.gate_internal_url.rstrip("/"), kit.keyring.caller_proof, client, version=kit.version
+            settings.gate_internal_url.rstrip("/"),
+            kit.keyring.caller_proof,
+            client,
+            version=kit.version,
+            host=GATE_HOST if identity else "",
         )
         catalogue = Catalogue(upstream, ttl_s=settings.list_ttl_s, deadline_s=settings.service_deadline_s)
         changes = Changes(catalogue, life_s=settings.listen_s)

@@ -7,6 +7,7 @@ for everything below them one that names the service: 503 for what was never sen
 import asyncio
 import json
 import logging
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -54,10 +55,15 @@ class _Services(BaseModel):
     services: dict[str, _Service]
 
 
-def http_client() -> httpx.AsyncClient:
-    """A pooled client for the entrypoint; close it after use."""
+def http_client(tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
+    """A pooled client for the entrypoint; close it after use.
+
+    Args:
+        tls: With mutual TLS, whom we are and whom we expect.
+    """
+    verify = tls if tls is not None else True
     # No proxy from the environment: the entrypoint is beside us, and the proof must not travel elsewhere.
-    return httpx.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, trust_env=False, follow_redirects=False)
+    return httpx.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, trust_env=False, follow_redirects=False, verify=verify)
 
 
 class Upstream:
@@ -68,13 +74,18 @@ class Upstream:
         proof: Makes the hub's proof to it; asked each time, since its key may be renewed.
         client: Pooled connections.
         version: The hub's version, told to the services.
+        host: With mutual TLS, the name by which the entrypoint is asked for; the certificate is the proof then.
     """
 
-    def __init__(self, url: str, proof: Callable[[], str], client: httpx.AsyncClient, *, version: str) -> None:
+    def __init__(
+        self, url: str, proof: Callable[[], str], client: httpx.AsyncClient, *, version: str, host: str = ""
+    ) -> None:
         self._url = url
         self._client = client
         self._carried: dict[str, asyncio.Semaphore] = {}
         self._make_proof = proof
+        self._host = host
+        self._extensions = {"sni_hostname": host} if host else {}
         self._meta = {
             PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION,
             CLIENT_CAPABILITIES_META_KEY: {},
@@ -82,6 +93,8 @@ class Upstream:
         }
 
     def _proof(self) -> dict[str, str]:
+        if self._host:
+            return {"host": self._host}
         return {"x-tekup-caller": "hub", "x-tekup-proof": self._make_proof()}
 
     async def services(self) -> dict[str, str]:
@@ -91,7 +104,9 @@ class Upstream:
             MCPError: The gate cannot be asked.
         """
         try:
-            answer = await self._client.get(f"{self._url}/tekup/services", headers=self._proof())
+            answer = await self._client.get(
+                f"{self._url}/tekup/services", headers=self._proof(), extensions=self._extensions
+            )
             if answer.status_code != httpx.codes.OK:
                 raise _error_of(answer.status_code, answer.content, "the gate")
             found = _Services.model_validate_json(answer.content)
@@ -140,7 +155,11 @@ class Upstream:
             async with (
                 self._place(service),
                 self._client.stream(
-                    "POST", f"{self._url}/{service}/mcp", headers=sent, content=json.dumps(body)
+                    "POST",
+                    f"{self._url}/{service}/mcp",
+                    headers=sent,
+                    content=json.dumps(body),
+                    extensions=self._extensions,
                 ) as answer,
             ):
                 return await _result(answer, service, progress, at_most)

@@ -19,6 +19,7 @@ from tests.bench.environment import Environment, environment
 from tests.bench.faults import others_p95
 from tests.bench.first_call import first_calls
 from tests.bench.keys import keys
+from tests.bench.mtls import upstream
 from tests.bench.tools import ROOT, Row, Side, build_load, compare, percentile, process, ratio, spread, wait_until
 from tests.support.consul_process import free_ports
 from tests.support.load import body, headers
@@ -173,6 +174,11 @@ def changing_keys(folder: Path, given: argparse.Namespace) -> list[Row]:
     return keys(folder, given.changes)
 
 
+def mtls(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """What mutual TLS costs between gate and instance, by HTTP/1.1 and by HTTP/2."""
+    return upstream(build_load(folder), folder, given.seconds, given.rounds)
+
+
 def _until_known(env: Environment) -> None:
     wait_until(lambda: "bbbbbb" in json.dumps(env.ask("GET", "/v1/services/bench")), "the second version", WAIT_S)
 
@@ -186,6 +192,7 @@ GROUPS: dict[str, Callable[[Path, argparse.Namespace], list[Row]]] = {
     "delivery": rolling_out,
     "analysis": judging,
     "keys": changing_keys,
+    "mtls": mtls,
 }
 
 

@@ -72,6 +72,7 @@ def render(gate: Gate, port: int) -> None:
         "ALLOWED_HOSTS": "",
         "ALLOWED_ORIGINS": "",
         "POLICY_MAX_AGE_S": "0",
+        "MTLS": "false",
         "OAUTH_ADDRESS": f"127.0.0.1:{port}",
         "OAUTH_RESOURCE": gate.public,
         "OAUTH_SCOPE": "mcp:{service}",

@@ -450,6 +450,7 @@ def lay_out(folder: Path, **settings: object) -> Gate:
     }
     values |= dict.fromkeys(("ALLOWED_HOSTS", "ALLOWED_ORIGINS", "OAUTH_RESOURCE", "OAUTH_SCOPE"), "")
     given = Settings.model_validate(settings)
+    values |= {"MTLS": str(given.mtls == "on").lower()}
     values |= {"GATE_DIR": str(folder), "POLICY_MAX_AGE_S": str(given.gate_policy_max_age_s), **edge_values(given)}
     source, plugin = ROOT / "traefik", folder / "plugins-local/src/tekup.dev/policy"
     for each in (folder / "dynamic", folder / "tables", plugin):

@@ -48,6 +48,8 @@ def introduce(state: Path, service: str) -> Path:
     own = state / "secrets" / f"{service}.json"
     write_whole(own, json.dumps({"service": service, "keys": keys}).encode(), mode=PRIVATE)
     layout, role = Layout(state.parent), service_role(service)
+    if not layout.consul_secrets.exists():
+        return own  # a Consul without ACLs
     if not token_of(state, service).exists():
         write_token(token_of(state, service), str(uuid.uuid4()))
     port = json.loads(layout.ports.read_text())["MCP_CONSUL_PORT"]

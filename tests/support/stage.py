@@ -97,6 +97,7 @@ class Stage:
         lines: Each replica's line to Consul, by name; none where replicas reach it themselves.
         agent_settings: Of every agent.
         out: Replicas that are not asked unless named: the test has killed, frozen or cut them off.
+        mtls: Whether all prove themselves to each other by certificates.
     """
 
     folder: Path
@@ -111,6 +112,7 @@ class Stage:
     lines: dict[str, Cut] = field(default_factory=dict)
     agent_settings: dict[str, str] = field(default_factory=dict)
     out: set[str] = field(default_factory=set)
+    mtls: bool = False
 
     def ask(self, method: str, path: str, body: Json | None = None, replica: str = "") -> Json:
         """Ask the API of a replica, the first one not out unless told; fails with what it said."""
@@ -167,7 +169,7 @@ class Stage:
     def add_gate(self, ttl_s: int = 2) -> None:
         """Another gate, with its agent, whose session lives so long at least."""
         number = len(self.gates) + 1
-        gate = lay_out(self.folder / f"gate-{number}")
+        gate = lay_out(self.folder / f"gate-{number}", mtls="on" if self.mtls else "off")
         gate.write("tables/secrets.json", json.dumps(self.secrets))
         gate.start()
         self.gates.append(gate)
@@ -192,7 +194,7 @@ class Stage:
             "MCP_REPLICA": name,
             "MCP_PROMETHEUS_URL": self.prometheus.url,
             "MCP_PROMETHEUS_SCRAPE_S": f"{self.prometheus.scrape_s:g}",
-            "MCP_GATE_INTERNAL_URL": self.gates[0].internal,
+            "MCP_GATE_INTERNAL_URL": self.internal_url,
             "MCP_SECRETS_FILE": str(self._secrets_of("control-plane")),
             **settings,
         }
@@ -255,6 +257,24 @@ class Stage:
         """What the gates know."""
         return cast("Json", json.loads((self.folder / "secrets.json").read_text()))
 
+    @property
+    def internal_url(self) -> str:
+        """The first gate's internal entrypoint."""
+        url = self.gates[0].internal
+        return url.replace("http://", "https://") if self.mtls else url
+
+    def add_hub(self) -> Process:
+        """An instance of the hub."""
+        env = {
+            "MCP_SECRETS_FILE": str(self._secrets_of("hub")),
+            "MCP_CONSUL_URL": self.consul.url,
+            "MCP_VERSION": "1.0.0",
+            "MCP_GATE_INTERNAL_URL": self.internal_url,
+        }
+        made = self._process("hub", "services.hub", env).start()
+        self.instances.append(made)
+        return made
+
     def _secrets_of(self, service: str) -> Path:
         path = self.folder / f"secrets-{service}.json"
         if not path.exists():
@@ -263,7 +283,8 @@ class Stage:
         return path
 
     def _process(self, name: str, module: str, env: dict[str, str]) -> Process:
-        given = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": os.environ.get("HOME", "/"), **env}
+        given = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": os.environ.get("HOME", "/"),
+                 "MCP_MTLS": "on" if self.mtls else "off", **env}  # fmt: skip
         return Process(name, [sys.executable, "-m", module], given, self.folder / f"{name}.log")
 
     def close(self) -> None:
@@ -278,7 +299,7 @@ class Stage:
 def stage(
     folder: Path, *, gates: Sequence[int] = (2, 2), replicas: int = 1, line: Callable[[str], Cut] | None = None,
     registry: Callable[[Path], ConsulProcess | ConsulCluster] = ConsulProcess,
-    agents: Mapping[str, str] | None = None, **settings: str,
+    agents: Mapping[str, str] | None = None, mtls: bool = False, **settings: str,
 ) -> Iterator[Stage]:  # fmt: skip
     """A stage with one stable version, 1.0.0, in force on every gate, and a client that may do anything.
 
@@ -289,6 +310,7 @@ def stage(
         line: Makes each replica a line to Consul's URL.
         registry: Makes Consul, one server or several.
         agents: Settings of every agent.
+        mtls: Everybody proves itself by a certificate; Consul needs a CA for it.
         settings: Of every replica.
     """
     known = {"mac": [MAC], "services": {name: [secrets.token_hex(32)] for name in (SERVICE, "hub", "control-plane")}}
@@ -298,7 +320,7 @@ def stage(
     consul_folder.mkdir()
     metrics_folder.mkdir()
     with registry(consul_folder) as consul, PrometheusProcess(metrics_folder, consul.url) as prometheus:
-        made = Stage(folder, consul, [], prometheus, agent_settings=dict(agents or {}))
+        made = Stage(folder, consul, [], prometheus, agent_settings=dict(agents or {}), mtls=mtls)
         try:
             for ttl_s in gates:
                 made.add_gate(ttl_s)

@@ -12,14 +12,14 @@ ROOT = Path(__file__).parents[2]
 PURE = {"model", "errors", "contract", "course", "decide", "delivery", "lint", "names", "rollout", "steer", "render",
         "clients", "keys",
         "routes", "signed", "analysis", "checks", "readings", "sequential", "schemas", "shapes", "values", "resources",
-        "differences", "desired", "page", "shadow", "tallies"}  # fmt: skip
+        "differences", "desired", "page", "peers", "shadow", "tallies"}  # fmt: skip
 PURE_PARTS = [f"oauth/{name}" for name in ("answers", "issuers", "jwks", "scopes", "tokens")]
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports"},
-          {"consul", "traefik", "prometheus", "gateway", "wire", "admin", "files", "logs", "settings", "sealed",
-           "watch", "tokens", "registrations"},
+          {"authority", "config_entries", "consul", "traefik", "prometheus", "gateway", "mutual", "wire", "admin",
+           "files", "logs", "settings", "sealed", "watch", "tokens", "registrations"},
           {"registry", "leadership", "replicas", "gates", "staged", "history", "book", "outcome", "state", "rights",
-            "sealing", "usage", "metrics", "probing", "loop", "review", "observing", "shelf", "engine"},
+            "intentions", "sealing", "usage", "metrics", "probing", "loop", "review", "observing", "shelf", "engine"},
           {"agent", "oauth"}, {"api"}, {"cli", "__main__"})  # fmt: skip
 NO_IO = {"asyncio", "os", "time", "socket", "httpx", "aiohttp", "consul", "logging", "subprocess", "pathlib"}
 

@@ -12,6 +12,7 @@ type settings struct {
 	hosts   []string
 	origins []string
 	callers []string
+	peers   bool
 	// of the two roles of the public entrypoint
 	resource string
 	scope    string
@@ -22,6 +23,7 @@ type settings struct {
 func newSettings(config *Config) *settings {
 	p := &settings{role: config.Role, hosts: config.Hosts, origins: config.Origins, callers: config.Callers}
 	p.calls = p.role == rolePublic || p.role == roleForeign || p.role == roleInternal
+	p.peers = config.Peers
 	p.resource = strings.TrimRight(config.Resource, "/")
 	p.scope = config.Scope
 	p.maxBody = config.MaxBody
@@ -148,7 +150,7 @@ func decideInternal(p *settings, r *request, t *tables, now int64) (*decision, *
 	if t.services == nil || t.clients == nil || t.secrets == nil {
 		return nil, refuseNoTable(t)
 	}
-	caller, no := provenCaller(r.header, p.callers, t.secrets)
+	caller, no := callerOn(p, r, t)
 	if no != nil {
 		return nil, no
 	}

@@ -27,6 +27,9 @@ var unread = map[string]bool{
 // parts can hold a line end (the path is escaped), so no two calls write the same text.
 func digest(role string, r *http.Request) string {
 	sum := sha256.New()
+	if role == roleInternal {
+		role += " " + callerOfPeer(r) // a name of a path: no line end, no blank
+	}
 	_, _ = io.WriteString(sum, strings.Join([]string{role, r.Method, r.URL.EscapedPath(), r.Host, ""}, "\n"))
 	_ = r.Header.WriteSubset(sum, unread)
 	return string(sum.Sum(nil))

@@ -50,6 +50,8 @@ type Config struct {
 	MaxBody int64 `json:"maxBody,omitempty"`
 	// MaxAge is for how many seconds the tables count without being confirmed by the agent; 0: for ever.
 	MaxAge int64 `json:"maxAge,omitempty"`
+	// Peers tells that callers of the internal entrypoint prove their name by a certificate, and by nothing else.
+	Peers bool `json:"peers,omitempty"`
 }
 
 // CreateConfig returns the defaults.
@@ -177,6 +179,9 @@ func rewrite(r *http.Request) {
 func (g *gate) decideAnew(w http.ResponseWriter, r *http.Request, id string, now int64) *decision {
 	t := g.store.current()
 	view := &request{method: r.Method, path: r.URL.EscapedPath(), host: r.Host, header: r.Header}
+	if g.settings.role == roleInternal {
+		view.peer = callerOfPeer(r)
+	}
 	d, no := decide(g.settings, view, t, now)
 	if no != nil {
 		g.refuse(w, r, no)

@@ -22,17 +22,20 @@ func (g *gate) servePrivate(w http.ResponseWriter, r *http.Request) {
 func (s *store) state() map[string]interface{} {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	services, clients := stamp{}, stamp{}
+	services, clients, secrets := stamp{}, stamp{}, ""
 	if s.tables.services != nil {
 		services = s.tables.services.stamp
 	}
 	if s.tables.clients != nil {
 		clients = s.tables.clients.stamp
 	}
+	if s.tables.secrets != nil {
+		secrets = s.tables.secrets.sha256
+	}
 	return map[string]interface{}{
 		"services": report(services, s.services.problems),
 		"clients":  report(clients, s.clients.problems),
-		"secrets":  map[string]interface{}{"problems": listOf(s.secrets.problems)},
+		"secrets":  map[string]interface{}{"sha256": secrets, "problems": listOf(s.secrets.problems)},
 	}
 }
 

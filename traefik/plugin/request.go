@@ -31,6 +31,7 @@ type request struct {
 	path   string // escaped: what is not plain is not one of our paths
 	host   string
 	header http.Header
+	peer   string // the client certificate's name, on the internal entrypoint
 }
 
 // call is what the believed headers say. In the legacy era nothing but the version is believed: older revisions

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -76,6 +77,7 @@ type serviceSecret struct {
 type secretTable struct {
 	mac      [][]byte
 	services map[string]*serviceSecret
+	sha256   string // of the file: by it whoever renews keys knows that they are in use
 }
 
 // tables is one view of the world; each part is nil until its file was read once.
@@ -279,7 +281,8 @@ func decodeSecrets(raw []byte) (*secretTable, []string, error) {
 	if file.Services == nil {
 		return nil, nil, errors.New("it holds no services object")
 	}
-	table := &secretTable{mac: mac, services: map[string]*serviceSecret{}}
+	sum := sha256.Sum256(raw)
+	table := &secretTable{mac: mac, services: map[string]*serviceSecret{}, sha256: hex.EncodeToString(sum[:])}
 	problems := eachObject("services", file.Services, func(name string, value []byte) error {
 		var texts []string
 		if err := json.Unmarshal(value, &texts); err != nil {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -179,6 +180,18 @@ func TestABadServiceIsRefusedAloneAndNamed(t *testing.T) {
 			t.Errorf("%s: %+v", bad, table)
 		}
 		wantProblem(t, s.services.problems, "services.bad is refused")
+	}
+}
+
+func TestTheStateSaysWhichSecretsAreInForce(t *testing.T) {
+	s := furnished(t)
+	good, _ := os.ReadFile(s.secrets.path)
+	for range 2 {
+		said := s.state()["secrets"].(map[string]interface{})["sha256"]
+		if want := fmt.Sprintf("%x", sha256.Sum256(good)); said != want {
+			t.Errorf("the file in force is %q, want %q", said, want)
+		}
+		put(t, s, "secrets.json", "{")
 	}
 }
 

@@ -57,6 +57,7 @@ def consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulWithAcls]
 
 
 REGISTER, LEAF = "/v1/agent/service/register", "/v1/agent/connect/ca/leaf"
+MAY_CALL = "/v1/connect/intentions/match?by=destination&name="
 KV_TXN = [{"KV": {"Verb": "set", "Key": "tekup/policy/services/search", "Value": "e30="}}]
 ON_THE_NODE = {"Node": NODE, "Address": "127.0.0.1", "Service": {"Service": "mcp-search", "ID": "x", "Port": 9}}
 MAY_NOT: list[tuple[str, str, str, Any]] = [
@@ -70,7 +71,8 @@ MAY_NOT: list[tuple[str, str, str, Any]] = [
     (SERVICE, "PUT", "/v1/catalog/register", ON_THE_NODE),
     (SERVICE, "PUT", "/v1/catalog/deregister", {"Node": NODE, "ServiceID": "mcp-search-a1b2c3"}),
     (SERVICE, "GET", f"{LEAF}/mcp-search", None),
-    (SERVICE, "GET", f"{LEAF}/tekup-gate", None),
+    *((SERVICE, "GET", f"{LEAF}/{name}", None) for name in ("tekup-gate", "tekup-control-plane")),
+    (SERVICE, "GET", f"{MAY_CALL}mcp-search", None),
     # … policy, keys, state, sessions
     *((SERVICE, "PUT", f"/v1/kv/{key}", "{}") for key in STORED),
     *((SERVICE, "DELETE", f"/v1/kv/{key}", None) for key in STORED),
@@ -89,11 +91,12 @@ MAY_NOT: list[tuple[str, str, str, Any]] = [
     (GATE, "PUT", "/v1/session/create", {"Name": "x", "Node": "another"}),
     (GATE, "PUT", REGISTER, entry("mcp-search", "mcp-search-bad001")),
     (GATE, "PUT", "/v1/agent/service/deregister/mcp-search-a1b2c3", None),
-    (GATE, "GET", f"{LEAF}/mcp-search", None),
+    *((GATE, "GET", f"{LEAF}/{name}", None) for name in ("mcp-search", "tekup-control-plane")),
     # the control plane: what is not the platform's
     (PLANE, "PUT", "/v1/kv/elsewhere", "x"),
     (PLANE, "GET", "/v1/kv/elsewhere", None),
     (PLANE, "PUT", REGISTER, entry("tekup-gate", "tekup-gate-evil")),
+    (PLANE, "GET", f"{LEAF}/tekup-gate", None),
     # who only looks
     *((role, "GET", "/v1/kv/tekup/keys/k1", None) for role in (PROMETHEUS, OPERATOR, NOBODY)),
     *((role, "GET", "/v1/kv/tekup/state/pending/000001", None) for role in (PROMETHEUS, OPERATOR, NOBODY, GATE)),
@@ -174,6 +177,8 @@ def test_a_service_registers_itself_and_gets_its_own_certificate(consul: ConsulW
     assert "mcp-browser" in consul.ask(PROMETHEUS, "GET", "/v1/catalog/services").json()
     leaf = consul.ask(SERVICE, "GET", f"{LEAF}/mcp-browser")
     assert leaf.json()["ServiceURI"].endswith("/svc/mcp-browser")
+    assert consul.ask(SERVICE, "GET", "/v1/agent/connect/ca/roots").json()["Roots"]
+    consul.ask(SERVICE, "GET", f"{MAY_CALL}mcp-browser").raise_for_status()
     consul.ask(SERVICE, "PUT", "/v1/agent/service/deregister/mcp-browser-abc001").raise_for_status()
 
 
@@ -189,6 +194,8 @@ def test_a_gate_reports_under_its_own_session_and_gets_its_own_certificate(consu
 def test_the_control_plane_writes_policy_says_who_may_call_whom_and_takes_a_rogue_out(consul: ConsulWithAcls) -> None:
     consul.ask("service-search", "PUT", REGISTER, entry("mcp-search", "mcp-search-rogue1")).raise_for_status()
     assert consul.ask(PLANE, "PUT", "/v1/txn", KV_TXN).is_success
+    leaf = consul.ask(PLANE, "GET", f"{LEAF}/tekup-control-plane")
+    assert leaf.json()["ServiceURI"].endswith("/svc/tekup-control-plane")
     sources = {"Sources": [{"Name": "tekup-gate", "Action": "allow"}]}
     for name in ("mcp-search", "*"):
         wish = {"Kind": "service-intentions", "Name": name, **sources}

@@ -1,6 +1,6 @@
 """What `tekup doctor` makes of the answers of the operators' API."""
 
-from compose.local.doctor import Finding, plane_findings, rollout_finding, service_findings
+from compose.local.doctor import Finding, certificate_finding, plane_findings, rollout_finding, service_findings
 from compose.local.operators_api import Decided, GateShown, InstanceShown, PlaneStatus, ServiceShown
 
 
@@ -90,3 +90,11 @@ def test_a_rollout_that_waits_for_a_person_is_named_and_no_fault() -> None:
 
 def test_a_service_nobody_has_decided_about_is_passed_over() -> None:
     assert not list(service_findings([ServiceShown(name="search", policy=None, instances=())]))
+
+
+def test_a_certificate_that_nobody_renews_is_named_before_it_ends() -> None:
+    assert certificate_finding("mcp-search-abcdef", 72 * 3600).ok
+    late = certificate_finding("mcp-search-abcdef", 5 * 3600)
+    assert not late.ok
+    assert "ends in 5.0 hours" in late.said
+    assert "tekup logs consul" in late.remedy

@@ -17,6 +17,7 @@ OTHERS = dict.fromkeys(("GATEWAY_ADDRESS", "INTERNAL_ADDRESS", "PRIVATE_ADDRESS"
     "ALLOWED_HOSTS": "",
     "ALLOWED_ORIGINS": "",
     "POLICY_MAX_AGE_S": "0",
+    "MTLS": "false",
     "OAUTH_ADDRESS": "127.0.0.1:1",
     "OAUTH_RESOURCE": "",
     "OAUTH_SCOPE": "",

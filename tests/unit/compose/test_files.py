@@ -27,6 +27,7 @@ VALUES = {
     "OAUTH_RESOURCE": "",
     "OAUTH_SCOPE": "",
     "POLICY_MAX_AGE_S": "0",
+    "MTLS": "false",
 }
 
 

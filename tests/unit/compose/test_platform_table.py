@@ -6,7 +6,7 @@ import pytest
 
 from compose.local.credentials import make_credentials
 from compose.local.layout import Layout
-from compose.local.platform_table import Parts, platform_table, wanted_ports
+from compose.local.platform_table import Parts, gate_values, platform_table, wanted_ports
 from compose.local.programs import Found
 from compose.local.settings import load
 from compose.local.table import Table
@@ -14,11 +14,15 @@ from compose.local.table import Table
 NAMES = ("consul", "traefik", "chromium", "rg")
 
 
-def table(folder: Path, replicas: int, **variables: str) -> Table:
-    effective = load(Layout(folder), {"MCP_CONTROL_PLANE_REPLICAS": str(replicas), **variables})
+def parts(folder: Path, **settings: str) -> Parts:
+    effective = load(Layout(folder), settings)
     ports = {name: port or 20000 + at for at, (name, port) in enumerate(wanted_ports(effective).items())}
     programs = {name: Found(name, Path("/bin") / name, "1", "test") for name in NAMES}
-    return platform_table(Parts(Layout(folder), effective, ports, programs))
+    return Parts(Layout(folder), effective, ports, programs)
+
+
+def table(folder: Path, replicas: int, **settings: str) -> Table:
+    return platform_table(parts(folder, MCP_CONTROL_PLANE_REPLICAS=str(replicas), **settings))
 
 
 @pytest.mark.feature("C12")
@@ -108,3 +112,18 @@ def test_secrets_are_made_once_and_those_that_are_missing_again(tmp_path: Path) 
     make_credentials(layout)
     after = {path.name: path.read_text() for path in folder.iterdir()}
     assert {name for name in before if before[name] != after[name]} == {"gate.token"}
+
+
+@pytest.mark.feature("E1")
+@pytest.mark.parametrize(("mtls", "scheme", "peers"), [("off", "http", "false"), ("on", "https", "true")])
+def test_mutual_tls_is_one_setting_for_all(tmp_path: Path, mtls: str, scheme: str, peers: str) -> None:
+    made = parts(tmp_path, MCP_MTLS=mtls)
+    found = platform_table(made)
+    processes = [*found.processes, *(one.pattern for one in found.services)]
+    told = [one.env for one in processes if "MCP_CONSUL_URL" in one.env]
+    assert len(told) == 6
+    assert {env["MCP_MTLS"] for env in told} == {mtls}
+    callers = [env["MCP_GATE_INTERNAL_URL"] for env in told if "MCP_GATE_INTERNAL_URL" in env]
+    assert len(callers) == 2
+    assert all(url.startswith(f"{scheme}://") for url in callers)
+    assert gate_values(made)["MTLS"] == peers
