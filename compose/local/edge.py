@@ -19,7 +19,7 @@ def edge_values(settings: Settings) -> dict[str, str]:
         settings: of the environment.
     """
     encrypted = settings.tls != "off"
-    proxies = ", ".join(f'"{proxy}"' for proxy in listed(settings.gate_trusted_proxies))
+    proxies = quoted(settings.gate_trusted_proxies)
     return {
         "EDGE": ", ".join(_middlewares(settings)),
         "TLS": TLS_ROUTER if encrypted else "",
@@ -36,6 +36,11 @@ def edge_values(settings: Settings) -> dict[str, str]:
         "ADDRESS_BURST": str(max(settings.gate_address_burst, settings.gate_address_rate, 1)),
         "ADDRESS_CALLS": str(max(settings.gate_address_connections, 1)),
     }
+
+
+def quoted(text: str) -> str:
+    """What is listed with commas between, as the inside of a list in YAML."""
+    return ", ".join(f'"{one}"' for one in listed(text))
 
 
 def _middlewares(settings: Settings) -> list[str]:

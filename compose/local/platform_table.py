@@ -9,7 +9,7 @@ from importlib import metadata
 from .consul_acl import GATE, GATE_ID, OPERATOR, PROMETHEUS, service_role, token_file
 from .consul_config import private_config
 from .credentials import service_secrets
-from .edge import edge_values
+from .edge import edge_values, quoted
 from .files import repository
 from .layout import Layout
 from .ports import HOST
@@ -63,8 +63,8 @@ def gate_values(parts: Parts) -> dict[str, str]:
         "INTERNAL_ADDRESS": parts.address("MCP_INTERNAL_PORT"),
         "PRIVATE_ADDRESS": parts.address("MCP_PRIVATE_PORT"),
         "GATE_DIR": str(parts.layout.gate),
-        "ALLOWED_HOSTS": "",
-        "ALLOWED_ORIGINS": "",
+        "ALLOWED_HOSTS": quoted(parts.effective.settings.gate_allowed_hosts.lower()),
+        "ALLOWED_ORIGINS": quoted(parts.effective.settings.gate_allowed_origins),
         "POLICY_MAX_AGE_S": str(parts.effective.settings.gate_policy_max_age_s),
         **oauth_values(parts),
         **edge_values(parts.effective.settings),

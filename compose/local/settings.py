@@ -28,6 +28,8 @@ _PREFIXES = tuple(f"MCP_{service.upper()}_" for service in SERVICES)
 _KIT = ("MCP_TOOL_DEADLINE_S", "MCP_RELOAD")
 _SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
+NAMES = r"^[A-Za-z0-9.:/\[\], -]*$"
+"""Hosts and origins; nothing that YAML or Traefik's templates would read as more than that."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=0, le=10_000_000)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -60,6 +62,16 @@ class Settings(BaseModel):
         1, alias="MCP_CONTROL_PLANE_REPLICAS", description="how many control planes; one of them leads"
     )
     prometheus_port: Port = Field(9090, alias="MCP_PROMETHEUS_PORT", description="Prometheus, where it is asked for")
+    gate_allowed_hosts: Annotated[str, Field(pattern=NAMES)] = Field(
+        "",
+        alias="MCP_GATE_ALLOWED_HOSTS",
+        description="names clients may call the gate by, comma-separated; empty: any",
+    )
+    gate_allowed_origins: Annotated[str, Field(pattern=NAMES)] = Field(
+        "",
+        alias="MCP_GATE_ALLOWED_ORIGINS",
+        description="whose pages may call it, comma-separated; empty: this machine's",
+    )
     gate_policy_max_age_s: Annotated[int, Field(ge=0, le=86_400)] = Field(
         0,
         alias="MCP_GATE_POLICY_MAX_AGE_S",

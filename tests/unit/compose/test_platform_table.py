@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from compose.local.credentials import make_credentials
+from compose.local.errors import BadSettings
 from compose.local.layout import Layout
 from compose.local.platform_table import Parts, gate_values, platform_table, wanted_ports
 from compose.local.programs import Found
@@ -127,3 +128,17 @@ def test_mutual_tls_is_one_setting_for_all(tmp_path: Path, mtls: str, scheme: st
     assert len(callers) == 2
     assert all(url.startswith(f"{scheme}://") for url in callers)
     assert gate_values(made)["MTLS"] == peers
+
+
+@pytest.mark.feature("A2")
+def test_hosts_and_origins_are_told_to_the_gate_as_a_list(tmp_path: Path) -> None:
+    made = parts(
+        tmp_path, MCP_GATE_ALLOWED_HOSTS="MCP.example.org, [::1]", MCP_GATE_ALLOWED_ORIGINS="https://a.example"
+    )
+    values = gate_values(made)
+    assert (values["ALLOWED_HOSTS"], values["ALLOWED_ORIGINS"]) == (
+        '"mcp.example.org", "[::1]"',
+        '"https://a.example"',
+    )
+    with pytest.raises(BadSettings, match="MCP_GATE_ALLOWED_HOSTS"):
+        parts(tmp_path, MCP_GATE_ALLOWED_HOSTS='a"]}}, evil: {')
