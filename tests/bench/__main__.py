@@ -20,6 +20,7 @@ from tests.bench.faults import others_p95
 from tests.bench.first_call import first_calls
 from tests.bench.keys import keys
 from tests.bench.mtls import upstream
+from tests.bench.policy import CLIENTS, against, carrier, furnish
 from tests.bench.tools import ROOT, Row, Side, build_load, compare, percentile, process, ratio, spread, wait_until
 from tests.support.consul_process import free_ports
 from tests.support.load import body, headers
@@ -40,26 +41,20 @@ WAIT_S = 20.0
 TOOL = {"name": "bench_echo", "arguments": {}}
 
 
-def gate_against_bare_router(load: Path, env: Environment, backend: int, seconds: int, rounds: int) -> list[Row]:
-    """The gate with policy on, against a Traefik with nothing but a router, both in front of the same backend."""
+def gate_against_peers(load: Path, env: Environment, key: str, backend: int, seconds: int, rounds: int) -> list[Row]:
+    """The gate with policy on, against a Traefik with nothing but a router, and one that only carries as it does."""
     (port,) = free_ports(1)
     folder = env.folder
     (folder / "bare.yml").write_text(BARE_TRAEFIK.format(port=port, folder=folder))
     (folder / "bare-routes.yml").write_text(BARE_ROUTES.format(backend=backend))
-    sent, asked = headers(env.key, "tools/call", "bench_echo"), body("tools/call", dict(TOOL))
-    sides = [Side(f"{env.gateway}/bench/mcp", sent, asked), Side(f"http://127.0.0.1:{port}/mcp", sent, asked)]
-    rows: list[Row] = []
+    sent, asked = headers(key, "tools/call", "bench_echo"), body("tools/call", dict(TOOL))
+    ours, bare = Side(f"{env.gateway}/bench/mcp", sent, asked), Side(f"http://127.0.0.1:{port}/mcp", sent, asked)
     traefik: list[str | Path] = [Path(sys.executable).parent / "traefik", f"--configFile={folder}/bare.yml"]
-    with process(traefik, sides[1].url, folder / "bare.log"):
-        for workers in (16, 1):
-            ours, bare = compare(load, sides, workers=workers, seconds=seconds, rounds=rounds)
-            for what, mine, theirs in (
-                ("calls/s", ours.per_second, bare.per_second),
-                ("p50 ms", ours.p50_ms, bare.p50_ms),
-            ):
-                name = f"gate / bare Traefik router, {what}, {workers} clients"
-                rows.append((name, f"{ratio(mine, theirs):.2f}x   {spread(mine)} / {spread(theirs)}"))
-    return rows
+    what = f"gate, {CLIENTS} clients with limits"
+    with process(traefik, bare.url, folder / "bare.log"):
+        rows = against(load, ours, bare, f"{what} / bare router", seconds, rounds)
+    with carrier(env, backend) as url:
+        return rows + against(load, ours, Side(url, sent, asked), f"{what} / carrying without it", seconds, rounds)
 
 
 def in_force(env: Environment, count: int) -> list[Row]:
@@ -147,9 +142,9 @@ def gate(folder: Path, given: argparse.Namespace) -> list[Row]:
         env.introduce()
         env.register("aaaaaa", "1", first)
         wait_until(env.served, "the service to be served", WAIT_S)
-        rows += gate_against_bare_router(load, env, first, given.seconds, given.rounds)
         env.register("bbbbbb", "2", second)
         _until_known(env)
+        rows += gate_against_peers(load, env, furnish(env), first, given.seconds, given.rounds)
         rows += in_force(env, given.changes)
     return rows
 
