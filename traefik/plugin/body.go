@@ -19,26 +19,34 @@ const (
 	heldLimit = 256 << 20
 )
 
-// takeBody reads a call's body, and returns how much of the gate's memory it is counted with.
-func (g *gate) takeBody(r *http.Request) (int64, *refusal) {
-	size := r.ContentLength
-	if size > g.settings.maxBody {
-		return 0, refuseBody(g.settings.maxBody)
-	}
-	if size >= 0 && size <= smallBody {
-		body := make([]byte, size)
-		n, err := io.ReadFull(r.Body, body)
-		if err != nil {
-			return 0, refuseBrokenBody(err, int64(n))
+// serveHeld is the way of a call of which something is counted until its answer ends, however that ends: calls under
+// way, or memory.
+func (g *gate) serveHeld(w http.ResponseWriter, r *http.Request, d *decision, now int64) {
+	if d.counted {
+		if no := d.enterAll(); no != nil {
+			g.refuse(w, r, no)
+			return
 		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		return 0, nil
+		defer d.leaveAll()
 	}
-	return g.takeLargeBody(r)
+	held, no := g.takeBody(r)
+	if no != nil {
+		g.refuse(w, r, no)
+		return
+	}
+	defer g.letGo(held)
+	g.forward(w, r, d, now)
 }
 
-func (g *gate) takeLargeBody(r *http.Request) (int64, *refusal) {
+// takeBody reads a call's body, and returns how much of the gate's memory it is counted with.
+func (g *gate) takeBody(r *http.Request) (int64, *refusal) {
 	most := r.ContentLength
+	if most == 0 {
+		return 0, nil // with a body of no bytes it would go on in chunks
+	}
+	if most > g.settings.maxBody {
+		return 0, refuseBody(g.settings.maxBody)
+	}
 	if most < 0 {
 		most = g.settings.maxBody
 	}

@@ -62,7 +62,7 @@ type decision struct {
 	scopes   []string
 	routes   []*route
 	only     *route // the one of routes
-	until    int64  // when its key ends
+	until    int64  // when its key ends, in nanoseconds
 	budgets  []*budget
 	counted  bool // some budget counts calls under way:
 	counting []*budget

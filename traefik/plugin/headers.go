@@ -1,6 +1,9 @@
 package policy
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 const (
 	headerGate    = "X-Tekup-Gate"
@@ -37,7 +40,7 @@ func (d *decision) prepare(c *counters) {
 	if d.key != nil {
 		d.grants = []string{d.key.Grant}
 		if d.key.Expires != 0 {
-			d.until = d.key.Expires
+			d.until = inNanoseconds(d.key.Expires)
 		}
 	}
 	for _, target := range d.targets {
@@ -59,4 +62,12 @@ func (d *decision) routeTo(target string, c *counters) *route {
 		made.plain = d.routeTo(plain, c)
 	}
 	return made
+}
+
+// inNanoseconds of a time in seconds; those after the year 2262 are never.
+func inNanoseconds(at int64) int64 {
+	if at > 9_223_372_036 {
+		return math.MaxInt64
+	}
+	return at * int64(time.Second)
 }

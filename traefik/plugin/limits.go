@@ -17,8 +17,8 @@ import (
 const (
 	reasonLimit = "limit"
 
-	headerPolicy  = "RateLimit-Policy"
-	headerBudgets = "RateLimit"
+	headerPolicy  = "Ratelimit-Policy" // as net/http writes RateLimit-Policy
+	headerBudgets = "Ratelimit"
 	mostStepNs    = int64(365 * 24 * time.Hour)
 
 	pruneEvery = 60 * time.Second
@@ -119,14 +119,6 @@ func seconds(ns int64) string {
 	return strconv.FormatInt((ns+int64(time.Second)-1)/int64(time.Second), 10)
 }
 
-// pass takes one call of the rate. If it says no, the call has been taken all the same: giveBack.
-func (b *budget) pass(now int64) bool {
-	if atomic.LoadInt64(b.free) < now {
-		b.catchUp(now)
-	}
-	return atomic.AddInt64(b.free, b.step)-now <= b.room
-}
-
 // catchUp forgets what was free long ago. Whoever comes second of two finds it done.
 func (b *budget) catchUp(now int64) {
 	free := atomic.LoadInt64(b.free)
@@ -157,45 +149,50 @@ func (b *budget) left(now int64) (int64, int64) {
 	return calls, used
 }
 
-// enter begins a call, if not as many as may are under way. If it says no, the call counts all the same: leave.
-func (b *budget) enter() bool {
-	return atomic.AddInt64(b.busy, 1) <= b.atOnce
-}
-
-func (b *budget) leave() {
-	atomic.AddInt64(b.busy, -1)
-}
-
-// admit takes a call of all budgets or of none; what it has entered is left by leaveAll.
-func (d *decision) admit(now int64) *refusal {
+// admit takes a call of the rate of all budgets or of none, and tells what is left. It stands in one piece because every
+// call of a client with limits runs through it (memo.go).
+func (d *decision) admit(h http.Header, now int64) *refusal {
 	for i, b := range d.budgets {
-		if !b.pass(now) {
-			return d.refuseRate(i, now)
+		if atomic.LoadInt64(b.free) < now {
+			b.catchUp(now)
+		}
+		if atomic.AddInt64(b.free, b.step)-now > b.room {
+			return d.refuseRate(h, i, now)
 		}
 	}
-	if d.counted {
-		return d.enterAll()
+	// Two calls may tell at once: each writes a whole one, and either will do.
+	said := d.told
+	if now > said.until {
+		said = d.tell(now)
+	}
+	if said.policies != nil {
+		h[headerPolicy] = said.policies
+		h[headerBudgets] = said.lefts
 	}
 	return nil
 }
 
-func (d *decision) refuseRate(at int, now int64) *refusal {
+func (d *decision) refuseRate(h http.Header, at int, now int64) *refusal {
 	over := d.budgets[at]
 	wait := over.wait(now)
 	for _, taken := range d.budgets[:at+1] {
 		taken.giveBack()
 	}
 	atomic.AddInt64(over.refused, 1)
+	said := d.tell(now)
+	h[headerPolicy] = said.policies
+	h[headerBudgets] = said.lefts
 	return d.refused(refuseLimit(d.label, over, wait))
 }
 
+// enterAll begins a call, unless as many as may are under way; then it gives back what admit took.
 func (d *decision) enterAll() *refusal {
 	for i, b := range d.counting {
-		if b.enter() {
+		if atomic.AddInt64(b.busy, 1) <= b.atOnce {
 			continue
 		}
 		for _, entered := range d.counting[:i+1] {
-			entered.leave()
+			atomic.AddInt64(entered.busy, -1)
 		}
 		for _, taken := range d.budgets {
 			taken.giveBack()
@@ -208,7 +205,7 @@ func (d *decision) enterAll() *refusal {
 
 func (d *decision) leaveAll() {
 	for _, b := range d.counting {
-		b.leave()
+		atomic.AddInt64(b.busy, -1)
 	}
 }
 
@@ -222,21 +219,8 @@ type told struct {
 
 const tellEvery = int64(100 * time.Millisecond)
 
-// showBudgets tells a caller what is left (draft-ietf-httpapi-ratelimit-headers).
-func (s *store) showBudgets(d *decision, h http.Header, now int64) {
-	s.mu.RLock()
-	said := d.told
-	s.mu.RUnlock()
-	if said == nil || said.until < now {
-		said = s.tell(d, now)
-	}
-	if said.policies != nil {
-		h[headerPolicy] = said.policies
-		h[headerBudgets] = said.lefts
-	}
-}
-
-func (s *store) tell(d *decision, now int64) *told {
+// tell says what is left (draft-ietf-httpapi-ratelimit-headers).
+func (d *decision) tell(now int64) *told {
 	said := &told{until: now + tellEvery}
 	policies, lefts := "", ""
 	for _, b := range d.budgets {
@@ -258,40 +242,8 @@ func (s *store) tell(d *decision, now int64) *told {
 		said.policies = []string{policies}
 		said.lefts = []string{lefts}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	d.told = said
 	return said
-}
-
-// serveLimited is the way of a call that has budgets.
-func (g *gate) serveLimited(w http.ResponseWriter, r *http.Request, d *decision) bool {
-	now := time.Now().UnixNano()
-	no := d.admit(now)
-	if no != nil {
-		g.store.tell(d, now)
-	}
-	g.store.showBudgets(d, w.Header(), now)
-	if no == nil {
-		return true
-	}
-	g.refuse(w, r, no)
-	return false
-}
-
-// carry passes on a call that something is counted of; it ends when its answer does, however that ends.
-func (g *gate) carry(w http.ResponseWriter, r *http.Request, d *decision, held int64) {
-	defer g.ended(d, held)
-	g.next.ServeHTTP(w, r)
-}
-
-func (g *gate) ended(d *decision, held int64) {
-	if d.counted {
-		d.leaveAll()
-	}
-	if held > 0 {
-		g.letGo(held)
-	}
 }
 
 func refuseLimit(client string, b *budget, wait int64) *refusal {
@@ -328,6 +280,7 @@ func (s *store) allot(d *decision, gates int64) {
 	if gates < 1 {
 		gates = 1
 	}
+	d.told = &told{}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range d.limits {

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -16,11 +17,12 @@ func budgetOf(l limit, gates int64) *budget {
 	return newBudget(&l, &bucket{free: new(int64), busy: new(int64)}, gates, new(int64))
 }
 
-// take is what a call does, undone where there is no room; how long to wait then.
+// take is what a call does to one budget; how long to wait where there is no room.
 func (b *budget) take(now int64) int64 {
-	if b.pass(now) {
+	if (&decision{budgets: []*budget{b}, told: &told{}}).admit(http.Header{}, now) == nil {
 		return 0
 	}
+	atomic.AddInt64(b.free, b.step)
 	wait := b.wait(now)
 	b.giveBack()
 	return wait
@@ -109,6 +111,15 @@ func TestManyAtOnceTakeNoMoreThanThereIs(t *testing.T) {
 const limitedClients = `{"serial":1,"epoch":1,"number":1,"gates":%d,"clients":{"dev":{"allow":["*"],"limits":%s}},
 	"keys":{"k1":{"client":"dev","hash":"%s","grant":"a.b"}}}`
 
+// admitted is what serveHeld does before the call goes on.
+func (d *decision) admitted(now int64) *refusal {
+	no := d.admit(http.Header{}, now)
+	if no == nil && d.counted {
+		no = d.enterAll()
+	}
+	return no
+}
+
 // limitedGate decides for one client with limits; the next handler is told.
 func limitedGate(t *testing.T, limits string, gates int, next http.Handler) (*gate, *key) {
 	t.Helper()
@@ -165,7 +176,7 @@ func TestACallIsTakenOfAllItsLimitsOrOfNone(t *testing.T) {
 	d := g.decided(k, "tools/call", "alpha_read", true)
 	now := second * 1000
 	for i := 0; i < 6; i++ {
-		if no := d.admit(now); (no == nil) != (i < 2) {
+		if no := d.admitted(now); (no == nil) != (i < 2) {
 			t.Fatalf("call %d: %+v", i, no)
 		}
 	}
@@ -177,27 +188,29 @@ func TestACallIsTakenOfAllItsLimitsOrOfNone(t *testing.T) {
 func TestCallsUnderWayAreCountedUntilTheyEndHoweverTheyEnd(t *testing.T) {
 	inside, goOn := make(chan bool), make(chan bool)
 	g, k := limitedGate(t, `[{"name":"two","concurrent":2}]`, 1, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("panic") != "" {
+		if r.Header.Get("X-Panic") != "" {
 			panic(http.ErrAbortHandler)
 		}
 		inside <- true
 		<-goOn
 	}))
 	d := g.decided(k, "tools/call", "alpha_read", true)
-	carry := func(path string) {
+	carry := func(header string) {
 		defer func() { _ = recover() }()
-		if d.admit(second) == nil {
-			g.carry(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, path, nil), d, 0)
+		r := httptest.NewRequest(http.MethodPost, "/mcp", nil)
+		r.Header.Set(header, "1")
+		if d.admit(http.Header{}, second) == nil {
+			g.serveHeld(httptest.NewRecorder(), r, d, second)
 		}
 	}
 	for i := 0; i < 5; i++ {
-		carry("/mcp?panic=1")
+		carry("X-Panic")
 	}
-	go carry("/mcp")
-	go carry("/mcp")
+	go carry("X-Any")
+	go carry("X-Any")
 	<-inside
 	<-inside
-	if no := d.admit(second); no == nil || no.status != http.StatusTooManyRequests || no.retry != "1" {
+	if no := d.admitted(second); no == nil || no.status != http.StatusTooManyRequests || no.retry != "1" {
 		t.Errorf("a third is let through: %+v", no)
 	}
 	goOn <- true
@@ -205,7 +218,7 @@ func TestCallsUnderWayAreCountedUntilTheyEndHoweverTheyEnd(t *testing.T) {
 	for i := 0; i < 1000 && *d.budgets[0].busy > 0; i++ {
 		time.Sleep(time.Millisecond)
 	}
-	if no := d.admit(second); no != nil {
+	if no := d.admitted(second); no != nil {
 		t.Errorf("after both have ended: %+v", no)
 	}
 }
@@ -214,11 +227,11 @@ func TestAStreamOfChangesIsNoCallUnderWay(t *testing.T) {
 	g, k := limitedGate(t, `[{"name":"one","concurrent":1}]`, 1, nil)
 	listening := g.decided(k, "subscriptions/listen", "", true)
 	for i := 0; i < 3; i++ {
-		if no := listening.admit(second); no != nil {
+		if no := listening.admitted(second); no != nil {
 			t.Fatal(no)
 		}
 	}
-	if no := g.decided(k, "tools/list", "", true).admit(second); no != nil {
+	if no := g.decided(k, "tools/list", "", true).admitted(second); no != nil {
 		t.Error(no)
 	}
 }
@@ -226,7 +239,7 @@ func TestAStreamOfChangesIsNoCallUnderWay(t *testing.T) {
 func TestWhatIsUsedOutlivesATable(t *testing.T) {
 	g, k := limitedGate(t, `[{"name":"all","per_s":0.001,"burst":3}]`, 1, nil)
 	now := time.Now().UnixNano()
-	if no := g.decided(k, "tools/list", "", true).admit(now); no != nil {
+	if no := g.decided(k, "tools/list", "", true).admitted(now); no != nil {
 		t.Fatal(no)
 	}
 	put(t, g.store, "clients.json", fmt.Sprintf(limitedClients, 1, `[{"name":"all","per_s":0.001,"burst":2}]`, someHex))
@@ -238,7 +251,7 @@ func TestWhatIsUsedOutlivesATable(t *testing.T) {
 
 func TestIdleBucketsArePrunedAndBusyOnesAreNot(t *testing.T) {
 	g, k := limitedGate(t, `[{"name":"rate","per_s":1},{"name":"held","tools":["alpha_hold"],"concurrent":1}]`, 1, nil)
-	if no := g.decided(k, "tools/call", "alpha_hold", true).admit(second); no != nil {
+	if no := g.decided(k, "tools/call", "alpha_hold", true).admitted(second); no != nil {
 		t.Fatal(no)
 	}
 	g.store.current().memo["x"] = &decision{}
@@ -254,7 +267,7 @@ func TestUsersOfOneClientHaveBudgetsOfTheirOwn(t *testing.T) {
 		d := &decision{client: user, label: "dev", key: k}
 		d.limit(g.store.current().clients.clients["dev"], &call{}, true)
 		g.store.allot(d, 1)
-		if no := d.admit(second); no != nil {
+		if no := d.admitted(second); no != nil {
 			t.Errorf("%s: %+v", user, no)
 		}
 	}

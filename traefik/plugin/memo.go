@@ -1,10 +1,9 @@
 package policy
 
 import (
+	"bytes"
 	"crypto/sha256"
-	"io"
 	"net/http"
-	"strings"
 )
 
 // The plugin is interpreted: a function's call costs in proportion to the expressions it holds, and a decision some
@@ -26,13 +25,13 @@ var unread = map[string]bool{
 // digest identifies a call by all that decide may look at: role, method, path, Host and the headers. None of the
 // parts can hold a line end (the path is escaped), so no two calls write the same text.
 func digest(role string, r *http.Request) string {
-	sum := sha256.New()
 	if role == roleInternal {
 		role += " " + callerOfPeer(r) // a name of a path: no line end, no blank
 	}
-	_, _ = io.WriteString(sum, strings.Join([]string{role, r.Method, r.URL.EscapedPath(), r.Host, ""}, "\n"))
-	_ = r.Header.WriteSubset(sum, unread)
-	return string(sum.Sum(nil))
+	text := bytes.NewBufferString(role + "\n" + r.Method + "\n" + r.URL.EscapedPath() + "\n" + r.Host + "\n")
+	_ = r.Header.WriteSubset(text, unread)
+	sum := sha256.Sum256(text.Bytes())
+	return string(sum[:])
 }
 
 // remember keeps a decision for as long as its tables are in force.

@@ -135,7 +135,7 @@ func keyLines(table *clientTable) []string {
 	}
 	for id, k := range table.keys {
 		if used := atomic.LoadInt64(k.used); used != 0 {
-			lines = append(lines, fmt.Sprintf(`tekup_gate_key_last_used_seconds{key="%s",client="%s"} %d`, id, k.Client, used))
+			lines = append(lines, fmt.Sprintf(`tekup_gate_key_last_used_seconds{key="%s",client="%s"} %d`, id, k.Client, used/1e9))
 		}
 	}
 	sort.Strings(lines)

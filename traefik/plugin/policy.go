@@ -12,8 +12,10 @@
 package policy
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -94,9 +96,8 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.RLock()
 	d := s.tables.memo[id]
 	s.mu.RUnlock()
-	now := time.Now().Unix()
-	if g.settings.maxAge > 0 && now-atomic.LoadInt64(s.confirmed) > g.settings.maxAge {
-		g.refuse(w, r, refuseStale(now-atomic.LoadInt64(s.confirmed)))
+	now := time.Now().UnixNano()
+	if g.settings.maxAge > 0 && g.serveStale(w, r, now) {
 		return
 	}
 	if d == nil || now >= d.until {
@@ -104,21 +105,29 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if d.budgets != nil && !g.serveLimited(w, r, d) {
-		return
-	}
-	held := int64(0)
-	if r.ContentLength != 0 {
-		var no *refusal
-		held, no = g.takeBody(r)
-		if no != nil {
-			if d.counted {
-				d.leaveAll()
-			}
+	if d.budgets != nil {
+		if no := d.admit(w.Header(), now); no != nil {
 			g.refuse(w, r, no)
 			return
 		}
 	}
+	if d.counted || r.ContentLength < 0 || r.ContentLength > smallBody {
+		g.serveHeld(w, r, d, now)
+		return
+	}
+	if r.ContentLength > 0 {
+		body, err := io.ReadAll(io.LimitReader(r.Body, r.ContentLength))
+		if err != nil || int64(len(body)) != r.ContentLength {
+			g.refuse(w, r, refuseBrokenBody(err, int64(len(body))))
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	g.forward(w, r, d, now)
+}
+
+// forward sends a call on, whose body is here.
+func (g *gate) forward(w http.ResponseWriter, r *http.Request, d *decision, now int64) {
 	to := d.only
 	if to == nil {
 		to = d.among.draw(d.routes)
@@ -136,7 +145,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h[headerService] = d.services
 	h[headerRoute] = to.header
 	if to.plain != nil {
-		h[headerCall] = s.newCall()
+		h[headerCall] = g.store.newCall()
 	}
 	if d.key != nil {
 		h[headerGrant] = d.grants
@@ -148,11 +157,16 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.RequestURI != "/mcp" || r.URL.Path != "/mcp" {
 		rewrite(r)
 	}
-	if d.counted || held > 0 {
-		g.carry(w, r, d, held)
-		return
-	}
 	g.next.ServeHTTP(w, r)
+}
+
+func (g *gate) serveStale(w http.ResponseWriter, r *http.Request, now int64) bool {
+	age := now/1e9 - atomic.LoadInt64(g.store.confirmed)
+	if age > g.settings.maxAge {
+		g.refuse(w, r, refuseStale(age))
+		return true
+	}
+	return false
 }
 
 // serveOther answers for the roles that forward nothing.
@@ -182,7 +196,7 @@ func (g *gate) decideAnew(w http.ResponseWriter, r *http.Request, id string, now
 	if g.settings.role == roleInternal {
 		view.peer = callerOfPeer(r)
 	}
-	d, no := decide(g.settings, view, t, now)
+	d, no := decide(g.settings, view, t, now/1e9)
 	if no != nil {
 		g.refuse(w, r, no)
 		return nil

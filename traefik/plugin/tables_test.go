@@ -277,7 +277,7 @@ func TestThePrivateRoleReportsWhatIsInForce(t *testing.T) {
 	k := s.current().clients.keys["k1"]
 	d := &decision{client: "dev", label: "dev", service: "alpha", targets: []string{"alpha_1"}, reason: "lane", key: k}
 	d.prepare(s.counts)
-	*d.only.count, *k.used = 1, 7
+	*d.only.count, *k.used = 1, 7_000_000_000
 	s.counts.refused(refuse(http.StatusUnauthorized, "no_key", "x"))
 	for path, wants := range map[string][]string{
 		"/tekup/state": {`"services":{"epoch":1,"number":2,"problems":[],"serial":1}`, `"clients":{"epoch":1,"number":2,"problems":[],"serial":1}`},
