@@ -327,3 +327,46 @@ def test_the_ceilings_own_refusal_is_json_rpc_and_no_callers_words(ceilings: Gat
         answer = ceilings.call(headers={"X-Tekup-Refusal": forged})
     assert (answer.status, answer.code) == (429, 429)
     assert "address" in str(answer.error["message"])
+
+
+SENTINEL = "=?base64?YWxwaGFfcmVhZA==?="
+DODGES: dict[str, tuple[str, dict[str, str]]] = {
+    "another path": ("/alpha/mcp", {}),
+    "a query": ("/mcp?fresh=1", {}),
+    "a path in another form": ("//mcp", {}),
+    "an encoded name": ("/mcp", {"Mcp-Name": SENTINEL}),
+    "another tool of the class": ("/mcp", {"Mcp-Name": "alpha_read_more"}),
+    "another address": ("/mcp", {"X-Forwarded-For": "192.0.2.1", "X-Real-Ip": "192.0.2.1"}),
+    "another client's name": ("/mcp", {"X-Tekup-Client": "narrow"}),
+    "another session": ("/mcp", {"Mcp-Session-Id": "other"}),
+    "a handle": ("/mcp", {"Mcp-Param-Handle": "aaaaa1.x.y"}),
+    "other parameters": ("/mcp", {"Mcp-Param-Any": "1", "User-Agent": "other"}),
+    "the scheme in capitals": ("/mcp", {"Authorization": f"BEARER  {KEYS['dev']}"}),
+    "a budget of its own": ("/mcp", {"RateLimit": '"x";r=99', "RateLimit-Policy": '"x";q=99'}),
+    "a refusal of its own": ("/mcp", {"X-Tekup-Refusal": "e30"}),
+}
+
+
+@pytest.mark.parametrize("dodge", DODGES)
+def test_a_limit_that_is_used_up_cannot_be_dodged(gate: Gate, make: Maker, dodge: str, fresh: str) -> None:
+    limited(gate, {"name": fresh, "tools": ["alpha_read*"], "per_s": NEVER, "burst": 2})
+    call = make.modern("tools/call", "alpha_read")
+    assert spent(gate, call, 3) == {200: 2, 429: 1}
+    path, changed = DODGES[dodge]
+    assert gate.call(path, call | changed).status == 429
+    assert gate.call(headers=make.modern("tools/call", "alpha_write")).status == 200, "the control"
+
+
+def test_another_key_of_a_client_and_the_other_era_use_the_same_budget(gate: Gate, make: Maker, fresh: str) -> None:
+    limited(gate, {"name": fresh, "per_s": NEVER, "burst": 3})
+    assert spent(gate, make.modern("tools/call", "alpha_read"), 3) == {200: 3}
+    table = json.loads((gate.folder / "tables/clients.json").read_text())
+    table["keys"]["narrow-1"]["client"] = "dev"  # a second key of dev's
+    gate.serial += 1
+    gate.write("tables/clients.json", json.dumps(table | {"serial": gate.serial}))
+    gate.in_force()
+    assert gate.call(headers=make.modern("tools/call", "alpha_read", "narrow")).status == 429
+    old = {"Authorization": f"Bearer {KEYS['dev']}", "MCP-Protocol-Version": "2025-11-25"}
+    assert gate.call(headers=old).status == 429
+    gate.clients({"dev": ["*"], "narrow": ["*"]})
+    gate.in_force()
