@@ -73,6 +73,23 @@ def test_the_same_request_runs_where_there_is_no_policy(world: World, row: Row) 
     assert [run.client for run in world.runs(mark)] == ["dev"], f"it would not run anyway: {answers}"
 
 
+def test_a_gate_that_was_killed_and_started_again_lets_no_more_through(
+    world: World, said: list[str], marks: dict[str, str]
+) -> None:
+    world.gate.stop()
+    world.gate.start()
+    for category, rows in CATEGORIES.items():
+        attacks = [row for row in rows if not row.must_run and not row.runs_as and not isinstance(row.send, Flow)]
+        for row in attacks[:2]:
+            mark = secrets.token_hex(8)
+            answers = send(world, row, mark, url_of(world, row.entry))
+            assert not world.runs(mark), f"{category}: {row.name} got through"
+            assert {answer.status for answer in answers} <= row.status, f"{category}: {row.name}: {answers}"
+            said += [answer.text for answer in answers]
+            marks[mark] = row.name
+    world.alive()
+
+
 def test_there_are_enough_rows_and_each_category_has_a_control() -> None:
     attacks = [row for _, row in ROWS if not row.must_run]
     assert len(attacks) >= FEWEST
