@@ -210,17 +210,12 @@ def service_findings(services: Iterable[ServiceShown]) -> Iterator[Finding]:
 
 def lists(patient: Patient) -> Iterator[Finding]:
     """What services list and the hub shows nobody; any hub tells, since all read the same."""
-    processes = patient.status.processes if patient.status else ()
-    consul = next((process.url for process in processes if process.name == "consul" and process.pid), "")
-    if not consul:
+    ask = _consul(patient)
+    if ask is None:
         return
     try:
-        shown = token_header(token_file(patient.layout, OPERATOR))
-        hubs = _get(f"{consul}/v1/health/service/mcp-hub?passing=true", shown)
-        for hub in hubs[:1]:
-            service = hub["Service"]
-            state = _get(f"http://{service['Address']}:{service['Meta']['admin']}/state")
-            yield from list_findings(state["quarantined"])
+        for hub in ask("/v1/health/service/mcp-hub?passing=true")[:1]:
+            yield from list_findings(_get(f"{_admin(hub)}/state")["quarantined"])
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
         said = f"the hub cannot be asked: {error or type(error).__name__}"
         yield Finding("lists", False, said, "tekup logs hub; tekup restart hub")
@@ -240,18 +235,14 @@ def list_findings(quarantined: Iterable[Mapping[str, str]]) -> Iterator[Finding]
 
 def certificates(patient: Patient) -> Iterator[Finding]:
     """When the certificate of each instance ends that has one; the gate's agent tells of its own."""
-    processes = patient.status.processes if patient.status else ()
-    consul = next((process.url for process in processes if process.name == "consul" and process.pid), "")
-    if not consul:
+    ask = _consul(patient)
+    if ask is None:
         return
     try:
-        shown = token_header(token_file(patient.layout, OPERATOR))
-        for name in sorted(name for name in _get(f"{consul}/v1/catalog/services", shown) if name.startswith("mcp-")):
-            for entry in _get(f"{consul}/v1/health/service/{name}?passing=true", shown):
-                service = entry["Service"]
-                text = _text(f"http://{service['Address']}:{service['Meta']['admin']}/metrics")
-                for line in (line for line in text.splitlines() if line.startswith(LEAF)):
-                    yield certificate_finding(service["ID"], float(line.split()[1]))
+        for name in sorted(name for name in ask("/v1/catalog/services") if name.startswith("mcp-")):
+            for entry in ask(f"/v1/health/service/{name}?passing=true"):
+                for line in (line for line in _text(f"{_admin(entry)}/metrics").splitlines() if line.startswith(LEAF)):
+                    yield certificate_finding(entry["Service"]["ID"], float(line.split()[1]))
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
         said = f"they cannot be looked at: {error or type(error).__name__}"
         yield Finding("certificates", False, said, "tekup logs consul; tekup status")
@@ -277,6 +268,21 @@ def oauth(patient: Patient) -> Iterator[Finding]:
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
         said = f"it cannot be asked: {str(error) or type(error).__name__}"
         yield Finding(OAUTH, False, said, f"tekup logs {OAUTH}; tekup restart {OAUTH}")
+
+
+def _consul(patient: Patient) -> Callable[[str], Any] | None:
+    """Asks Consul, as an operator; None while it does not run."""
+    processes = patient.status.processes if patient.status else ()
+    url = next((process.url for process in processes if process.name == "consul" and process.pid), "")
+    if not url:
+        return None
+    return lambda path: _get(f"{url}{path}", token_header(token_file(patient.layout, OPERATOR)))
+
+
+def _admin(entry: Mapping[str, Any]) -> str:
+    """The admin port of an instance, as the catalog has it."""
+    service = entry["Service"]
+    return f"http://{service['Address']}:{service['Meta']['admin']}"
 
 
 def _text(url: str) -> str:
