@@ -27,10 +27,11 @@ def self_signed(
     life: timedelta = timedelta(days=1),
     age: timedelta = timedelta(minutes=10),
     issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None,
+    now: datetime | None = None,
 ) -> Pair:
-    """A certificate for host names, made `age` ago; of its own key, or of an issuer who does not ask who it is for."""
+    """A certificate for host names, made `age` before now; of its own key, or of an issuer who asks nothing."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
-    begin = datetime.now(UTC) - age
+    begin = (now or datetime.now(UTC)) - age
     builder = x509.CertificateBuilder().subject_name(name).public_key(key.public_key())
     builder = builder.issuer_name(issuer[0].subject if issuer else name)
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(begin).not_valid_after(begin + life)

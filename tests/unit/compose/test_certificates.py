@@ -3,6 +3,7 @@
 import ssl
 import stat
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from tests.support.wire import self_signed
 
 pytestmark = pytest.mark.feature("A8")
 NOW = datetime.now(UTC).replace(microsecond=0)
+"""Of when the tests were read, which in a long run is long ago."""
+signed = partial(self_signed, now=NOW)
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def test_a_leaf_of_the_authority_is_good_for_every_name_of_this_machine(authorit
 @pytest.mark.parametrize("name", ["example.org", "desk-8"])
 def test_the_authority_cannot_speak_for_others_even_if_its_key_is_stolen(authority: Path, name: str) -> None:
     ca, key = read_authority(authority)
-    forged = self_signed(name, issuer=(ca, key))
+    forged = signed(name, issuer=(ca, key))
     with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree"):
         verified(authority / CA, forged, name)
 
@@ -96,15 +99,15 @@ def test_a_damaged_authority_is_named_and_never_replaced_by_itself(authority: Pa
 
 
 def test_what_cannot_be_served_is_refused_with_the_reason() -> None:
-    good, other = self_signed("gate.example"), self_signed("gate.example")
+    good, other = signed("gate.example"), signed("gate.example")
     small = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     encrypted = small.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"secret"),
     ).decode()
-    old = self_signed("gate.example", life=timedelta(minutes=1))
-    early = self_signed("gate.example", age=-timedelta(hours=1))
+    old = signed("gate.example", life=timedelta(minutes=1))
+    early = signed("gate.example", age=-timedelta(hours=1))
     for pair, said in (
         (Pair("nonsense", good.key), "no PEM certificate"),
         (Pair(good.chain, "nonsense"), "no PEM key"),
@@ -113,7 +116,7 @@ def test_what_cannot_be_served_is_refused_with_the_reason() -> None:
         (Pair(good.chain + other.chain, good.key), "are no chain"),
         (old, "expired"),
         (early, "not valid before"),
-        (self_signed(), "names no host"),
+        (signed(), "names no host"),
     ):
         with pytest.raises(BadCertificate, match=said):
             judge(pair, NOW)
@@ -129,7 +132,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_what_is_put_in_place_is_private_whole_and_leaves_one_before_it(shelf: Shelf, tmp_path: Path) -> None:
-    pairs = [self_signed("gate.example") for _ in range(3)]
+    pairs = [signed("gate.example") for _ in range(3)]
     for pair in pairs:
         shelf.put(pair, pair.leaf())
         assert shelf.in_place() == pair
@@ -142,14 +145,14 @@ def test_what_is_put_in_place_is_private_whole_and_leaves_one_before_it(shelf: S
 def test_names_are_insisted_on_unless_the_certificate_has_addresses(
     shelf: Shelf, authority: Path, tmp_path: Path
 ) -> None:
-    for pair, strict in ((self_signed("gate.example"), "true"), (issue(authority, NOW), "false")):
+    for pair, strict in ((signed("gate.example"), "true"), (issue(authority, NOW), "false")):
         shelf.put(pair, pair.leaf())
         assert f"sniStrict: {strict}" in (tmp_path / ".tekup" / "gate" / "dynamic" / "tls.yml").read_text()
 
 
 def test_the_last_good_pair_stays_and_the_reason_is_written_down(shelf: Shelf, tmp_path: Path) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    source, good = from_files(certificate, key), self_signed("gate.example")
+    source, good = from_files(certificate, key), signed("gate.example")
     assert "cannot be read" in turn(source, shelf, NOW)
     assert shelf.in_place() is None
     certificate.write_text(good.chain)
@@ -187,7 +190,7 @@ def test_clients_are_told_the_name_that_the_certificate_is_for(shelf: Shelf, tmp
     layout, files = Layout(tmp_path), Settings.model_validate({"tls": "files"})
     for names, url in ((("mcp.example.org",), "mcp.example.org"), (("a.example", "localhost"), "localhost"),
                        (("*.example.org",), "mcp.example.org")):  # fmt: skip
-        pair = self_signed(*names)
+        pair = signed(*names)
         shelf.put(pair, pair.leaf())
         assert gateway(layout, files, "127.0.0.1:3000").url == f"https://{url}:3000"
     off = gateway(layout, Settings.model_validate({}), "127.0.0.1:3000")
@@ -209,7 +212,7 @@ def faults(tmp_path: Path, settings: dict[str, str], now: datetime = NOW) -> lis
 def test_the_doctor_names_what_is_wrong_with_files(shelf: Shelf, tmp_path: Path) -> None:
     certificate, key, ca = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "ca.pem"
     files = {"tls": "files", "tls_cert_file": str(certificate), "tls_key_file": str(key), "tls_ca_file": str(ca)}
-    good, other = self_signed("gate.example", life=timedelta(days=90)), self_signed("gate.example")
+    good, other = signed("gate.example", life=timedelta(days=90)), signed("gate.example")
     certificate.write_text(good.chain)
     key.write_text(good.key)
     ca.write_text(good.chain)
