@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from mcp.server.mcpserver.tools import Tool
 
@@ -24,7 +25,7 @@ class KitTool:
     deadline_s: float
     parameters: frozenset[str]
 
-    @property
+    @cached_property
     def annotations(self) -> Mapping[str, object]:
         """What it says of itself, as on the wire."""
         said = self.tool.annotations

@@ -79,7 +79,7 @@ class Guard:
         return await self._held_to_rights(ctx, call_next, call)
 
     async def _held_to_rights(self, ctx: _Context, call_next: CallNext, call: Call) -> HandlerResult:
-        rights = replace(call.rights, open_names=self._open_names)
+        rights = replace(call.rights, open_names=self._open_names) if self._open_names else call.rights
         name = used_name(ctx.method, ctx.params)
         if name is not None and not rights.cover(name):
             text = f"client {call.client} has no right to {name[:200]!r}; ask an operator to allow it"

@@ -82,11 +82,7 @@ def _noise() -> list[Frame]:
 def half_requests(world: World, url: str, fill: Fill) -> list[Answer]:
     """Three hundred requests whose headers never end, while others are served."""
     start = fill(head("POST /vault/mcp HTTP/1.1", [("Host", "gate.test")]))[:-2]
-    with contextlib.ExitStack() as open_ones:
-        for _ in range(300):
-            open_ones.enter_context(connection(url)).sendall(start)
-        world.alive()
-    return [Answer(0, "")]
+    return _unended(world, url, start, 300)
 
 
 def half_bodies(world: World, url: str, fill: Fill) -> list[Answer]:
@@ -102,8 +98,13 @@ def half_bodies(world: World, url: str, fill: Fill) -> list[Answer]:
         ("Content-Length", "100000"),
     ]
     start = fill(head("POST /vault/mcp HTTP/1.1", fields) + body)
+    return _unended(world, url, start, 100)
+
+
+def _unended(world: World, url: str, start: bytes, count: int) -> list[Answer]:
+    """So many connections that send this and no more; meanwhile others are served."""
     with contextlib.ExitStack() as open_ones:
-        for _ in range(100):
+        for _ in range(count):
             open_ones.enter_context(connection(url)).sendall(start)
         world.alive()
     return [Answer(0, "")]

@@ -57,15 +57,7 @@ func (l *limit) covers(c *call, edge bool) bool {
 	if len(l.patterns) == 0 {
 		return edge
 	}
-	if c.name == "" || serviceOf(c.name) == hubService {
-		return false
-	}
-	for _, p := range l.patterns {
-		if p.matches(c.name) {
-			return true
-		}
-	}
-	return false
+	return c.name != "" && serviceOf(c.name) != hubService && covered(l.patterns, c.name)
 }
 
 // bucket is what one caller has used of one limit: the moment at which all of it is free again, in nanoseconds (the

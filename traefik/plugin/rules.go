@@ -95,12 +95,7 @@ func (r *rule) matches(name, cohort string) bool {
 	if r.Cohort != "" && r.Cohort != cohort {
 		return false
 	}
-	for _, p := range r.patterns {
-		if name != "" && p.matches(name) {
-			return true
-		}
-	}
-	return len(r.patterns) == 0
+	return len(r.patterns) == 0 || name != "" && covered(r.patterns, name)
 }
 
 // divide finds the lanes of a call that nothing binds to one target.
