@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.local, pytest.mark.feature("E1")]
 
 IN_FORCE_S = 2.0
 """A second at most on a machine with time; the call that shows it takes its own."""
+RENEWED_S = 30.0 + 20.0
+"""Consul's agent spreads the new leaves over 30 s when the CA changed (`caChangeJitterWindow`)."""
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -264,12 +266,13 @@ async def test_leaf_and_ca_change_under_load_and_no_call_is_lost(tmp_path: Path,
 
         await asyncio.to_thread(change_ca, consul)
         await instance.event("identity.roots", 2)
-        await instance.event("identity.leaf", 3)
+        await instance.event("identity.leaf", 3, within_s=RENEWED_S)
         await caller.more(200)  # a gate that still has the old leaf
         caller.by = await asyncio.to_thread(papers, consul, "tekup-gate")
         await caller.more(200)
         for task in work:
             task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
         assert caller.lost == []
         assert len(caller.answers) >= 1000
 
