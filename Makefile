@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CODE := control_plane services compose tests
+CODE := control_plane services compose observability tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup programs up down test test-docker test-long test-service lint format types go-test bench features lock clean

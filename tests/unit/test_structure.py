@@ -65,6 +65,11 @@ def test_the_environment_starts_the_parts_and_imports_none(path: Path) -> None:
     assert not [name for name in imports(path) if name.split(".")[0] in ("control_plane", "services")]
 
 
+@pytest.mark.parametrize("path", modules("observability"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_telemetry_knows_none_of_the_parts_that_use_it(path: Path) -> None:
+    assert not [name for name in imports(path) if name.split(".")[0] in ("control_plane", "services", "compose")]
+
+
 @pytest.mark.parametrize("path", modules("control_plane"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_control_plane_imports_only_to_its_left(path: Path) -> None:
     parts = path.relative_to(ROOT / "control_plane").with_suffix("").parts

@@ -1,0 +1,1 @@
+"""What on-call engineers look at: telemetry of our processes, and the configuration of the programs that gather it."""
