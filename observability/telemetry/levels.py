@@ -163,10 +163,9 @@ class LevelFile:
         return seen, text
 
     def _take(self, levels: Levels) -> None:
-        if levels != self.levels:
-            before, self.levels = self.levels, levels
-            self._put_in_force(levels)
-            self._say(logging.INFO, "log.level", now=str(levels), before=str(before))
+        before, self.levels = self.levels, levels
+        self._put_in_force(levels)
+        self._say(logging.INFO, "log.level", now=str(levels), before=str(before))
 
     def _put_in_force(self, levels: Levels) -> None:
         for name in self._touched:
