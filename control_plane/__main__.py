@@ -25,7 +25,6 @@ from control_plane.errors import Refused
 from control_plane.gateway import InternalGate, ProofFile
 from control_plane.intentions import Intentions
 from control_plane.leadership import Leadership
-from control_plane.logs import log_as_json
 from control_plane.loop import ControlPlane
 from control_plane.mutual import mutual_tls
 from control_plane.peers import CONTROL_PLANE, GATE
@@ -34,6 +33,8 @@ from control_plane.prometheus import Prometheus
 from control_plane.sealed import RingFile, Sealing, read_ring
 from control_plane.settings import EXIT_CONFIG, ControlPlaneSettings, load, read_token
 from control_plane.tokens import TokenFile
+from observability.telemetry.about import platform_version
+from observability.telemetry.logs import configure_logging
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ def main() -> None:
     except Refused as error:
         sys.stderr.write(f"control plane: {error}\n")
         sys.exit(EXIT_CONFIG)
-    log_as_json(settings.log_level, service="control-plane", instance=settings.replica)
+    about = {"service": "control-plane", "version": platform_version(), "replica": settings.replica}
+    configure_logging(settings.log_level, about, settings.log_level_file)
     asyncio.run(run(settings, secrets))
 
 

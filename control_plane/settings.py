@@ -37,6 +37,7 @@ class ControlPlaneSettings(BaseSettings):
 
     env: Literal["development", "staging", "production"] = "development"
     log_level: Level = "info"
+    log_level_file: Path | None = None
     host: str = "127.0.0.1"
     port: Port = 3010
     consul_url: str = "http://127.0.0.1:8500"
@@ -89,6 +90,7 @@ class AgentSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MCP_", frozen=True)
 
     log_level: Level = "info"
+    log_level_file: Path | None = None
     consul_url: str = "http://127.0.0.1:8500"
     consul_token_file: Path | None = None
     consul_ca_file: Path | None = None

@@ -173,7 +173,7 @@ class Child:
             )
 
     def _values(self) -> dict[str, str]:
-        return {"instance": self.instance, "version": self.version, "port": str(self.port)}
+        return {"name": self.name, "instance": self.instance, "version": self.version, "port": str(self.port)}
 
     async def _until_ready(self) -> None:
         while await self.why_not_ready():  # noqa: ASYNC110 (the event is in another process)

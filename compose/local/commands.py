@@ -1,4 +1,4 @@
-"""`tekup up | down | status | logs | restart | scale | doctor | config show`: the command line of this package.
+"""`tekup up | down | status | restart | scale | doctor | config show`: the command line of this package.
 
 The commands work on the environment in the current directory. They raise `LocalError`; whoever owns the
 application prints it and ends with its exit code.
@@ -16,7 +16,6 @@ from .errors import LocalError, NotRunning
 from .exits import Exit
 from .layout import Layout
 from .link import Link
-from .logs import follow, log_file, tail
 from .observability_settings import EXTRAS
 from .operators_api import PlaneStatus, first_to_answer
 from .ports import remembered_ports
@@ -39,7 +38,7 @@ config = typer.Typer(no_args_is_help=True, help="The settings in force.")
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    for command in (up, down, status, logs, restart, scale, doctor):
+    for command in (up, down, status, restart, scale, doctor):
         app.command()(command)
     app.add_typer(config, name="config")
     app.add_typer(secrets, name="secrets")
@@ -217,23 +216,6 @@ def _row(process: ProcessStatus) -> tuple[str, ...]:
     where = process.url.removeprefix("http://")  # https is worth showing
     pid, age = (str(process.pid), show.age(process.since)) if process.pid else ("-", "-")
     return process.name, process.state, pid, age, str(process.restarts), where
-
-
-def logs(
-    name: Annotated[str, typer.Argument(help="A process, as `tekup status` names it; or supervisor.")],
-    follow_it: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many to begin with.")] = 50,
-) -> None:
-    """Show the log of a process.
-
-    Example: tekup logs -f control-plane
-    """
-    path = log_file(_here(), name)
-    if not follow_it:
-        typer.echo(tail(path, lines), nl=False)
-        return
-    for text in follow(path, lines):
-        typer.echo(text, nl=False)
 
 
 def restart(

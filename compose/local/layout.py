@@ -112,6 +112,11 @@ class Layout:
         return self.state / "drills"
 
     @property
+    def levels(self) -> Path:
+        """How much a process logs, a file named as the process; none unless it was changed."""
+        return self.state / "levels"
+
+    @property
     def workspace(self) -> Path:
         """The folder filesystem and search work in unless told otherwise."""
         return self.state / "workspace"
@@ -149,5 +154,5 @@ class Layout:
         for folder in (self.state, self.secrets, self.authority, self.consul_secrets, self.socket.parent):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
-        for folder in (self.logs, self.drills, self.workspace, self.pages, self.consul):
+        for folder in (self.logs, self.drills, self.levels, self.workspace, self.pages, self.consul):
             folder.mkdir(parents=True, exist_ok=True)

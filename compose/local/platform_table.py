@@ -293,6 +293,7 @@ def _python(
     common = {
         "MCP_ENV": parts.effective.settings.env,
         "MCP_LOG_LEVEL": parts.effective.settings.log_level,
+        "MCP_LOG_LEVEL_FILE": str(parts.layout.levels / "{name}"),
         "MCP_CONSUL_URL": parts.url("MCP_CONSUL_PORT"),
         "MCP_MTLS": parts.effective.settings.mtls,
         "PYTHONUNBUFFERED": "1",

@@ -2,7 +2,7 @@
 
 The supervisor has no idea what Consul or a browser service is; whoever writes the table has (see
 `platform_table.py`, and the tests, which give it tables of their own). In `argv`, `env` and `ready`, these stand
-for a value of the running process: `{instance}` (6 hex digits, new at each start), `{version}`, `{port}`.
+for a value of the running process: `{name}`, `{instance}` (6 hex digits, new at each start), `{version}`, `{port}`.
 """
 
 import hashlib

@@ -13,12 +13,13 @@ from control_plane.agent.shown import show
 from control_plane.authority import Authority
 from control_plane.consul import Consul
 from control_plane.errors import Refused
-from control_plane.logs import log_as_json
 from control_plane.peers import GATE
 from control_plane.sealed import RingFile
 from control_plane.settings import EXIT_CONFIG, AgentSettings, load
 from control_plane.tokens import TokenFile
 from control_plane.traefik import Traefik
+from observability.telemetry.about import platform_version
+from observability.telemetry.logs import configure_logging
 
 
 async def run(settings: AgentSettings, folder: GateFolder, token: TokenFile | None) -> None:
@@ -61,7 +62,8 @@ def main() -> None:
     except Refused as error:
         sys.stderr.write(f"agent: {error}\n")
         sys.exit(EXIT_CONFIG)
-    log_as_json(settings.log_level, service="agent", instance=settings.gate_id)
+    about = {"service": "agent", "version": platform_version(), "gate": settings.gate_id}
+    configure_logging(settings.log_level, about, settings.log_level_file)
     asyncio.run(run(settings, folder, token))
 
 

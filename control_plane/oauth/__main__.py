@@ -14,7 +14,6 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
 from control_plane.errors import Refused
-from control_plane.logs import log_as_json
 from control_plane.oauth.answers import Told
 from control_plane.oauth.app import create_app
 from control_plane.oauth.guard import Guard, Trusted
@@ -24,6 +23,8 @@ from control_plane.oauth.scopes import Resources, Scopes
 from control_plane.oauth.settings import OAuthSettings
 from control_plane.oauth.tables import Tables
 from control_plane.settings import EXIT_CONFIG, load
+from observability.telemetry.about import platform_version
+from observability.telemetry.logs import configure_logging
 
 # Longer than Traefik keeps idle connections, or it uses one that was just closed here.
 KEEP_ALIVE_S = 120
@@ -74,7 +75,8 @@ def main() -> None:
     except Refused as error:
         sys.stderr.write(f"oauth: {error}\n")
         sys.exit(EXIT_CONFIG)
-    log_as_json(settings.log_level, service="oauth")
+    about = {"service": "oauth", "version": platform_version()}
+    configure_logging(settings.log_level, about, settings.log_level_file)
     asyncio.run(run(settings, issuers))
 
 

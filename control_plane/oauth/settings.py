@@ -43,6 +43,7 @@ class OAuthSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MCP_", frozen=True)
 
     log_level: Level = "info"
+    log_level_file: Path | None = None
     host: str = "127.0.0.1"
     port: Port
     gate_dir: Path

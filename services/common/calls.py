@@ -13,7 +13,6 @@ from dataclasses import replace
 import anyio
 from mcp.server.mcpserver.exceptions import ResourceError, UnexpectedToolError
 from mcp_types import CallToolResult, InputRequiredResult, TextContent
-from opentelemetry import trace
 from pydantic import ValidationError
 
 from services.common.call import PROBE_CLIENT, PROBERS, Call, current_call, restore_call, set_call
@@ -152,9 +151,6 @@ class Calls:
             fields["mirrored"] = True
         if call.shadow:
             fields["call_id"] = call.shadow
-        span = trace.get_current_span().get_span_context()
-        if span.is_valid:
-            fields["trace_id"] = f"{span.trace_id:032x}"
         logger.log(level, "call", extra=fields)
 
 

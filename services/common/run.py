@@ -7,10 +7,10 @@ import signal
 import sys
 from typing import NoReturn, TypeVar
 
+from observability.telemetry.logs import configure_logging
 from services.common.errors import SettingsError
 from services.common.instance import Stop, serve_instance
 from services.common.kit import ServiceSpec
-from services.common.logs import configure_logging
 from services.common.reload import serve_reloading
 from services.common.settings import Loaded, ServiceSettings, load_settings
 
@@ -32,7 +32,7 @@ def run(spec: ServiceSpec[S]) -> NoReturn:
         loaded = load_settings(spec.name, spec.settings)
         kit = loaded.kit
         about = {"service": spec.name, "version": kit.version, "instance": kit.instance}
-        configure_logging(kit.log_level, about)
+        configure_logging(kit.log_level, about, kit.log_level_file)
         if kit.reload:
             serve_reloading(kit.host, {"MCP_PORT": kit.port, "MCP_ADMIN_PORT": kit.admin_port})
         asyncio.run(_serve(spec, loaded))

@@ -7,10 +7,8 @@ import json
 import os
 import re
 import secrets as random_secrets
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Generic, Literal, TypeVar
 
@@ -18,6 +16,7 @@ import pydantic_settings
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, HttpUrl, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from observability.telemetry.about import platform_version
 from services.common.errors import SettingsError
 from services.common.tokens import problem_of
 
@@ -46,16 +45,6 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_words)]
 """A setting of words separated by commas or blanks, as `MCP_BROWSER_ALLOW_HOSTS`."""
 
 
-def _package_version() -> str:
-    try:
-        return metadata.version("tekup-mcp")
-    except metadata.PackageNotFoundError:
-        # A checkout that was never installed: the version is in its project file.
-        project = Path(__file__).parents[2] / "pyproject.toml"
-        version: str = tomllib.loads(project.read_text())["project"]["version"] if project.is_file() else "0.0.0"
-        return version
-
-
 def _matches(pattern: re.Pattern[str], meaning: str) -> AfterValidator:
     def check(value: str) -> str:
         if not pattern.fullmatch(value):
@@ -82,6 +71,7 @@ class KitSettings(BaseSettings):
 
     env: Literal["development", "staging", "production"] = "development"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    log_level_file: Path | None = None
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)
     admin_port: int = Field(default=0, ge=0, le=65535)
@@ -89,7 +79,7 @@ class KitSettings(BaseSettings):
     consul_token_file: Path | None = None
     consul_ca_file: Path | None = None
     version: Annotated[str, _matches(_VERSION, "1-32 letters, digits and dots")] = Field(
-        default_factory=_package_version
+        default_factory=platform_version
     )
     instance: Annotated[str, _matches(_INSTANCE, "6 hex digits")] = Field(
         default_factory=lambda: random_secrets.token_hex(3)

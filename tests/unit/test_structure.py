@@ -17,7 +17,7 @@ PURE_PARTS = [f"oauth/{name}" for name in ("answers", "issuers", "jwks", "scopes
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports"},
           {"authority", "config_entries", "consul", "traefik", "prometheus", "gateway", "mutual", "wire", "admin",
-           "files", "logs", "settings", "sealed", "watch", "tokens", "registrations"},
+           "files", "settings", "sealed", "watch", "tokens", "registrations"},
           {"registry", "leadership", "replicas", "gates", "staged", "history", "book", "outcome", "state", "rights",
             "intentions", "sealing", "usage", "metrics", "probing", "loop", "review", "observing", "shelf", "engine"},
           {"agent", "oauth"}, {"api"}, {"cli", "__main__"})  # fmt: skip
