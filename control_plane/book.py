@@ -155,7 +155,7 @@ class Book:
         Returns:
             The revision.
         """
-        following = page.revision.model_copy(update={"number": page.revision.number + 1})
+        following = page.revision.following(())
         await self._commit(page, (), following, record_of(edit, following, [], at_s), fence)
         await self._keep_history(following, page, {}, fence)
         return following
@@ -287,7 +287,7 @@ class Book:
             )
         by_hand = await self._changed_by_hand(page, odd)
         back = [Change(key=one.key, before=one.after, after=one.before) for one in by_hand]
-        following = page.revision.model_copy(update={"number": page.revision.number + 1})
+        following = page.revision.following(one.key for one in back)
         documents = [Write(one.key, None if one.after is None else one.after.encode()) for one in back]
         await self._commit(page, documents, following, record_of(edit, following, back, at_s), fence)
         return following, True

@@ -148,7 +148,7 @@ def turned(page: Page, changed: Mapping[Place, Stored | None]) -> Revision:
         if touched is Table.SERVICES and not documents:
             raise Refused("the change would leave no service at all; nothing was written")
         sums[touched] = table_sum(documents)
-    return Revision(epoch=page.revision.epoch, number=page.revision.number + 1, tables=sums)
+    return page.revision.following((table.prefix + key for table, key in changed), sums)
 
 
 def changes_of(page: Page, changed: Mapping[Place, Stored | None]) -> list[Change]:

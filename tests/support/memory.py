@@ -37,6 +37,9 @@ class Memory:
             found = {key[len(prefix) :]: entry for key, entry in self._entries.items() if key.startswith(prefix)}
             return Listing(self._index, found)
 
+    async def index(self, prefix: str, *, after: int = 0, wait_s: float = 0) -> int:
+        return (await self.read(prefix, after=after, wait_s=wait_s)).index
+
     async def commit(self, writes: Sequence[Write], fence: Fence | None = None) -> None:
         self._answer()
         async with self._changed:
