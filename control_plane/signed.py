@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from control_plane.errors import Refused
-from control_plane.model import ClientPolicy, Key, TableSum, compact_json
+from control_plane.model import ClientPolicy, Key, Table, TableSum, compact_json
 
 GRANT_LIMIT_BYTES = 4096
 KEY_ID_DIGITS = 10
@@ -122,6 +122,21 @@ class TableDigest:
         self._lines = lines
         whole = hashlib.sha256(b"".join(line for _, line in lines.values()))
         return TableSum(sha256=whole.hexdigest(), count=len(documents))
+
+
+class TableDigests:
+    """Digests of all tables; of the same mapping one is taken once."""
+
+    def __init__(self) -> None:
+        self._digests = {table: TableDigest() for table in Table}
+        self._sums: dict[Table, tuple[Mapping[str, bytes], TableSum]] = {}
+
+    def sum(self, table: Table, raws: Mapping[str, bytes]) -> TableSum:
+        """See :func:`table_sum`."""
+        held = self._sums.get(table)
+        if held is None or held[0] is not raws:
+            held = self._sums[table] = raws, self._digests[table].sum(raws)
+        return held[1]
 
 
 def _line(key: str, raw: bytes) -> bytes:
