@@ -9,6 +9,7 @@ from control_plane import staged
 from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, NotInitialised, Refused, Unavailable
 from control_plane.history import HISTORY_PREFIX, History, history_key, record_writes
+from control_plane.known import KnownTables
 from control_plane.model import Change, HistoryRecord, Revision, Stored, Table
 from control_plane.page import (
     DOCUMENTS,
@@ -16,6 +17,7 @@ from control_plane.page import (
     Held,
     Page,
     Place,
+    by_table,
     change_of,
     changed_by,
     changes_of,
@@ -26,7 +28,7 @@ from control_plane.page import (
 )
 from control_plane.ports import Fence, Store, Write
 from control_plane.resources import VERSIONED
-from control_plane.signed import table_sum
+from control_plane.signed import TableDigests, table_sum
 from control_plane.staged import REVISION_KEY
 
 __all__ = ["DOCUMENTS", "HISTORY_PREFIX", "REVISION_KEY", "Book", "Edit", "Held", "Page", "Place"]
@@ -44,15 +46,21 @@ def nothing(_: Revision) -> Sequence[Write]:
 class Book:
     """Reads and writes the policy in a store. Not safe for two writers in one process: the leader serialises.
 
-    Nothing is kept between verbs: what another hand has changed in the store must be seen, not overwritten.
+    What another hand has changed in the store must be seen, not overwritten: what is kept between verbs is asked after
+    each time; see :mod:`control_plane.known`.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._known = KnownTables(store)
+        self._digests = TableDigests()
         self.history = History(store)
 
-    async def page(self) -> Page:
+    async def page(self, *, afresh: bool = True) -> Page:
         """The present page.
+
+        Args:
+            afresh: Read all of it; if not, what has not moved is taken as it was read.
 
         Raises:
             NotInitialised: There is no revision.
@@ -64,11 +72,14 @@ class Book:
                 "Consul holds no TekUp state. On a first start run `tekup state init`;"
                 " if there was one before, its data is lost: restore a backup"
             )
-        tables = {}
-        for table in Table:
-            listing = await self._store.read(table.prefix)
-            tables[table] = {key: entry.value for key, entry in listing.entries.items()}
-        return Page(Revision.parse(found.value, REVISION_KEY), found.index, tables)
+        known = await self._known.read(found, afresh=afresh)
+        return Page(
+            Revision.parse(found.value, REVISION_KEY),
+            found.index,
+            {table: one.raws for table, one in known.items()},
+            {table: one.indexes for table, one in known.items()},
+            self._digests,
+        )
 
     async def whole(self) -> Page:
         """The present page, every table as its revision says.
@@ -76,7 +87,7 @@ class Book:
         Raises:
             Conflict: A table was changed by another hand; naming it.
         """
-        page = await self.page()
+        page = await self.page(afresh=False)
         if odd := page.changed_by_another_hand():
             names = ", ".join(table.prefix for table in odd)
             raise Conflict(
@@ -135,11 +146,13 @@ class Book:
             return page.revision, False
         following = turned(page, changed)
         documents = [
-            Write(table.prefix + key, document.to_bytes() if document else None)
+            Write(table.prefix + key, document.to_bytes() if document else None, page.index_of(table, key))
             for (table, key), document in changed.items()
         ]
         record = record_of(edit, following, changes_of(page, changed), at_s)
+        known = self._known.let_go()
         await self._commit(page, documents, following, record, fence, beside(following))
+        self._known.wrote(known, following.to_bytes(), by_table(changed))
         await self._keep_history(following, page, changed, fence)
         return following, True
 
@@ -155,7 +168,7 @@ class Book:
         Returns:
             The revision.
         """
-        following = page.revision.model_copy(update={"number": page.revision.number + 1})
+        following = page.revision.following(())
         await self._commit(page, (), following, record_of(edit, following, [], at_s), fence)
         await self._keep_history(following, page, {}, fence)
         return following
@@ -287,7 +300,7 @@ class Book:
             )
         by_hand = await self._changed_by_hand(page, odd)
         back = [Change(key=one.key, before=one.after, after=one.before) for one in by_hand]
-        following = page.revision.model_copy(update={"number": page.revision.number + 1})
+        following = page.revision.following(one.key for one in back)
         documents = [Write(one.key, None if one.after is None else one.after.encode()) for one in back]
         await self._commit(page, documents, following, record_of(edit, following, back, at_s), fence)
         return following, True

@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -85,16 +85,7 @@ class Consul:
 
     async def read(self, prefix: str, *, after: int = 0, wait_s: float = 0) -> Listing:
         # py-consul's own kv.get does not tell an empty prefix from one that is hidden from this token.
-        blocking = [("index", str(after)), ("wait", f"{wait_s:g}s")] if after else []
-        index, found = await self._call(
-            lambda: self._client.http.get(
-                _listed,
-                f"/v1/kv/{prefix}",
-                params=[("recurse", "1"), *blocking],
-                headers=self._client.prepare_headers(),
-            ),
-            wait_s,
-        )
+        index, found = await self._listing("Value", prefix, [("recurse", "1")], after, wait_s)
         entries = {
             item["Key"].removeprefix(prefix): Entry(
                 item["Value"] or b"", int(item["ModifyIndex"]), str(item.get("Session") or "")
@@ -102,6 +93,26 @@ class Consul:
             for item in found or ()
         }
         return Listing(int(index), entries)
+
+    async def index(self, prefix: str, *, after: int = 0, wait_s: float = 0) -> int:
+        # Names up to the next slash: of all that lies there it is one, and the index is that of all.
+        names = [("keys", "1"), ("separator", "/")]
+        index, _ = await self._listing(False, prefix.removesuffix("/"), names, after, wait_s)
+        return int(index)
+
+    async def _listing(
+        self, decode: str | Literal[False], path: str, asked: Sequence[tuple[str, str]], after: int, wait_s: float
+    ) -> tuple[str, list[Any]]:
+        blocking = [("index", str(after)), ("wait", f"{wait_s:g}s")] if after else []
+        return await self._call(
+            lambda: self._client.http.get(
+                lambda response: _listed(response, decode),
+                f"/v1/kv/{path}",
+                params=[*asked, *blocking],
+                headers=self._client.prepare_headers(),
+            ),
+            wait_s,
+        )
 
     async def commit(self, writes: Sequence[Write], fence: Fence | None = None) -> None:
         operations = [_operation(write) for write in writes]
@@ -227,8 +238,8 @@ def _operation(write: Write) -> dict[str, dict[str, object]]:
     return {"KV": {"Verb": verb, **key}}
 
 
-def _listed(response: Any) -> tuple[str, list[dict[str, Any]]]:
-    index, found = CB.json(decode="Value", index=True)(response)
+def _listed(response: Any, decode: str | Literal[False]) -> tuple[str, list[Any]]:
+    index, found = CB.json(decode=decode, index=True)(response)
     if not found and response.headers.get(FILTERED) == "true":
         raise ACLPermissionDenied("what lies there is hidden from this token")
     return index, found or []

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import httpx
@@ -164,7 +165,7 @@ class ControlPlane:
         return Standing(self.leadership.leading, epoch, number, len(known), lagging)
 
     async def _declared_probes(self) -> Wishes:
-        page = await self.page()
+        page = await self.page(afresh=False)
         calls = {name: delivery.probes for name, delivery in page.all(Table.DELIVERY, Delivery).items()}
         decided = page.all(Table.SERVICES, ServicePolicy).items()
         return Wishes(calls, frozenset((name, version) for name, policy in decided for version in policy.closed))
@@ -185,10 +186,10 @@ class ControlPlane:
         """
         return (await self.page()).policy()
 
-    async def page(self) -> Page:
+    async def page(self, *, afresh: bool = True) -> Page:
         """The same unparsed: one document that makes no sense does not hide the rest."""
         async with self._writing:
-            return await self._read(self._book.page)
+            return await self._read(partial(self._book.page, afresh=afresh))
 
     async def _whole(self) -> Page:
         """The page to write on: whole, and not older than what the gates run."""

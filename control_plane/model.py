@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -301,12 +301,45 @@ class TableSum(Document):
     count: Annotated[int, Field(ge=0)]
 
 
+MOST_NAMED = 64
+MOST_STEPS_NAMED = 32
+
+
 class Revision(Document):
-    """The name of one state of the policy. Grows within an epoch; a restore or takeover makes a new epoch."""
+    """The name of one state of the policy. Grows within an epoch; a restore or takeover makes a new epoch.
+
+    Attributes:
+        tables: What the tables look like.
+        changed: Keys in Consul that this revision has changed, then those of the one before, and so on; as far as they
+            are few. Only a hint what to read anew: the digests decide.
+    """
 
     epoch: Annotated[int, Field(ge=1)]
     number: Annotated[int, Field(ge=0)]
     tables: dict[Table, TableSum]
+    changed: tuple[tuple[str, ...], ...] = ()
+
+    def following(self, changed: Iterable[str], tables: Mapping[Table, TableSum] | None = None) -> Revision:
+        """The next revision of the same epoch.
+
+        Args:
+            changed: Keys in Consul of what it changes.
+            tables: What the tables look like after it; as before if left out.
+        """
+        named: list[tuple[str, ...]] = []
+        for step in (tuple(changed), *self.changed):
+            if len(named) == MOST_STEPS_NAMED or sum(map(len, named)) + len(step) > MOST_NAMED:
+                break
+            named.append(step)
+        sums = dict(self.tables if tables is None else tables)
+        return Revision(epoch=self.epoch, number=self.number + 1, tables=sums, changed=tuple(named))
+
+    def changed_since(self, place: tuple[int, int]) -> frozenset[str]:
+        """Keys in Consul that were changed since a revision, as far as it is known."""
+        steps = self.number - place[1]
+        if place[0] != self.epoch or not 0 <= steps <= len(self.changed):
+            return frozenset()
+        return frozenset(key for step in self.changed[:steps] for key in step)
 
     @property
     def place(self) -> tuple[int, int]:

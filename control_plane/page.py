@@ -18,8 +18,9 @@ from control_plane.model import (
     ServicePolicy,
     Stored,
     Table,
+    TableSum,
 )
-from control_plane.signed import table_sum
+from control_plane.signed import TableDigests, table_sum
 
 MOST_CHANGED = 10_000
 MOST_DOCUMENT_BYTES = 64_000
@@ -37,11 +38,25 @@ DOCUMENTS: Mapping[Table, type[Stored]] = {
 
 @dataclass(frozen=True)
 class Page:
-    """All policy documents as raw bytes, with the index that guards the next write."""
+    """All policy documents as raw bytes.
+
+    Attributes:
+        revision: What was written last.
+        index: Guards the next write.
+        tables: The documents.
+        indexes: Guard each of them; none where they are not known.
+        digests: Takes the tables' digests.
+    """
 
     revision: Revision
     index: int
     tables: Mapping[Table, Mapping[str, bytes]]
+    indexes: Mapping[Table, Mapping[str, int]] = field(default_factory=dict)
+    digests: TableDigests = field(default_factory=TableDigests)
+
+    def index_of(self, table: Table, key: str) -> int | None:
+        """What a write of a document has to find there: 0 = nothing, None = whatever it is."""
+        return self.indexes[table].get(key, 0) if table in self.indexes else None
 
     def find(self, table: Table, key: str, kind: type[D]) -> D | None:
         """One document, parsed; None if there is none."""
@@ -56,7 +71,10 @@ class Page:
     def changed_by_another_hand(self) -> tuple[Table, ...]:
         """Tables that do not fit the revision."""
         none = table_sum({})  # as a table counts that is younger than the revision
-        return tuple(table for table in Table if table_sum(self.tables[table]) != self.revision.tables.get(table, none))
+        return tuple(table for table in Table if self._sum(table) != self.revision.tables.get(table, none))
+
+    def _sum(self, table: Table) -> TableSum:
+        return self.digests.sum(table, self.tables[table])
 
     def policy(self) -> Policy:
         """Everything, parsed."""
@@ -125,6 +143,14 @@ def changed_by(page: Page, edit: Edit) -> dict[Place, Stored | None]:
     return changed
 
 
+def by_table(changed: Mapping[Place, Stored | None]) -> dict[Table, dict[str, bytes | None]]:
+    """A change as raw documents, table by table."""
+    lots: dict[Table, dict[str, bytes | None]] = {}
+    for (table, key), document in changed.items():
+        lots.setdefault(table, {})[key] = document.to_bytes() if document else None
+    return lots
+
+
 def text_of(raw: bytes | None) -> str | None:
     """A raw document as text."""
     # What another hand wrote need not be text.
@@ -147,8 +173,8 @@ def turned(page: Page, changed: Mapping[Place, Stored | None]) -> Revision:
                 documents[key] = document.to_bytes()
         if touched is Table.SERVICES and not documents:
             raise Refused("the change would leave no service at all; nothing was written")
-        sums[touched] = table_sum(documents)
-    return Revision(epoch=page.revision.epoch, number=page.revision.number + 1, tables=sums)
+        sums[touched] = page.digests.sum(touched, documents)
+    return page.revision.following((table.prefix + key for table, key in changed), sums)
 
 
 def changes_of(page: Page, changed: Mapping[Place, Stored | None]) -> list[Change]:

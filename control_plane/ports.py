@@ -67,6 +67,19 @@ class Store(Protocol):
         """
         ...
 
+    async def index(self, prefix: str, *, after: int = 0, wait_s: float = 0) -> int:
+        """The index that `read` would give with a listing, without what lies there.
+
+        Args:
+            prefix: With a trailing slash.
+            after: Wait until it differs.
+            wait_s: For so long at most.
+
+        Raises:
+            Unavailable: No answer in time.
+        """
+        ...
+
     async def commit(self, writes: Sequence[Write], fence: Fence | None = None) -> None:
         """Write all or nothing.
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from control_plane.agent.apply import Applied, Applier
 from control_plane.agent.believe import Accepted, Kept, Memory, believed, forgotten, judge, suspected
+from control_plane.agent.beside import LARGE
 from control_plane.agent.disk import GateFolder, Remembered
 from control_plane.agent.papers import Standing
 from control_plane.agent.reading import Reading
@@ -30,6 +31,7 @@ LOOK_EVERY_S = 1.0
 COMPARE_AT_LEAST_EVERY_S = 5.0
 SETTLE_S = 2.0
 RETRY_S = 0.25
+KEEP_WITHIN_S = 5.0
 
 
 class Agent:
@@ -63,12 +65,12 @@ class Agent:
         if standing:
             standing.authority.on_change(self._news.set)
         self._registry = Registry(consul)
-        self._watch = PolicyWatch(consul, self._news.set)
+        self._reading = Reading()
+        self._watch = PolicyWatch(consul, self._news.set, self._reading.sum)
         self._reporter = Reporter(consul, gate, ttl_s)
         self._applier = Applier(folder, traefik)
         self._share = Share(consul, self._applier.gates)
         self._sealing_keys = sealing_keys or RingFile(None)
-        self._reading = Reading()
         self._remembered = folder.recall()
         self._memory = self._remembered.memory
         self._unsettled_s = 0.0
@@ -76,6 +78,7 @@ class Agent:
         self._news_came = True
         self._said: tuple[str, ...] = ()
         self._accepted: tuple[tuple[object, ...], tuple[str, ...]] | None = None
+        self._unkept_s = 0.0
         held = self._memory.policy
         self._in_force = held.revision.place if held else (0, 0)
 
@@ -106,14 +109,18 @@ class Agent:
             if self._standing and not self._has_papers() and (problem := self._standing.problem(time.time())):
                 self._tell((problem,))
             await self._wait(LOOK_EVERY_S)
-        while True:
-            again_in_s = LOOK_EVERY_S
-            try:
-                again_in_s = await self._turn()
-            except (Unavailable, Refused) as error:
-                self._tell((str(error),))
-                again_in_s = RETRY_S
-            await self._wait(again_in_s)
+        try:
+            while True:
+                again_in_s = LOOK_EVERY_S
+                try:
+                    again_in_s = await self._turn()
+                except (Unavailable, Refused) as error:
+                    self._tell((str(error),))
+                    again_in_s = RETRY_S
+                await self._wait(again_in_s)
+        finally:
+            if self._unkept_s:
+                self._folder.remember(self._remembered)
 
     async def _wait(self, timeout_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -190,8 +197,18 @@ class Agent:
     def _keep(self, instances: tuple[Instance, ...]) -> None:
         remembered = Remembered(self._memory, instances)
         if remembered != self._remembered or not self._folder.remembers():
-            self._folder.remember(remembered)
+            self._unkept_s = self._unkept_s or time.monotonic()
             self._remembered = remembered
+        if self._unkept_s and not self._keeps_later():
+            self._folder.remember(remembered)
+            self._unkept_s = 0.0
+
+    def _keeps_later(self) -> bool:
+        # Written beside the tables, which hold revision and revocations as well (`GateFolder.recall`): to dump 10,000
+        # clients takes as long as all else of a change, so it waits until nothing is new, but not for ever.
+        policy = self._memory.policy
+        many = policy is not None and len(policy.clients) + len(policy.keys) >= LARGE
+        return many and self._news_came and time.monotonic() - self._unkept_s < KEEP_WITHIN_S
 
     def _report(self, applied: Applied, problems: tuple[str, ...]) -> None:
         everything = (*problems, *applied.problems)

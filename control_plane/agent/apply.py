@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from control_plane import peers, render
 from control_plane import routes as traefik_routes
-from control_plane.agent.disk import GateFolder
+from control_plane.agent.beside import Beside
+from control_plane.agent.disk import CHANGES, GateFolder
 from control_plane.errors import Refused
 from control_plane.model import Instance, Policy, version_target
 from control_plane.traefik import Loaded, Traefik
@@ -79,6 +80,7 @@ class Applier:
         self._mac_key = folder.mac_key()
         self._written_s = -ROUTES_EVERY_S
         self._rendered = render.ClientsTable()
+        self._beside = Beside()
 
     @property
     def gates(self) -> int:
@@ -215,12 +217,21 @@ class Applier:
         held = self._tables[name]
         if all(held.get(key) == value for key, value in content.items()):
             return
-        self._put(name, {"epoch": policy.revision.epoch, "number": policy.revision.number, **content})
+        place = {"epoch": policy.revision.epoch, "number": policy.revision.number}
+        table = {**place, **content, "serial": self._serial(name) + 1}
+        changes = self._beside.changes(table) if name == "clients" else None
+        if changes is None:
+            self._put(name, table)
+            return
+        self._folder.write_changes(changes)
+        self._tables[name] = table
 
     def _put(self, name: str, content: Mapping[str, object]) -> None:
         table = {**content, "serial": self._serial(name) + 1}
         self._folder.write_table(name, table)
         self._tables[name] = table
+        if name == "clients":
+            self._beside.written(table)
 
     def _serial(self, name: str) -> int:
         serial = self._tables[name].get("serial")
@@ -260,7 +271,7 @@ class Applier:
         Asks nobody: a Traefik that was started on a spoilt file answers nothing until the file is good.
         """
         touched = self._folder.touched()
-        for name in touched:
+        for name in {"clients" if name == CHANGES else name for name in touched}:
             if name == "routes" and self._routes:
                 self._folder.write_routes(self._routes)
             elif name == "identity":

@@ -88,10 +88,17 @@ class Kept:
 
 @dataclass(frozen=True)
 class Memory:
-    """What outlives a restart of the agent: the last good policy as raw documents, and every revocation ever seen."""
+    """What outlives a restart of the agent.
+
+    Attributes:
+        policy: The last good one that was written down.
+        revoked: Every revocation ever seen.
+        seen: Epoch and number of the newest revision that stood in a table, which may be newer.
+    """
 
     policy: Policy | None = None
     revoked: Mapping[str, int] = field(default_factory=dict)
+    seen: tuple[int, int] = (0, 0)
 
 
 def judge(
@@ -119,10 +126,11 @@ def judge(
         return Kept(str(error))
     unfit = [table.value for table in GATE_TABLES if reading.sum(table, tables[table]) != revision.tables.get(table)]
     # Tables are read apart: what is said of an older state is said when all of it has been read, revocations as well.
-    if held and revision.place < held.revision.place:
+    newest = max(held.revision.place, memory.seen) if held else (0, 0)
+    if revision.place < newest:
         return Kept(
             f"Consul holds epoch {revision.epoch} revision {revision.number}, older than the"
-            f" {held.revision.epoch}/{held.revision.number} in force; restore a newer backup, or accept this one with"
+            f" {newest[0]}/{newest[1]} in force; restore a newer backup, or accept this one with"
             " `tekup state repair`, which begins a new epoch",
             passing=bool(unfit),
         )

@@ -13,7 +13,7 @@ from control_plane.errors import Refused
 from control_plane.model import Document, Key, Stored, Table, TableSum
 from control_plane.page import DOCUMENTS
 from control_plane.sealed import NO_RING, Ring
-from control_plane.signed import table_sum
+from control_plane.signed import TableDigests
 
 D = TypeVar("D", bound=Document)
 Known = Mapping[str, tuple[bytes, Stored]]
@@ -35,14 +35,11 @@ class Reading:
         self.ring: Ring = NO_RING
         self._opened_by: Ring = NO_RING
         self._known: dict[Table, Known] = {}
-        self._sums: dict[Table, tuple[Mapping[str, bytes], TableSum]] = {}
+        self._digests = TableDigests()
 
     def sum(self, table: Table, raws: Mapping[str, bytes]) -> TableSum:
-        """The digest of a table; of the same mapping it is taken once."""
-        held = self._sums.get(table)
-        if held is None or held[0] is not raws:
-            held = self._sums[table] = raws, table_sum(raws)
-        return held[1]
+        """The digest of a table; of the same mapping it is taken once, and of the same documents."""
+        return self._digests.sum(table, raws)
 
     def table(self, table: Table, raws: Mapping[str, bytes]) -> tuple[dict[str, Document], dict[str, Refused]]:
         """A table's documents, and why others were refused, by key."""

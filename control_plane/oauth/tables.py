@@ -11,13 +11,12 @@ from pydantic import ValidationError
 
 from control_plane.agent.disk import GateFolder
 from control_plane.errors import Refused, Unavailable
-from control_plane.files import read_json
 from control_plane.model import HUB, ClientPolicy, problems_of
 
 log = logging.getLogger(__name__)
 
 Identity = tuple[int, int, int]
-FILES = ("clients.json", "services.json", "secrets.json")
+FILES = ("clients.json", "clients-changes.json", "services.json", "secrets.json")
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Tables:
             raise Unavailable(str(error)) from error
 
     def _members(self, name: str) -> Mapping[str, object]:
-        found = read_json(self._folder / f"{name}.json").get(name)
+        found = self._gate.table(name).get(name)
         if not isinstance(found, dict):
             raise Unavailable(f"the gate has no {name}.json yet; try again in a second")
         return found

@@ -17,6 +17,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        self._deleted: dict[str, int] = {}
         self._sessions: set[str] = set()
         self._taking_keys: set[str] = set()
         self._ids = itertools.count(1)
@@ -31,11 +32,20 @@ class Memory:
         if after:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s), self._changed:
-                    await self._changed.wait_for(lambda: self._index > after)
+                    await self._changed.wait_for(lambda: self._index_of(prefix) > after)
         async with self._changed:
             self._answer()
             found = {key[len(prefix) :]: entry for key, entry in self._entries.items() if key.startswith(prefix)}
-            return Listing(self._index, found)
+            return Listing(self._index_of(prefix), found)
+
+    def _index_of(self, prefix: str) -> int:
+        """As Consul has it: of what lies or lay under the prefix, or where nothing ever did, of everything."""
+        indexes = [entry.index for key, entry in self._entries.items() if key.startswith(prefix)]
+        indexes += [index for key, index in self._deleted.items() if key.startswith(prefix)]
+        return max(indexes, default=self._index) if prefix else self._index
+
+    async def index(self, prefix: str, *, after: int = 0, wait_s: float = 0) -> int:
+        return (await self.read(prefix, after=after, wait_s=wait_s)).index
 
     async def commit(self, writes: Sequence[Write], fence: Fence | None = None) -> None:
         self._answer()
@@ -46,15 +56,20 @@ class Memory:
                 present = self._entries.get(write.key)
                 if write.expected_index not in (None, present.index if present else 0):
                     raise Overtaken(f"{write.key} was changed by somebody else in the meantime, nothing was written")
+            self._index += 1
             for write in writes:
-                self.put(write.key, write.value)
+                self._put(write.key, write.value)
             self._changed.notify_all()
 
     def put(self, key: str, value: bytes | None, session: str = "") -> None:
         """Write at once, as another hand would; nobody who waits is woken."""
         self._index += 1
+        self._put(key, value, session)
+
+    def _put(self, key: str, value: bytes | None, session: str = "") -> None:
         if value is None:
             self._entries.pop(key, None)
+            self._deleted[key] = self._index
         else:
             self._entries[key] = Entry(value, self._index, session or self._held_by(key))
 
@@ -82,7 +97,7 @@ class Memory:
                     continue
                 self._index += 1
                 if session in self._taking_keys:
-                    del self._entries[key]
+                    self._put(key, None)
                 else:
                     self._entries[key] = Entry(entry.value, self._index)
             self._changed.notify_all()
@@ -119,6 +134,7 @@ class Memory:
         """Come back empty, as Consul does without its data directory."""
         async with self._changed:
             self._entries.clear()
+            self._deleted.clear()
             self._sessions.clear()
             self.registered = ()
             self._index += 1

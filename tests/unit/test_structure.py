@@ -18,8 +18,9 @@ PURE_PARTS = [f"oauth/{name}" for name in ("answers", "issuers", "jwks", "scopes
 LAYERS = (PURE, {"ports"},
           {"authority", "config_entries", "consul", "traefik", "prometheus", "gateway", "mutual", "wire", "admin",
            "files", "settings", "sealed", "watch", "tokens", "registrations"},
-          {"registry", "leadership", "replicas", "gates", "staged", "history", "book", "outcome", "state", "rights",
-            "intentions", "sealing", "usage", "metrics", "probing", "loop", "review", "observing", "shelf", "engine"},
+          {"registry", "leadership", "replicas", "gates", "staged", "history", "known", "book", "outcome", "state",
+           "rights", "intentions", "sealing", "usage", "metrics", "probing", "loop", "review", "observing", "shelf",
+           "engine"},
           {"agent", "oauth"}, {"api"}, {"cli", "__main__"})  # fmt: skip
 NO_IO = {"asyncio", "os", "time", "socket", "httpx", "aiohttp", "consul", "logging", "subprocess", "pathlib"}
 

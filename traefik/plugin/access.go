@@ -76,7 +76,7 @@ func callerByKey(h http.Header, table *clientTable, now int64) (*caller, *refusa
 	}
 	// Unknown and wrong are one answer, after the same work.
 	sum := sha256.Sum256([]byte(token))
-	k := table.keys[keyID(token)]
+	k := table.key(keyID(token))
 	if k == nil || subtle.ConstantTimeCompare(sum[:], k.hash) != 1 {
 		return nil, refuseKey("wrong_key", "the API key is not known here; ask an operator for one (tekup keys create)")
 	}
@@ -99,10 +99,10 @@ func clientOf(k *key, table *clientTable, now int64) (*client, *refusal) {
 		no = refuseKey("revoked_key", "API key %s is revoked; ask an operator for a new one (tekup keys create)", k.id)
 	case k.Expires != 0 && now >= k.Expires:
 		no = refuseKey("expired_key", "API key %s has expired; ask an operator for a new one (tekup keys create)", k.id)
-	case table.clients[k.Client] == nil:
+	case table.client(k.Client) == nil:
 		no = refuseKey("no_client", "API key %s belongs to client %s, which is not in force; ask an operator", k.id, k.Client)
 	default:
-		return table.clients[k.Client], nil
+		return table.client(k.Client), nil
 	}
 	no.client = k.Client
 	return nil, no
@@ -182,7 +182,7 @@ func callerByGrant(sent []string, t *tables, now int64) (*caller, *refusal) {
 	if payload.Subject != "" {
 		return callerByBearer(payload, sent[0], t.clients, now)
 	}
-	k := t.clients.keys[payload.Key]
+	k := t.clients.key(payload.Key)
 	if k == nil || k.Client != payload.Client {
 		return nil, refuseKey("wrong_key", "the key of this grant is not known any more; the client needs a new one (tekup keys create)")
 	}
@@ -194,7 +194,7 @@ func callerByBearer(payload *grantPayload, grant string, table *clientTable, now
 	if now >= payload.Expires {
 		return nil, refuseKey("expired_bearer", "the access token has expired; get a new one from its authorization server")
 	}
-	c := table.clients[payload.Client]
+	c := table.client(payload.Client)
 	if c == nil || len(c.OAuth) == 0 || payload.Key != "" || !only(payload.Subject, hexes) {
 		return nil, refuseKey("no_client", "the access token belongs to client %s, which is not in force; ask an operator", clip(payload.Client))
 	}

@@ -241,9 +241,9 @@ func keyLines(table *clientTable) []string {
 	if table == nil {
 		return lines
 	}
-	for id, k := range table.keys {
+	for _, k := range table.held() {
 		if used := atomic.LoadInt64(k.used); used != 0 {
-			lines = append(lines, fmt.Sprintf(`tekup_gate_key_last_used_seconds{key="%s",client="%s"} %d`, id, k.Client, used/1e9))
+			lines = append(lines, fmt.Sprintf(`tekup_gate_key_last_used_seconds{key="%s",client="%s"} %d`, k.id, k.Client, used/1e9))
 		}
 	}
 	sort.Strings(lines)

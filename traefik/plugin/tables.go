@@ -66,6 +66,8 @@ type clientTable struct {
 	gates   int64 // over how many gates limits are divided
 	clients map[string]*client
 	keys    map[string]*key
+	changes bool         // it counts together with clients-changes.json
+	whole   *clientTable // what these take the place of, object by object, nil for one that is gone; see changes.go
 }
 
 // serviceSecret holds a service's keys, current first, and the proof the gate shows it.
@@ -160,6 +162,7 @@ func decodeClients(raw []byte, old *clientTable) (*clientTable, []string, error)
 		Epoch   int64                      `json:"epoch"`
 		Number  int64                      `json:"number"`
 		Gates   int64                      `json:"gates"`
+		Changes bool                       `json:"changes"`
 		Clients map[string]json.RawMessage `json:"clients"`
 		Keys    map[string]json.RawMessage `json:"keys"`
 	}
@@ -169,17 +172,26 @@ func decodeClients(raw []byte, old *clientTable) (*clientTable, []string, error)
 	if file.Clients == nil || file.Keys == nil {
 		return nil, nil, errors.New("it holds no clients or no keys object")
 	}
-	table := &clientTable{stamp{file.Serial, file.Epoch, file.Number}, file.Gates, map[string]*client{}, map[string]*key{}}
-	clients := file.Clients
-	keys := file.Keys
+	table := newClientTable(stamp{file.Serial, file.Epoch, file.Number}, file.Gates)
+	table.changes = file.Changes
+	problems := table.fill(file.Clients, file.Keys, old)
+	return table, problems, nil
+}
+
+func newClientTable(at stamp, gates int64) *clientTable {
+	return &clientTable{stamp: at, gates: gates, clients: map[string]*client{}, keys: map[string]*key{}}
+}
+
+// fill builds what is not written as it was, and names what is refused.
+func (t *clientTable) fill(clients, keys map[string]json.RawMessage, old *clientTable) []string {
 	if old != nil {
-		clients = table.keepClients(clients, old.clients)
-		keys = table.keepKeys(keys, old.keys)
+		clients = t.keepClients(clients, old)
+		keys = t.keepKeys(keys, old)
 	}
 	problems := eachObject("clients", clients, func(id string, value []byte) error {
 		item, err := decodeClient(id, value)
 		if err == nil {
-			table.clients[id] = item
+			t.clients[id] = item
 		}
 		return err
 	})
@@ -187,23 +199,23 @@ func decodeClients(raw []byte, old *clientTable) (*clientTable, []string, error)
 		item, err := decodeKey(id, value)
 		if err == nil {
 			item.used = new(int64)
-			if old != nil && old.keys[id] != nil {
-				item.used = old.keys[id].used
+			if old != nil && old.key(id) != nil {
+				item.used = old.key(id).used
 			}
-			table.keys[id] = item
+			t.keys[id] = item
 		}
 		return err
 	})
 	problems = append(problems, more...)
-	return table, problems, nil
+	return problems
 }
 
 // keepClients takes over what is written as it was, and returns the rest. Decoding is interpreted: ten thousand clients
 // and keys take seconds, comparing them does not, and a revocation waits for it. Objects never change once built.
-func (t *clientTable) keepClients(objects map[string]json.RawMessage, old map[string]*client) map[string]json.RawMessage {
+func (t *clientTable) keepClients(objects map[string]json.RawMessage, old *clientTable) map[string]json.RawMessage {
 	rest := map[string]json.RawMessage{}
 	for id, raw := range objects {
-		was := old[id]
+		was := old.client(id)
 		if was != nil && bytes.Equal(was.raw, raw) {
 			t.clients[id] = was
 		} else {
@@ -213,10 +225,10 @@ func (t *clientTable) keepClients(objects map[string]json.RawMessage, old map[st
 	return rest
 }
 
-func (t *clientTable) keepKeys(objects map[string]json.RawMessage, old map[string]*key) map[string]json.RawMessage {
+func (t *clientTable) keepKeys(objects map[string]json.RawMessage, old *clientTable) map[string]json.RawMessage {
 	rest := map[string]json.RawMessage{}
 	for id, raw := range objects {
-		was := old[id]
+		was := old.key(id)
 		if was != nil && bytes.Equal(was.raw, raw) {
 			t.keys[id] = was
 		} else {

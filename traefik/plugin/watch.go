@@ -32,6 +32,10 @@ type store struct {
 	tables   *tables
 	services *source
 	clients  *source
+	changes  *source      // of clients
+	whole    *clientTable // what clients.json holds, in force or not yet
+	refused  []string     // of that
+	changed  []byte       // what clients-changes.json holds
 	secrets  *source
 	counts   *counters
 	limited  *counters          // calls that found no room in a limit
@@ -69,6 +73,7 @@ func newStore(folder string) *store {
 		tables:    &tables{memo: map[string]*decision{}},
 		services:  &source{path: filepath.Join(folder, "services.json")},
 		clients:   &source{path: filepath.Join(folder, "clients.json")},
+		changes:   &source{path: filepath.Join(folder, "clients-changes.json")},
 		secrets:   &source{path: filepath.Join(folder, "secrets.json")},
 		counts:    newDecisions(),
 		limited:   newCounters(),
@@ -117,11 +122,7 @@ func (s *store) turn() {
 		next.services = table
 		return problems, err
 	})
-	s.take(s.clients, func(raw []byte, next *tables) ([]string, error) {
-		table, problems, err := decodeClients(raw, s.tables.clients)
-		next.clients = table
-		return problems, err
-	})
+	s.takeClients()
 	s.take(s.secrets, func(raw []byte, next *tables) ([]string, error) {
 		table, problems, err := decodeSecrets(raw)
 		next.secrets = table
@@ -146,15 +147,24 @@ func (s *store) take(from *source, decode func([]byte, *tables) ([]string, error
 	if err == nil && !changed {
 		return
 	}
+	at := time.Time{}
+	if from.seen != nil {
+		at = from.seen.ModTime()
+	}
+	s.publish(from, &next, at, problems, err)
+}
+
+// publish puts the next tables in force, or says why they are not.
+func (s *store) publish(from *source, next *tables, at time.Time, problems []string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
 		from.problems = []string{fmt.Sprintf("%s: %v; %s", filepath.Base(from.path), err, from.inForce())}
 		return
 	}
-	s.tables = &next
+	s.tables = next
 	from.good = true
-	from.since = from.seen.ModTime()
+	from.since = at
 	from.problems = problems
 }
 
