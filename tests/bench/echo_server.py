@@ -13,12 +13,17 @@ from mcp.server.mcpserver import MCPServer
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 
 class Echo(BaseModel):
     """What the tool returns."""
 
     text: str
+
+
+async def _well(_: Request) -> Response:
+    return PlainTextResponse("ok")
 
 
 def main(port: int) -> None:
@@ -30,16 +35,13 @@ def main(port: int) -> None:
         """Say it again."""
         return Echo(text=text)
 
-    @server.custom_route("/ready", methods=["GET"])
-    @server.custom_route("/health", methods=["GET"])
-    async def well(_: Request) -> Response:
-        return PlainTextResponse("ok")
-
+    app = server.streamable_http_app()
+    app.router.routes.extend(Route(path, _well) for path in ("/ready", "/health"))
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
     config.keep_alive_timeout = 120
     config.keep_alive_max_requests = 1_000_000_000
-    asyncio.run(serve(cast("ASGIFramework", server.streamable_http_app()), config))
+    asyncio.run(serve(cast("ASGIFramework", app), config))
 
 
 if __name__ == "__main__":
