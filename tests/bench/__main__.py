@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench.analysis import analysis
+from tests.bench.bare_router import bare_router
 from tests.bench.bearers import bearers
 from tests.bench.delivery import delivery
 from tests.bench.environment import Environment, environment
@@ -21,40 +22,30 @@ from tests.bench.first_call import first_calls
 from tests.bench.keys import keys
 from tests.bench.mtls import upstream
 from tests.bench.policy import CLIENTS, against, carrier, furnish
+from tests.bench.real import before_services
 from tests.bench.tools import ROOT, Row, Side, build_load, compare, percentile, process, ratio, spread, wait_until
 from tests.support.consul_process import free_ports
 from tests.support.load import body, headers
 
 HERE = Path(__file__).parent
-BARE_TRAEFIK = """\
-global: {{checkNewVersion: false, sendAnonymousUsage: false}}
-entryPoints: {{bare: {{address: "127.0.0.1:{port}"}}}}
-accessLog: {{format: json}}
-providers: {{file: {{filename: {folder}/bare-routes.yml}}}}
-"""
-BARE_ROUTES = """\
-http:
-  routers: {{bench: {{entryPoints: [bare], rule: "PathPrefix(`/`)", service: bench}}}}
-  services: {{bench: {{loadBalancer: {{servers: [{{url: "http://127.0.0.1:{backend}"}}]}}}}}}
-"""
 WAIT_S = 20.0
 TOOL = {"name": "bench_echo", "arguments": {}}
 
 
 def gate_against_peers(load: Path, env: Environment, key: str, backend: int, seconds: int, rounds: int) -> list[Row]:
-    """The gate with policy on, against a Traefik with nothing but a router, and one that only carries as it does."""
-    (port,) = free_ports(1)
-    folder = env.folder
-    (folder / "bare.yml").write_text(BARE_TRAEFIK.format(port=port, folder=folder))
-    (folder / "bare-routes.yml").write_text(BARE_ROUTES.format(backend=backend))
+    """The gate with policy on, against a Traefik with nothing but a router, and one that only carries as it does.
+
+    Behind all three a backend that answers at once: what is seen is the gate's own work, not what a caller waits for.
+    """
     sent, asked = headers(key, "tools/call", "bench_echo"), body("tools/call", dict(TOOL))
-    ours, bare = Side(f"{env.gateway}/bench/mcp", sent, asked), Side(f"http://127.0.0.1:{port}/mcp", sent, asked)
-    traefik: list[str | Path] = [Path(sys.executable).parent / "traefik", f"--configFile={folder}/bare.yml"]
+    ours = Side(f"{env.gateway}/bench/mcp", sent, asked)
     what = f"gate, {CLIENTS} clients with limits"
-    with process(traefik, bare.url, folder / "bare.log"):
-        rows = against(load, ours, bare, f"{what} / bare router", seconds, rounds)
+    with bare_router(env.folder / "bare", [backend]) as url:
+        rows = against(load, ours, Side(url, sent, asked), f"{what} / bare router, nothing behind", seconds, rounds)
     with carrier(env, backend) as url:
-        return rows + against(load, ours, Side(url, sent, asked), f"{what} / carrying without it", seconds, rounds)
+        return rows + against(
+            load, ours, Side(url, sent, asked), f"{what} / carrying without it, nothing behind", seconds, rounds
+        )
 
 
 def in_force(env: Environment, count: int) -> list[Row]:
@@ -146,7 +137,8 @@ def gate(folder: Path, given: argparse.Namespace) -> list[Row]:
         _until_known(env)
         rows += gate_against_peers(load, env, furnish(env), first, given.seconds, given.rounds)
         rows += in_force(env, given.changes)
-    return rows
+    (folder / "real").mkdir()
+    return rows + before_services(load, folder / "real", given.seconds, given.rounds)
 
 
 def let_in(folder: Path, given: argparse.Namespace) -> list[Row]:

@@ -17,7 +17,7 @@ from tests.support.programs import program
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-START_S = 30.0
+START_S = 60.0
 
 
 def build_load(folder: Path) -> Path:

@@ -19,23 +19,48 @@ const (
 	heldLimit = 256 << 20
 )
 
-// serveHeld is the way of a call of which something is counted until its answer ends, however that ends: calls under
-// way, or memory.
-func (g *gate) serveHeld(w http.ResponseWriter, r *http.Request, d *decision, now int64) {
-	if d.counted {
-		if no := d.enterAll(); no != nil {
-			g.refuse(w, r, no)
+// serveCounted is the way of a call that counts as one under way until its answer ends, however that ends: against each
+// of its limits from `at` on, one call of this function for each.
+func serveCounted(g *gate, w http.ResponseWriter, r *http.Request, d *decision, now int64, at int) {
+	b := d.counting[at]
+	defer atomic.AddInt64(b.busy, -1)
+	if atomic.AddInt64(b.busy, 1) > b.atOnce {
+		g.refuse(w, r, d.refuseBusy(b))
+		return
+	}
+	if at++; at < len(d.counting) {
+		serveCounted(g, w, r, d, now, at)
+		return
+	}
+	serveSmall(g, w, r, d, now)
+}
+
+func serveSmall(g *gate, w http.ResponseWriter, r *http.Request, d *decision, now int64) {
+	size := r.ContentLength
+	if size < 0 || size > smallBody {
+		g.serveHeld(w, r, d, now)
+		return
+	}
+	if size > 0 {
+		body := make([]byte, size)
+		if read, err := io.ReadFull(r.Body, body); err != nil {
+			g.refuse(w, r, d.refused(refuseBrokenBody(err, int64(read))))
 			return
 		}
-		defer d.leaveAll()
+		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
+	forward(g, w, r, d, now)
+}
+
+// serveHeld is the way of a call whose body is counted until its answer ends.
+func (g *gate) serveHeld(w http.ResponseWriter, r *http.Request, d *decision, now int64) {
 	held, no := g.takeBody(r)
 	if no != nil {
 		g.refuse(w, r, d.refused(no))
 		return
 	}
 	defer g.letGo(held)
-	g.forward(w, r, d, now)
+	forward(g, w, r, d, now)
 }
 
 // takeBody reads a call's body, and returns how much of the gate's memory it is counted with.

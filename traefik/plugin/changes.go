@@ -75,7 +75,7 @@ func (t *clientTable) stillRefused(problems []string) []string {
 
 // takeClients looks at clients.json and, where that counts together with it, at clients-changes.json.
 func (s *store) takeClients() {
-	next := tables{s.tables.services, s.tables.clients, s.tables.secrets, map[string]*decision{}}
+	next := tables{s.tables.services, s.tables.clients, s.tables.secrets, newMemo()}
 	news := false
 	var problems []string
 	err := guarded(func() error {

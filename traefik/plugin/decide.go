@@ -8,7 +8,6 @@ import (
 // settings are what a middleware's configuration says.
 type settings struct {
 	role    string
-	calls   bool // the role forwards calls
 	hosts   []string
 	origins []string
 	callers []string
@@ -22,7 +21,6 @@ type settings struct {
 
 func newSettings(config *Config) *settings {
 	p := &settings{role: config.Role, hosts: config.Hosts, origins: config.Origins, callers: config.Callers}
-	p.calls = p.role == rolePublic || p.role == roleForeign || p.role == roleInternal
 	p.peers = config.Peers
 	p.resource = strings.TrimRight(config.Resource, "/")
 	p.scope = config.Scope

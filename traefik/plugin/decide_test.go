@@ -20,7 +20,7 @@ func drawer(weights ...float64) (*shares, func() int) {
 	d := &decision{targets: s.targets}
 	d.prepare(newCounters())
 	return s, func() int {
-		at, _ := strconv.Atoi(s.draw(d.routes).target)
+		at, _ := strconv.Atoi(draw(s, d.routes).target)
 		return at
 	}
 }

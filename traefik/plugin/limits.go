@@ -111,17 +111,31 @@ func seconds(ns int64) string {
 	return strconv.FormatInt((ns+int64(time.Second)-1)/int64(time.Second), 10)
 }
 
-// catchUp forgets what was free long ago. Whoever comes second of two finds it done.
-func (b *budget) catchUp(now int64) {
-	free := atomic.LoadInt64(b.free)
-	if free < now {
-		atomic.CompareAndSwapInt64(b.free, free, now)
+// takes tells whether a call finds room, and takes it. Of those that come at once, each tries again.
+func (b *budget) takes(now int64) bool {
+	for {
+		was := atomic.LoadInt64(b.free)
+		free := was
+		if free < now {
+			free = now
+		}
+		free += b.step
+		if free-now > b.room {
+			return false
+		}
+		if atomic.CompareAndSwapInt64(b.free, was, free) {
+			return true
+		}
 	}
 }
 
-// wait is how long until a call that was just taken would have had room, in nanoseconds.
+// wait is how long until a call that found no room would, in nanoseconds; what others gave back meanwhile is left to them.
 func (b *budget) wait(now int64) int64 {
-	return atomic.LoadInt64(b.free) - now - b.room
+	wait := atomic.LoadInt64(b.free) + b.step - now - b.room
+	if wait < 1 {
+		return 1
+	}
+	return wait
 }
 
 func (b *budget) giveBack() {
@@ -142,13 +156,16 @@ func (b *budget) left(now int64) (int64, int64) {
 }
 
 // admit takes a call of the rate of all budgets or of none, and tells what is left. It stands in one piece because every
-// call of a client with limits runs through it (memo.go).
-func (d *decision) admit(h http.Header, now int64) *refusal {
+// call of a client with limits runs through it (memo.go): of `takes` it holds all but the second try.
+func admit(d *decision, h http.Header, now int64) *refusal {
 	for i, b := range d.budgets {
-		if atomic.LoadInt64(b.free) < now {
-			b.catchUp(now)
+		was := atomic.LoadInt64(b.free)
+		free := was
+		if free < now {
+			free = now
 		}
-		if atomic.AddInt64(b.free, b.step)-now > b.room {
+		free += b.step
+		if free-now > b.room || !atomic.CompareAndSwapInt64(b.free, was, free) && !b.takes(now) {
 			return d.refuseRate(h, i, now)
 		}
 	}
@@ -167,7 +184,7 @@ func (d *decision) admit(h http.Header, now int64) *refusal {
 func (d *decision) refuseRate(h http.Header, at int, now int64) *refusal {
 	over := d.budgets[at]
 	wait := over.wait(now)
-	for _, taken := range d.budgets[:at+1] {
+	for _, taken := range d.budgets[:at] {
 		taken.giveBack()
 	}
 	atomic.AddInt64(over.refused, 1)
@@ -177,28 +194,13 @@ func (d *decision) refuseRate(h http.Header, at int, now int64) *refusal {
 	return d.refused(refuseLimit(d.label, over, wait))
 }
 
-// enterAll begins a call, unless as many as may are under way; then it gives back what admit took.
-func (d *decision) enterAll() *refusal {
-	for i, b := range d.counting {
-		if atomic.AddInt64(b.busy, 1) <= b.atOnce {
-			continue
-		}
-		for _, entered := range d.counting[:i+1] {
-			atomic.AddInt64(entered.busy, -1)
-		}
-		for _, taken := range d.budgets {
-			taken.giveBack()
-		}
-		atomic.AddInt64(b.refused, 1)
-		return d.refused(refuseLimit(d.label, b, 0))
+// refuseBusy gives back what admit took of a call that finds too many under way.
+func (d *decision) refuseBusy(over *budget) *refusal {
+	for _, taken := range d.budgets {
+		taken.giveBack()
 	}
-	return nil
-}
-
-func (d *decision) leaveAll() {
-	for _, b := range d.counting {
-		atomic.AddInt64(b.busy, -1)
-	}
+	atomic.AddInt64(over.refused, 1)
+	return d.refused(refuseLimit(d.label, over, 0))
 }
 
 // told is what callers were last told of a decision's budgets. It is told again, as it was, for as long as that is about
@@ -299,6 +301,6 @@ func (s *store) prune(now int64) {
 		}
 	}
 	if gone {
-		s.tables.memo = map[string]*decision{}
+		s.tables.memo = newMemo()
 	}
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -19,13 +20,10 @@ func budgetOf(l limit, gates int64) *budget {
 
 // take is what a call does to one budget; how long to wait where there is no room.
 func (b *budget) take(now int64) int64 {
-	if (&decision{budgets: []*budget{b}, told: &told{}}).admit(http.Header{}, now) == nil {
+	if admit(&decision{budgets: []*budget{b}, told: &told{}}, http.Header{}, now) == nil {
 		return 0
 	}
-	atomic.AddInt64(b.free, b.step)
-	wait := b.wait(now)
-	b.giveBack()
-	return wait
+	return b.wait(now)
 }
 
 func TestALimitGivesItsBurstAndThenItsRate(t *testing.T) {
@@ -111,11 +109,14 @@ func TestManyAtOnceTakeNoMoreThanThereIs(t *testing.T) {
 const limitedClients = `{"serial":1,"epoch":1,"number":1,"gates":%d,"clients":{"dev":{"allow":["*"],"limits":%s}},
 	"keys":{"k1":{"client":"dev","hash":"%s","grant":"a.b"}}}`
 
-// admitted is what serveHeld does before the call goes on.
+// admitted is what becomes of a call that counts as under way from then on.
 func (d *decision) admitted(now int64) *refusal {
-	no := d.admit(http.Header{}, now)
-	if no == nil && d.counted {
-		no = d.enterAll()
+	no := admit(d, http.Header{}, now)
+	for i := 0; i < len(d.counting) && no == nil; i++ {
+		if b := d.counting[i]; atomic.AddInt64(b.busy, 1) > b.atOnce {
+			atomic.AddInt64(b.busy, -1)
+			no = d.refuseBusy(b)
+		}
 	}
 	return no
 }
@@ -199,8 +200,8 @@ func TestCallsUnderWayAreCountedUntilTheyEndHoweverTheyEnd(t *testing.T) {
 		defer func() { _ = recover() }()
 		r := httptest.NewRequest(http.MethodPost, "/mcp", nil)
 		r.Header.Set(header, "1")
-		if d.admit(http.Header{}, second) == nil {
-			g.serveHeld(httptest.NewRecorder(), r, d, second)
+		if admit(d, http.Header{}, second) == nil {
+			serveCounted(g, httptest.NewRecorder(), r, d, second, 0)
 		}
 	}
 	for i := 0; i < 5; i++ {
@@ -254,7 +255,7 @@ func TestIdleBucketsArePrunedAndBusyOnesAreNot(t *testing.T) {
 	if no := g.decided(k, "tools/call", "alpha_hold", true).admitted(second); no != nil {
 		t.Fatal(no)
 	}
-	g.store.current().memo["x"] = &decision{}
+	g.store.current().memo[sha256.Sum256(nil)] = &decision{}
 	g.store.prune(100 * second)
 	if len(g.store.buckets) != 1 || g.store.buckets["dev/held"] == nil || len(g.store.current().memo) != 0 {
 		t.Errorf("left are %v, and %d decisions", g.store.buckets, len(g.store.current().memo))

@@ -62,7 +62,7 @@ func TestWhatCallersVaryDoesNotCount(t *testing.T) {
 
 func TestAMemoryEndsWithItsTables(t *testing.T) {
 	s := furnished(t)
-	s.remember(s.current(), "x", &decision{})
+	s.remember(s.current(), sha256.Sum256(nil), &decision{})
 	put(t, s, "clients.json", fmt.Sprintf(goodClients, 2, someHex))
 	if len(s.current().memo) != 0 {
 		t.Error("a decision outlived its tables")
@@ -72,7 +72,7 @@ func TestAMemoryEndsWithItsTables(t *testing.T) {
 func TestTheMemoryIsBounded(t *testing.T) {
 	s := furnished(t)
 	for i := 0; i < memoLimit+10; i++ {
-		s.remember(s.current(), fmt.Sprint(i), &decision{})
+		s.remember(s.current(), sha256.Sum256([]byte(fmt.Sprint(i))), &decision{})
 	}
 	if len(s.current().memo) > memoLimit {
 		t.Errorf("%d remembered", len(s.current().memo))

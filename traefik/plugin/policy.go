@@ -12,11 +12,11 @@
 package policy
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
-	"io"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 )
@@ -82,55 +82,47 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (htt
 	if config.Role != roleLast {
 		g.store = openStore(config.Tables)
 	}
+	if g.settings.role == rolePrivate || g.settings.role == roleLast {
+		return &answerer{g}, nil
+	}
+	if g.settings.maxAge > 0 {
+		return &dated{g}, nil
+	}
 	return g, nil
 }
 
-// ServeHTTP is the one function that every good call runs through; memo.go says why it is written so flat.
+// ServeHTTP, admit, serveCounted, serveSmall and forward are what every good call runs through; memo.go says why they are
+// written as they are.
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !g.settings.calls {
-		g.serveOther(w, r)
-		return
-	}
 	id := digest(g.settings.role, r)
 	s := g.store
 	s.mu.RLock()
 	d := s.tables.memo[id]
 	s.mu.RUnlock()
 	now := time.Now().UnixNano()
-	if g.settings.maxAge > 0 && g.serveStale(w, r, now) {
-		return
-	}
 	if d == nil || now >= d.until {
 		if d = g.decideAnew(w, r, id, now); d == nil {
 			return
 		}
 	}
 	if d.budgets != nil {
-		if no := d.admit(w.Header(), now); no != nil {
+		if no := admit(d, w.Header(), now); no != nil {
 			g.refuse(w, r, no)
 			return
 		}
 	}
-	if d.counted || r.ContentLength < 0 || r.ContentLength > smallBody {
-		g.serveHeld(w, r, d, now)
+	if d.counted {
+		serveCounted(g, w, r, d, now, 0)
 		return
 	}
-	if r.ContentLength > 0 {
-		body, err := io.ReadAll(io.LimitReader(r.Body, r.ContentLength))
-		if err != nil || int64(len(body)) != r.ContentLength {
-			g.refuse(w, r, d.refused(refuseBrokenBody(err, int64(len(body)))))
-			return
-		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
-	}
-	g.forward(w, r, d, now)
+	serveSmall(g, w, r, d, now)
 }
 
 // forward sends a call on, whose body is here.
-func (g *gate) forward(w http.ResponseWriter, r *http.Request, d *decision, now int64) {
+func forward(g *gate, w http.ResponseWriter, r *http.Request, d *decision, now int64) {
 	to := d.only
 	if to == nil {
-		to = d.among.draw(d.routes)
+		to = draw(d.among, d.routes)
 	}
 	if to.plain != nil && !copyable(r) {
 		to = to.plain
@@ -156,24 +148,30 @@ func (g *gate) forward(w http.ResponseWriter, r *http.Request, d *decision, now 
 		h[headerScope] = d.scopes
 	}
 	if r.RequestURI != "/mcp" || r.URL.Path != "/mcp" {
-		rewrite(r)
+		r.URL = &url.URL{Path: "/mcp"}
+		r.RequestURI = "/mcp"
 	}
 	g.next.ServeHTTP(w, r)
 }
 
-func (g *gate) serveStale(w http.ResponseWriter, r *http.Request, now int64) bool {
-	age := now/1e9 - atomic.LoadInt64(g.store.confirmed)
-	if age > g.settings.maxAge {
-		g.refuse(w, r, refuseStale(age))
-		return true
+// dated are gates whose tables count only for so long without the agent's word.
+type dated struct{ gate *gate }
+
+func (g *dated) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	age := time.Now().Unix() - atomic.LoadInt64(g.gate.store.confirmed)
+	if age > g.gate.settings.maxAge {
+		g.gate.refuse(w, r, refuseStale(age))
+		return
 	}
-	return false
+	g.gate.ServeHTTP(w, r)
 }
 
-// serveOther answers for the roles that forward nothing.
-func (g *gate) serveOther(w http.ResponseWriter, r *http.Request) {
-	if g.settings.role == rolePrivate {
-		g.servePrivate(w, r)
+// answerer has the roles that forward nothing.
+type answerer struct{ gate *gate }
+
+func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if a.gate.settings.role == rolePrivate {
+		a.gate.servePrivate(w, r)
 		return
 	}
 	if told := r.Header.Get(headerRefusal); told != "" && r.URL.Path == "/429" {
@@ -183,15 +181,8 @@ func (g *gate) serveOther(w http.ResponseWriter, r *http.Request) {
 	refuseLast(r.URL.Path, r.Header.Get(headerRoute)).write(w)
 }
 
-func rewrite(r *http.Request) {
-	r.URL.Path = "/mcp"
-	r.URL.RawPath = ""
-	r.URL.RawQuery = ""
-	r.RequestURI = "/mcp"
-}
-
 // decideAnew returns nil if the call is answered here.
-func (g *gate) decideAnew(w http.ResponseWriter, r *http.Request, id string, now int64) *decision {
+func (g *gate) decideAnew(w http.ResponseWriter, r *http.Request, id [sha256.Size]byte, now int64) *decision {
 	t := g.store.current()
 	view := &request{method: r.Method, path: r.URL.EscapedPath(), host: r.Host, header: r.Header}
 	if g.settings.role == roleInternal {

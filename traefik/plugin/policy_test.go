@@ -50,7 +50,7 @@ func TestABodyEndsWithoutAskingTheServerThatMayHaveClosedIt(t *testing.T) {
 func TestWhatNobodyAnsweredIsSaidByWhyNobodyDid(t *testing.T) {
 	for path, status := range map[string]int{"/mcp": 503, "/": 503, "/502": 502, "/504": 504, "/oauth": 503, "/426": 426, "/429": 429} {
 		w := httptest.NewRecorder()
-		(&gate{settings: newSettings(&Config{Role: roleLast})}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		(&answerer{&gate{settings: newSettings(&Config{Role: roleLast})}}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		if w.Code != status || !strings.Contains(w.Body.String(), fmt.Sprintf(`"code":%d`, status)) {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
@@ -67,7 +67,7 @@ func TestABearerThatNobodyJudgedIsToldFromACallThatBroke(t *testing.T) {
 		if target != "" {
 			r.Header.Set(headerRoute, target)
 		}
-		(&gate{settings: newSettings(&Config{Role: roleLast})}).ServeHTTP(w, r)
+		(&answerer{&gate{settings: newSettings(&Config{Role: roleLast})}}).ServeHTTP(w, r)
 		if w.Code != 500 || !strings.Contains(w.Body.String(), wanted) || (w.Header().Get("Retry-After") == "1") != (target == "") {
 			t.Errorf("%q: %d %s %v", target, w.Code, w.Body, w.Header())
 		}

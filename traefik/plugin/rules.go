@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -42,6 +43,7 @@ type rule struct {
 type shares struct {
 	targets []string  // of the lanes that weigh anything
 	bounds  []float64 // where each of them ends
+	cuts    []uint64  // the same but the last one's, over 0-2^64
 	turn    *uint64
 }
 
@@ -62,6 +64,9 @@ func newShares(lanes []lane, stable string, total float64) *shares {
 	}
 	if len(s.bounds) > 0 {
 		s.bounds[len(s.bounds)-1] = 1 // sums of floats miss it
+		for _, bound := range s.bounds[:len(s.bounds)-1] {
+			s.cuts = append(s.cuts, uint64(math.Min(math.Ceil(bound*(1<<53)), 1<<53-1))<<11)
+		}
 	}
 	return s
 }
@@ -78,9 +83,15 @@ func (s *shares) at(point float64) int {
 
 // draw picks a lane. Its point walks the unit interval in steps of the golden ratio, one walk per service and rule:
 // any run of n calls holds each weight to within a few calls, even at 1 %. (A shared walk would alias.)
-func (s *shares) draw(routes []*route) *route {
+func draw(s *shares, routes []*route) *route {
 	const goldenStep = 0x9E3779B97F4A7C15 // 2^64 / golden ratio
-	return routes[s.at(float64(atomic.AddUint64(s.turn, goldenStep)>>11)/(1<<53))]
+	point := atomic.AddUint64(s.turn, goldenStep)
+	for i, cut := range s.cuts {
+		if point < cut {
+			return routes[i]
+		}
+	}
+	return routes[len(routes)-1]
 }
 
 // pointOf is a client's own point in 0-1: it stays where it is while the lanes move, so a client changes sides at

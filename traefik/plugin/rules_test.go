@@ -101,7 +101,7 @@ func TestRulesOfAServiceWalkByThemselves(t *testing.T) {
 	}
 	for n := 0; n < 1000; n++ { // taken in turns: a shared walk would give each rule one half
 		for i, r := range s.Rules {
-			counts[i][r.shares.draw(routed[i].routes).target]++
+			counts[i][draw(r.shares, routed[i].routes).target]++
 		}
 	}
 	for i := range counts {

@@ -87,7 +87,7 @@ type tables struct {
 	services *serviceTable
 	clients  *clientTable
 	secrets  *secretTable
-	memo     map[string]*decision // by digest; the one part that changes, under the store's lock
+	memo     map[[sha256.Size]byte]*decision // by digest; the one part that changes, under the store's lock
 }
 
 const grantLimit = 4096

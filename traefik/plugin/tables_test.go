@@ -292,7 +292,7 @@ func TestThePrivateRoleReportsWhatIsInForce(t *testing.T) {
 		},
 	} {
 		w := httptest.NewRecorder()
-		g.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		(&answerer{g}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		for _, want := range wants {
 			if !strings.Contains(w.Body.String(), want) {
 				t.Errorf("%s lacks %s:\n%s", path, want, w.Body.String())

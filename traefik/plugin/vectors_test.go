@@ -147,7 +147,7 @@ func readDecisions(t *testing.T) (*decisions, *tables) {
 	for id, k := range clients.keys {
 		file.Grants[id] = k.Grant
 	}
-	return file, &tables{services: services, clients: clients, secrets: secrets, memo: map[string]*decision{}}
+	return file, &tables{services: services, clients: clients, secrets: secrets, memo: newMemo()}
 }
 
 func requestOf(row *decisionRow) *http.Request {

@@ -70,7 +70,7 @@ func openStore(folder string) *store {
 
 func newStore(folder string) *store {
 	return &store{
-		tables:    &tables{memo: map[string]*decision{}},
+		tables:    &tables{memo: newMemo()},
 		services:  &source{path: filepath.Join(folder, "services.json")},
 		clients:   &source{path: filepath.Join(folder, "clients.json")},
 		changes:   &source{path: filepath.Join(folder, "clients-changes.json")},
@@ -132,7 +132,7 @@ func (s *store) turn() {
 
 // take builds the next tables from a changed file and publishes them whole.
 func (s *store) take(from *source, decode func([]byte, *tables) ([]string, error)) {
-	next := tables{s.tables.services, s.tables.clients, s.tables.secrets, map[string]*decision{}}
+	next := tables{s.tables.services, s.tables.clients, s.tables.secrets, newMemo()}
 	changed := false
 	var problems []string
 	err := guarded(func() error {

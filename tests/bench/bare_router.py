@@ -1,0 +1,40 @@
+"""The gate's peer: a Traefik as it comes, with nothing but one router and its access log."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.bench.tools import process
+from tests.support.consul_process import free_ports
+
+
+@contextmanager
+def bare_router(folder: Path, backends: Sequence[int]) -> Iterator[str]:
+    """A bare router while the block lasts; its MCP address.
+
+    Args:
+        folder: Where its files go, an empty one.
+        backends: Ports on loopback, which it takes in turn; they must answer `/ready`.
+    """
+    (port,) = free_ports(1)
+    folder.mkdir()
+    routes, static = folder / "routes.yml", folder / "traefik.yml"
+    servers = [{"url": f"http://127.0.0.1:{backend}"} for backend in backends]
+    router = {"entryPoints": ["bare"], "rule": "PathPrefix(`/`)", "service": "bench"}
+    services = {"bench": {"loadBalancer": {"servers": servers}}}
+    routes.write_text(json.dumps({"http": {"routers": {"bench": router}, "services": services}}))
+    said = {
+        "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
+        "entryPoints": {"bare": {"address": f"127.0.0.1:{port}"}},
+        "accessLog": {"format": "json"},
+        "providers": {"file": {"filename": str(routes)}},
+    }
+    static.write_text(json.dumps(said))
+    command: list[str | Path] = [Path(sys.executable).with_name("traefik"), f"--configFile={static}"]
+    url = f"http://127.0.0.1:{port}"
+    with process(command, f"{url}/ready", folder / "traefik.log", ready=True):
+        yield f"{url}/mcp"
