@@ -118,32 +118,28 @@ class ClientsTable:
 
     def _render(self, policy: Policy) -> tuple[dict[str, Json], tuple[str, ...]]:
         problems: list[str] = []
-        clients = {client.id: self._client(client) for client in policy.clients.values()}
-        keys = {}
-        for key in policy.keys.values():
-            client = policy.clients.get(key.client)
-            if client is None:
-                continue
-            try:
-                keys[key.id] = self._key(key, client)
-            except Refused as error:
-                problems.append(f"key {key.id} is refused: {error}")
+        before = self._clients
+        clients = {
+            client_id: held if (held := before.get(client_id)) and held[0] is client else (client, _client(client))
+            for client_id, client in policy.clients.items()
+        }
+        keys: dict[str, tuple[Key, ClientPolicy, Json]] = {}
+        for key_id, key in policy.keys.items():
+            client, held = policy.clients.get(key.client), self._keys.get(key_id)
+            # Ten thousand times for each change: so it is written without a call.
+            if held is not None and held[0] is key and held[1] is client:
+                keys[key_id] = held
+            elif client is not None:
+                try:
+                    keys[key_id] = key, client, _key(key, client, self._mac_key)
+                except Refused as error:
+                    problems.append(f"key {key_id} is refused: {error}")
         self._clients, self._keys = clients, keys
         parts: dict[str, Json] = {
             "clients": {client_id: entry for client_id, (_, entry) in clients.items()},
-            "keys": {key_id: entry for key_id, (*_, entry) in keys.items()},
+            "keys": {key_id: entry for key_id, (_, _, entry) in keys.items()},
         }
         return parts, tuple(problems)
-
-    def _client(self, client: ClientPolicy) -> tuple[ClientPolicy, Json]:
-        held = self._clients.get(client.id)
-        return held if held and held[0] is client else (client, _client(client))
-
-    def _key(self, key: Key, client: ClientPolicy) -> tuple[Key, ClientPolicy, Json]:
-        held = self._keys.get(key.id)
-        if held and held[0] is key and held[1] is client:
-            return held
-        return key, client, _key(key, client, self._mac_key)
 
 
 def clients_table(policy: Policy, mac_key: bytes) -> tuple[dict[str, Json], tuple[str, ...]]:

@@ -150,3 +150,28 @@ def test_decisions_ages_and_last_uses_are_counted(gate: Gate, make: Maker) -> No
     assert 'tekup_gate_table_age_seconds{table="services"} 0.' in said
     used = next(line for line in said.splitlines() if line.startswith('tekup_gate_key_last_used_seconds{key="dev-1"'))
     assert abs(int(used.split()[-1]) - time.time()) < 5
+
+
+@pytest.mark.feature("A5", "C2")
+def test_what_lies_beside_a_large_table_takes_the_place_of_what_that_says(gate: Gate, make: Maker) -> None:
+    gate.clients(RIGHTS)
+    gate.in_force()
+    path = gate.folder / "tables/clients.json"
+    whole = json.loads(path.read_text())
+    base = gate.serial = gate.serial + 1
+    changes = {**whole, "base": base, "serial": base, "gates": 1, "clients": {}, "keys": {}}
+    gate.write("tables/clients-changes.json", json.dumps(changes))
+    gate.write("tables/clients.json", json.dumps({**whole, "serial": base, "changes": True}))
+    gate.in_force()
+    assert gate.call().status == 200
+    gate.serial += 1
+    revoked = {"dev-1": {**whole["keys"]["dev-1"], "revoked": 1}}
+    more = {"serial": gate.serial, "keys": revoked, "clients": {"narrow": None}}
+    gate.write("tables/clients-changes.json", json.dumps({**changes, **more}))
+    gate.in_force()
+    assert problems(gate, "clients") == []
+    assert gate.call().status == 401
+    gate.serial += 1
+    gate.write("tables/clients-changes.json", json.dumps({**changes, "serial": gate.serial}))
+    gate.in_force()
+    assert gate.call().status == 200

@@ -38,7 +38,7 @@ SECRETS = {"mac": [MAC], "services": {name: [key] for name, key in SERVICE_KEYS.
 KEYS = {name: f"tk_{name}-1_{name.encode().hex():0<48}" for name in ("dev", "narrow", "gone", "late")}
 
 
-def wait_until(true: Callable[[], object], what: str, within_s: float = 10.0) -> None:
+def wait_until(true: Callable[[], object], what: str, within_s: float = 30.0) -> None:
     """Polls a condition, with a bound."""
     end = time.monotonic() + within_s
     while not true():

@@ -24,35 +24,31 @@ type changesFile struct {
 	Keys    map[string]json.RawMessage `json:"keys"`
 }
 
+// What is gone, and what is refused, must not be found in the whole: it stands in a map of its own.
 func (t *clientTable) client(id string) *client {
-	found, here := t.clients[id]
-	if !here && t.whole != nil {
-		return t.whole.clients[id]
+	found := t.clients[id]
+	if found != nil || t.overClients[id] {
+		return found
 	}
-	return found
+	return t.wholeClients[id]
 }
 
 func (t *clientTable) key(id string) *key {
-	found, here := t.keys[id]
-	if !here && t.whole != nil {
-		return t.whole.keys[id]
+	found := t.keys[id]
+	if found != nil || t.overKeys[id] {
+		return found
 	}
-	return found
+	return t.wholeKeys[id]
 }
 
 // held returns all keys in force.
 func (t *clientTable) held() []*key {
 	all := []*key{}
 	for _, k := range t.keys {
-		if k != nil {
-			all = append(all, k)
-		}
+		all = append(all, k)
 	}
-	if t.whole == nil {
-		return all
-	}
-	for id, k := range t.whole.keys {
-		if _, newer := t.keys[id]; !newer {
+	for id, k := range t.wholeKeys {
+		if !t.overKeys[id] {
 			all = append(all, k)
 		}
 	}
@@ -64,9 +60,8 @@ func (t *clientTable) stillRefused(problems []string) []string {
 	still := []string{}
 	for _, problem := range problems {
 		name := strings.SplitN(problem, " is refused", 2)[0]
-		_, client := t.clients[strings.TrimPrefix(name, "clients.")]
-		_, key := t.keys[strings.TrimPrefix(name, "keys.")]
-		if t.whole == nil || !client && !key {
+		over := t.overClients[strings.TrimPrefix(name, "clients.")] || t.overKeys[strings.TrimPrefix(name, "keys.")]
+		if !over {
 			still = append(still, problem)
 		}
 	}
@@ -152,20 +147,24 @@ func (t *clientTable) with(raw []byte, old *clientTable) (*clientTable, []string
 		return nil, nil, fmt.Errorf("it builds on serial %d of clients.json, which has %d: an older one was put back", file.Base, t.Serial)
 	}
 	table := newClientTable(stamp{file.Serial, file.Epoch, file.Number}, file.Gates)
-	table.whole = t
-	// What is gone, and what is refused below, must not be found in the whole.
-	for id := range file.Clients {
-		table.clients[id] = nil
-		if string(file.Clients[id]) == "null" {
-			delete(file.Clients, id)
+	table.wholeClients = t.clients
+	table.wholeKeys = t.keys
+	table.overClients = map[string]bool{}
+	table.overKeys = map[string]bool{}
+	clients := map[string]json.RawMessage{}
+	for id, raw := range file.Clients {
+		table.overClients[id] = true
+		if string(raw) != "null" {
+			clients[id] = raw
 		}
 	}
-	for id := range file.Keys {
-		table.keys[id] = nil
-		if string(file.Keys[id]) == "null" {
-			delete(file.Keys, id)
+	keys := map[string]json.RawMessage{}
+	for id, raw := range file.Keys {
+		table.overKeys[id] = true
+		if string(raw) != "null" {
+			keys[id] = raw
 		}
 	}
-	problems := table.fill(file.Clients, file.Keys, old)
+	problems := table.fill(clients, keys, old)
 	return table, problems, nil
 }

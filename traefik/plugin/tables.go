@@ -66,8 +66,14 @@ type clientTable struct {
 	gates   int64 // over how many gates limits are divided
 	clients map[string]*client
 	keys    map[string]*key
-	changes bool         // it counts together with clients-changes.json
-	whole   *clientTable // what these take the place of, object by object, nil for one that is gone; see changes.go
+	changes bool // it counts together with clients-changes.json
+	// What these take the place of, object by object, nil where they are all; see changes.go. Not a table by a pointer:
+	// the interpreter takes types that name themselves for one another.
+	wholeClients map[string]*client
+	wholeKeys    map[string]*key
+	// which objects of the whole do not count any more, replaced or gone
+	overClients map[string]bool
+	overKeys    map[string]bool
 }
 
 // serviceSecret holds a service's keys, current first, and the proof the gate shows it.

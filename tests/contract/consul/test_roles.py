@@ -197,6 +197,8 @@ def test_a_gate_reports_under_its_own_session_and_gets_its_own_certificate(consu
     assert consul.ask(GATE, "GET", f"{LEAF}/tekup-gate").json()["ServiceURI"].endswith("/svc/tekup-gate")
     assert "mcp-search" in consul.ask(GATE, "GET", "/v1/catalog/services").json()
     assert consul.ask(GATE, "GET", "/v1/kv/tekup/keys/k1?raw").json()["hash"] == HASH
+    # How it follows a table without reading it.
+    assert consul.ask(GATE, "GET", "/v1/kv/tekup/keys?keys&separator=/").json() == ["tekup/keys/"]
 
 
 def test_the_control_plane_writes_policy_says_who_may_call_whom_and_takes_a_rogue_out(consul: ConsulWithAcls) -> None:

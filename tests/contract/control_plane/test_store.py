@@ -57,6 +57,21 @@ async def test_index_zero_means_must_not_exist(store: AnyStore, at: str) -> None
         await store.commit([Write(at + "a", b"2", expected_index=0)])
 
 
+async def test_the_index_of_a_prefix_moves_with_what_lies_under_it_and_with_nothing_else(
+    store: AnyStore, at: str
+) -> None:
+    await store.commit([Write(at + "a/x", b"1"), Write(at + "b/x", b"1")])
+    listing, before = await store.read(at + "a/"), await store.index(at + "a/")
+    assert before == listing.index == listing.entries["x"].index
+    await store.commit([Write(at + "b/x", b"2")])
+    assert await store.index(at + "a/") == before
+    moved = asyncio.create_task(store.index(at + "a/", after=before, wait_s=10))
+    await store.commit([Write(at + "a/x", b"2"), Write(at + "b/y", b"1")])
+    assert await moved == (await store.read(at + "b/")).entries["y"].index
+    await store.commit([Write(at + "a/x", None)])
+    assert await store.index(at + "a/") > before
+
+
 async def test_the_right_index_may_write_and_delete(store: AnyStore, at: str) -> None:
     await store.commit([Write(at + "a", b"1")])
     index = (await store.read(at)).entries["a"].index
