@@ -124,7 +124,7 @@ async def call(http: httpx.AsyncClient, url: str, kind: Kind) -> None:
 
 
 async def call_all(made: Stage, url: str, keys: Mapping[str, str], before: Counted) -> None:
-    """All kinds side by side, mixed; in heaps, since of copies no more than 32 are under way and further ones dropped."""
+    """All kinds side by side, mixed; in heaps, since of copies no more than 32 are under way, and others dropped."""
     kinds = [[replace(kind, key=keys.get(kind.key, ""))] * kind.count for kind in KINDS.values()]
     mixed = [kind for row in itertools.zip_longest(*kinds) for kind in row if kind]
     copied = 0
