@@ -11,6 +11,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.documented import problems
 from tests.support.gate import wait_until
 from tests.support.load import body, headers
 from tests.support.stage import Stage, stage
@@ -199,6 +200,14 @@ def test_every_count_of_a_thousand_mixed_calls_is_the_clients_own(made: Stage) -
     hub = "tekup_hub_calls_total"
     assert counted.sum("mcp-hub", hub, era="legacy", service="ledger", outcome="ok") == count["older, good"]
     assert counted.sum("mcp-hub", hub) == older
+
+
+def test_everything_that_is_shown_after_all_that_is_documented(made: Stage) -> None:
+    shown = [("gate", f"{made.gates[0].private}/metrics"), ("control-plane", f"{made.urls['r1']}/metrics")]
+    shown += [("instance", url) for _, url in instances(made, "mcp-ledger")]
+    shown += [("instance,hub", url) for _, url in instances(made, "mcp-hub")]
+    wrong = {url: problems(who, httpx.get(url, trust_env=False, timeout=10).text) for who, url in shown}
+    assert {url: found for url, found in wrong.items() if found} == {}
 
 
 async def _settled(url: str, key: str) -> None:
