@@ -75,7 +75,7 @@ func newStore(folder string) *store {
 		clients:   &source{path: filepath.Join(folder, "clients.json")},
 		changes:   &source{path: filepath.Join(folder, "clients-changes.json")},
 		secrets:   &source{path: filepath.Join(folder, "secrets.json")},
-		counts:    newDecisions(),
+		counts:    newCounters(),
 		limited:   newCounters(),
 		buckets:   map[string]*bucket{},
 		held:      new(int64),
