@@ -164,6 +164,23 @@ def test_a_trace_goes_when_it_is_as_old_as_the_setting_says(tmp_path: Path) -> N
 
 
 @pytest.mark.feature("D7")
+def test_loki_applies_the_age_of_the_setting(tmp_path: Path) -> None:
+    soon = {"compaction_interval: 5m": "compaction_interval: 1s"}
+    applied = "loki_compactor_apply_retention_last_successful_run_timestamp_seconds "
+    with OnCall(tmp_path, "loki", instead=soon, MCP_LOKI_RETENTION="36h") as running:
+        url = running.parts.url("MCP_LOKI_PORT")
+        kept = [line.strip() for line in httpx.get(f"{url}/config", timeout=10, trust_env=False).text.splitlines()]
+        assert "retention_period: 1d12h" in kept
+        assert "retention_enabled: true" in kept
+
+        def last_run() -> float:
+            lines = httpx.get(f"{url}/metrics", timeout=10, trust_env=False).text.splitlines()
+            return max((float(line.split()[1]) for line in lines if line.startswith(applied)), default=0)
+
+        wait_until(lambda: last_run() > 0, "retention applied", SEEN_S)
+
+
+@pytest.mark.feature("D7")
 def test_prometheus_says_that_it_keeps_for_so_long_as_the_setting_says(tmp_path: Path) -> None:
     with OnCall(tmp_path, "prometheus", MCP_PROMETHEUS_RETENTION="90m", MCP_PROMETHEUS_BYTES="20000000") as running:
         url = f"{running.parts.url('MCP_PROMETHEUS_PORT')}/api/v1/status/runtimeinfo"
