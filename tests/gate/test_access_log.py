@@ -90,9 +90,11 @@ def test_a_call_has_one_line_and_the_hubs_hop_probes_and_copies_are_told_apart(t
     internal = [line["request_X-Tekup-Client"] for line in lines if line["entryPointName"] == "internal"]
     assert internal[0] == "dev"
     assert internal[1] != "dev"
-    said = json.dumps(lines)
+    everything = json.dumps(lines)
     secrets = [key.rsplit("_", 1)[1] for key in KEYS.values()] + [grant, grant.split(".")[1], "0" * 48, "in-the-query"]
-    assert not [secret for secret in (*secrets, *make.proof("hub").values()) if secret in said and len(secret) > 8]
+    assert not [
+        secret for secret in (*secrets, *make.proof("hub").values()) if secret in everything and len(secret) > 8
+    ]
 
 
 def test_the_trace_in_the_line_is_the_one_the_instance_is_told_of(tmp_path: Path) -> None:
