@@ -19,6 +19,7 @@ from .table import read_table
 
 LEVEL_FILE = "MCP_LOG_LEVEL_FILE"
 DEFAULT = "default"
+ALL = "all"
 LEVELS = ("debug", "info", "warning", "error")
 TAKEN_UP_S = 20.0
 LOOK_EVERY_S = 0.05
@@ -112,7 +113,7 @@ def _files(layout: Layout, name: str) -> Mapping[str, Path]:
     services = {service.name for service in table.services if LEVEL_FILE in service.pattern.env}
     wanted = instances(table, read_scale(layout.scale, table))
     groups |= {one.name: one.process.group for one in wanted if one.process.group in services}
-    found = {process: layout.levels / process for process, group in groups.items() if name in ("", process, group)}
+    found = {process: layout.levels / process for process, group in groups.items() if name in ("", ALL, process, group)}
     if not found:
         known = ", ".join(sorted({*groups, *groups.values()}))
         raise BadInput(f"there is no process or group {name!r} whose level can be set; there are: {known}")

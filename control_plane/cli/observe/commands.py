@@ -173,7 +173,7 @@ def _trace_id(text: str) -> str:
 
 @logs.command("level")
 def level(
-    name: Annotated[str, typer.Argument(help="A process, or a group of them such as a service. Without: all.")] = "",
+    name: Annotated[str, typer.Argument(help="A process, a group of them such as a service, or all.")] = "",
     levels: Annotated[
         list[str] | None,
         typer.Argument(

@@ -85,8 +85,9 @@ def log_files(folder: Path, process: str = "") -> list[tuple[Path, str]]:
 
 
 def follow_files(folder: Path, wanted: Wanted) -> Iterator[tuple[Line, ...]]:
-    """What is written from now on, as it comes; ends only when its caller does."""
+    """Nothing first, then what is written from then on, as it comes; ends only when its caller does."""
     places = {path: path.stat().st_size for path, _ in log_files(folder, wanted.process)}
+    yield ()
     while True:
         came: list[Line] = []
         for path, process in log_files(folder, wanted.process):

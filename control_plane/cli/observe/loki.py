@@ -96,13 +96,14 @@ class Loki:
         return Found(newest.lines(), newest.more, f"Loki at {self.url}")
 
     def follow(self, wanted: Wanted) -> Iterator[tuple[Line, ...]]:
-        """What arrives from now on; ends only when its caller does.
+        """Nothing first, then what arrives from then on; ends only when its caller does.
 
         Raises:
             LokiFailed: It did not give them.
         """
         began = int(time.time() * NANO)
         seen: dict[tuple[int, str], None] = {}
+        yield ()
         while True:
             start = max(began, int((time.time() - OVERLAP_S) * NANO))
             page = self._page(wanted, start, int((time.time() + 60) * NANO), MOST_AT_ONCE)

@@ -22,7 +22,7 @@ class Source(Protocol):
         """The newest lines that fit."""
 
     def follow(self, wanted: Wanted) -> Iterator[tuple[Line, ...]]:
-        """What is written from now on."""
+        """Nothing first, then what is written from then on."""
 
 
 class Files:

@@ -213,7 +213,7 @@ async def test_a_hung_service_and_one_that_lists_garbage_hurt_nobody(
     assert names.count("apple_add") == 1
     reasons = {line["reason"] for line in hub.events("catalogue.quarantined")}
     assert "it carries another service's name" in reasons
-    assert {"hung", "html"} <= {line["service"] for line in hub.events("catalogue.unreadable")}
+    assert {"hung", "html"} <= {line["about_service"] for line in hub.events("catalogue.unreadable")}
 
 
 async def test_a_service_that_dies_stays_listed_for_a_while_and_its_calls_say_so(
