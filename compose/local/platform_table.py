@@ -69,6 +69,7 @@ def gate_values(parts: Parts) -> dict[str, str]:
         **oauth_values(parts),
         **edge_values(parts.effective.settings),
         "MTLS": str(parts.effective.settings.mtls == "on").lower(),
+        "TRACING": "",
     }
 
 
