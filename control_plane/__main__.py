@@ -34,6 +34,7 @@ from control_plane.prometheus import Prometheus
 from control_plane.sealed import RingFile, Sealing, read_ring
 from control_plane.settings import EXIT_CONFIG, ControlPlaneSettings, load, read_token
 from control_plane.tokens import TokenFile
+from observability.telemetry.traces import Origin, traced
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ def main() -> None:
         sys.stderr.write(f"control plane: {error}\n")
         sys.exit(EXIT_CONFIG)
     log_as_json(settings.log_level, service="control-plane", instance=settings.replica)
-    asyncio.run(run(settings, secrets))
+    with traced(Origin.of("control-plane", settings.replica), settings.otlp_url, settings.trace_sample):
+        asyncio.run(run(settings, secrets))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from control_plane.sealed import RingFile
 from control_plane.settings import EXIT_CONFIG, AgentSettings, load
 from control_plane.tokens import TokenFile
 from control_plane.traefik import Traefik
+from observability.telemetry.traces import Origin, traced
 
 
 async def run(settings: AgentSettings, folder: GateFolder, token: TokenFile | None) -> None:
@@ -62,7 +63,8 @@ def main() -> None:
         sys.stderr.write(f"agent: {error}\n")
         sys.exit(EXIT_CONFIG)
     log_as_json(settings.log_level, service="agent", instance=settings.gate_id)
-    asyncio.run(run(settings, folder, token))
+    with traced(Origin.of("agent", settings.gate_id), settings.otlp_url, settings.trace_sample):
+        asyncio.run(run(settings, folder, token))
 
 
 if __name__ == "__main__":

@@ -98,10 +98,13 @@ class Sending:
         kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
         return _Open(self._tracer.start_span(name, context, kind, _dotted(attributes)))
 
-    def outgoing(self) -> dict[str, str]:
+    def outgoing(self, *, quiet: bool) -> dict[str, str]:
         """`traceparent` of the span that runs."""
         carrier: dict[str, str] = {}
         _CARRIER.inject(carrier)
+        if not carrier and quiet:
+            ids = self._provider.id_generator
+            carrier[TRACEPARENT] = f"00-{ids.generate_trace_id():032x}-{ids.generate_span_id():016x}-00"
         return carrier
 
     def join(self, parent: str) -> object:

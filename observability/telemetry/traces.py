@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -52,6 +53,15 @@ class Origin:
     version: str
     instance: str
 
+    @classmethod
+    def of(cls, part: str, instance: str) -> Origin:
+        """A part of the platform, in the version that is installed."""
+        try:
+            version = metadata.version("tekup-mcp")
+        except metadata.PackageNotFoundError:  # a checkout that was never installed
+            version = "0.0.0"
+        return cls(f"tekup-{part}", version, instance)
+
 
 class Mark(Protocol):
     """A span that is open."""
@@ -74,7 +84,7 @@ class Tracer(Protocol):
     def span(self, name: str, attributes: Mapping[str, Value], *, root: bool, parent: str, client: bool) -> Mark | None:
         """A span, None where it would not be kept."""
 
-    def outgoing(self) -> dict[str, str]:
+    def outgoing(self, *, quiet: bool) -> dict[str, str]:
         """Headers that make another process's spans children of the one that runs."""
 
     def join(self, parent: str) -> object:
@@ -134,9 +144,13 @@ def root_span(name: str, *, parent: str = "", **attributes: Value) -> Mark:
     return _running.span(name, attributes, root=True, parent=parent, client=False) or _NOTHING
 
 
-def outgoing() -> dict[str, str]:
-    """Headers for a request to another process of ours; none where nothing is traced."""
-    return _running.outgoing() if _running is not None else {}
+def outgoing(*, quiet: bool = False) -> dict[str, str]:
+    """Headers for a request to another process of ours; none where nothing is traced.
+
+    Args:
+        quiet: Outside of a trace, have the request begin none: for what is asked again and again.
+    """
+    return _running.outgoing(quiet=quiet) if _running is not None else {}
 
 
 def join(parent: bytes | str) -> object:

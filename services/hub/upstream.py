@@ -107,7 +107,7 @@ class Upstream:
         """
         try:
             answer = await self._client.get(
-                f"{self._url}/tekup/services", headers=self._proof() | outgoing(), extensions=self._extensions
+                f"{self._url}/tekup/services", headers=self._proof() | outgoing(quiet=True), extensions=self._extensions
             )
             if answer.status_code != httpx.codes.OK:
                 raise _error_of(answer.status_code, answer.content, "the gate")
@@ -157,7 +157,7 @@ class Upstream:
             meta.pop("tracestate", None)
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
         with span(f"call {service}", client=True, tekup_service=service, tekup_method=method):
-            return await self._sent(service, {**sent, **outgoing()}, body, progress, own=grant is None)
+            return await self._sent(service, {**sent, **outgoing(quiet=True)}, body, progress, own=grant is None)
 
     async def _sent(
         self, service: str, headers: Mapping[str, str], body: JsonObject, progress: Progress | None, *, own: bool

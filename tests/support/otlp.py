@@ -74,9 +74,9 @@ class Collector:
         """All spans, in words."""
         return sorted({one.label for one in list(self.spans)})
 
-    def tree(self, trace: str) -> list[str]:
-        """A trace as an outline, children below their parents by name."""
-        spans = self.of(trace)
+    def tree(self, trace: str, aside: str = "") -> list[str]:
+        """A trace as an outline, children below their parents by name; without spans of the label `aside`."""
+        spans = [one for one in self.of(trace) if one.label != aside]
         ids = {one.span for one in spans}
         lines: list[str] = []
 
