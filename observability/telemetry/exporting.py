@@ -19,14 +19,16 @@ from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult, TraceIdRatioBased
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import Attributes
 
+from observability.telemetry.encoding import encoded
 from observability.telemetry.traces import TRACEPARENT, Describe, Mark, Origin, Value
 
 __all__ = ["Sending"]
@@ -43,7 +45,8 @@ NAME_LETTERS: Final = 128
 LIMITS: Final = SpanLimits(max_span_attributes=24, max_events=0, max_links=4, max_span_attribute_length=200)
 # The collector is beside us: no proxy of the environment leads there, and one that is back is found soon.
 CHANNEL: Final = (("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 5000))
-CALLERS: Final = frozenset({"jsonrpc.request.id"})
+# What the SDK says of a request that its caller chose, or that the span's name and `tekup.era` say as well.
+LEFT_OUT: Final = frozenset({"jsonrpc.request.id", "gen_ai.operation.name", "mcp.protocol.version"})
 _CARRIER: Final = TraceContextTextMapPropagator()
 
 
@@ -61,7 +64,7 @@ class Sending:
         # What the library says of each batch and of each span too many is said by us, once a minute.
         for noisy in ("opentelemetry.sdk._shared_internal", "opentelemetry.exporter.otlp.proto.grpc.exporter"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL + 1)
-        exporter = OTLPSpanExporter(
+        exporter = _Exporter(
             endpoint=url,
             timeout=EXPORT_S,
             compression=Compression.NoCompression,
@@ -78,11 +81,8 @@ class Sending:
         self._provider = TracerProvider(
             sampler=_Decided(share, describe), resource=resource, span_limits=LIMITS, shutdown_on_exit=False
         )
-        self._provider.add_span_processor(_Joined())
         self._provider.add_span_processor(
-            BatchSpanProcessor(
-                self._exporter, max_queue_size=QUEUE, schedule_delay_millis=DELAY_MS, max_export_batch_size=BATCH
-            )
+            _Batches(self._exporter, max_queue_size=QUEUE, schedule_delay_millis=DELAY_MS, max_export_batch_size=BATCH)
         )
         self._tracer = self._provider.get_tracer("tekup")
         # The MCP SDK asks the library's global provider. That is set once in a process; ours is one a process too.
@@ -106,6 +106,10 @@ class Sending:
             ids = self._provider.id_generator
             carrier[TRACEPARENT] = f"00-{ids.generate_trace_id():032x}-{ids.generate_span_id():016x}-00"
         return carrier
+
+    def apart(self) -> object:
+        """Make no span the one that runs."""
+        return contexts.attach(Context())
 
     def join(self, parent: str) -> object:
         """Make a caller's span the one that runs."""
@@ -193,7 +197,7 @@ class _Decided(Sampler):
 
     def _said(self, attributes: Mapping[str, object]) -> Attributes:
         """What a served request's span says: nothing that its caller chose but the tool."""
-        kept = {name: value for name, value in attributes.items() if name not in CALLERS}
+        kept = {name: value for name, value in attributes.items() if name not in LEFT_OUT}
         return {**kept, **(self._describe(attributes) if self._describe else {})}  # type: ignore[dict-item]  # as given
 
     def get_description(self) -> str:
@@ -201,7 +205,7 @@ class _Decided(Sampler):
         return "TekupDecided"
 
 
-class _Joined(SpanProcessor):
+class _Batches(BatchSpanProcessor):
     """Links a request's span to the gate's where its parent is another's, and takes out what others wrote into it."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002
@@ -218,6 +222,13 @@ class _Joined(SpanProcessor):
         # The SDK puts an error's text here, and with it what the caller sent.
         if span.status.status_code is StatusCode.ERROR and span.status.description:
             span.set_status(Status(StatusCode.ERROR))
+
+
+class _Exporter(OTLPSpanExporter):
+    """The library's, but for the encoding."""
+
+    def _translate_data(self, data: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
+        return encoded(data)
 
 
 class _Told(SpanExporter):

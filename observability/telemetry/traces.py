@@ -23,6 +23,7 @@ __all__ = [
     "Origin",
     "Tracer",
     "Value",
+    "apart",
     "join",
     "leave",
     "outgoing",
@@ -86,6 +87,9 @@ class Tracer(Protocol):
 
     def outgoing(self, *, quiet: bool) -> dict[str, str]:
         """Headers that make another process's spans children of the one that runs."""
+
+    def apart(self) -> object:
+        """Make no span the one that runs; what undoes it."""
 
     def join(self, parent: str) -> object:
         """Make a caller's span the one that runs; what undoes it, None for a header that is none."""
@@ -151,6 +155,16 @@ def outgoing(*, quiet: bool = False) -> dict[str, str]:
         quiet: Outside of a trace, have the request begin none: for what is asked again and again.
     """
     return _running.outgoing(quiet=quiet) if _running is not None else {}
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What begins inside the block belongs to no trace: work that goes on whoever asked."""
+    token = _running.apart() if _running is not None else None
+    try:
+        yield
+    finally:
+        leave(token)
 
 
 def join(parent: bytes | str) -> object:

@@ -20,9 +20,9 @@ import pytest
 from tests.support.gate import MAC, MODERN, Gate, Maker, close, free_port, lay_out, wait_until
 from tests.support.otlp import Collector, Taken, collecting
 
-pytestmark = [pytest.mark.local, pytest.mark.feature("D4"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.local, pytest.mark.feature("D4"), pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
-START_S = 120.0
+START_S = 240.0
 SERVICES = {"search": "aaaaaa", "filesystem": "bbbbbb", "hub": "cccccc"}
 GATE = "tekup-gate"
 TOOLS: dict[str, tuple[str, dict[str, object], list[str]]] = {
@@ -100,9 +100,8 @@ def instance(service: str, folder: Path, gate: Gate, url: str, keys: dict[str, l
         "MCP_SEARCH_ROOTS": str(folder / "root"),
         "MCP_FILESYSTEM_ROOTS": str(folder / "root"),
         "MCP_GATE_INTERNAL_URL": gate.internal,
-        "MCP_HUB_LIST_TTL_S": "3600",  # or a call would now and then carry the making of lists in its trace
     }
-    others = ("MCP_SEARCH_", "MCP_FILESYSTEM_", "MCP_HUB_")
+    others = ("MCP_SEARCH_", "MCP_FILESYSTEM_")
     own = f"MCP_{service.upper()}_"
     env = {name: value for name, value in env.items() if name.startswith(own) or not name.startswith(others)}
     with (folder / f"{service}.log").open("ab") as log:
@@ -251,8 +250,6 @@ def test_a_span_says_who_by_class_what_and_how_it_ended_and_nothing_that_was_sen
     span = server_span(world, tool, before)
     assert span.about == {
         "mcp.method.name": "tools/call",
-        "mcp.protocol.version": MODERN,
-        "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": tool,
         "tekup.class": "key",
         "tekup.era": "modern",
