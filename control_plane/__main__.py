@@ -35,6 +35,7 @@ from control_plane.settings import EXIT_CONFIG, ControlPlaneSettings, load, read
 from control_plane.tokens import TokenFile
 from observability.telemetry.about import platform_version
 from observability.telemetry.logs import configure_logging
+from observability.telemetry.traces import Origin, traced
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ def main() -> None:
         sys.exit(EXIT_CONFIG)
     about = {"service": "control-plane", "version": platform_version(), "replica": settings.replica}
     configure_logging(settings.log_level, about, settings.log_level_file)
-    asyncio.run(run(settings, secrets))
+    with traced(Origin.of("control-plane", settings.replica), settings.otlp_url, settings.trace_sample):
+        asyncio.run(run(settings, secrets))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from control_plane.review import Review, Span, review
 from control_plane.rollout import Phase, Place, Rollout, policy_of, range_check
 from control_plane.shelf import NO_SERVICE, Held, Shelf
 from control_plane.staged import REVISION_KEY
+from observability.telemetry.traces import root_span
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,8 @@ class Engine:
         if policy_of(after, current) == current and after.phase is before.phase:
             await self._store.commit([self.shelf.document(after, held.index)], self._plane.leadership.fence())
             return after.waits_for if after.phase in _WAITING else None
-        await self._write(held, after, Wish("control-plane", after.said), f"rollout.{after.phase}")
+        with root_span("rollout step", tekup_service=before.service, tekup_phase=after.phase.value):
+            await self._write(held, after, Wish("control-plane", after.said), f"rollout.{after.phase}")
         return after.waits_for
 
     async def _note_revision(self) -> None:

@@ -26,6 +26,7 @@ from control_plane.model import version_target
 from control_plane.peers import GATE_HOST
 from control_plane.ports import Answered
 from control_plane.wire import Reply, one_line, read
+from observability.telemetry.traces import outgoing
 
 log = logging.getLogger(__name__)
 
@@ -233,6 +234,7 @@ class InternalGate:
             "X-Tekup-Target": target,
             **({} if self._proven_by_tls else {"X-Tekup-Proof": self._proof()}),
             **({"Mcp-Name": name} if name else {}),
+            **outgoing(),
         }
         away: list[str] = []
         for url in self._urls:

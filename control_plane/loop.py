@@ -45,6 +45,7 @@ from control_plane.sealing import keep_sealed
 from control_plane.shelf import Shelf
 from control_plane.state import State
 from control_plane.usage import Usage
+from observability.telemetry.traces import root_span, span
 
 __all__ = ["ControlPlane", "Outcome", "Wish"]
 
@@ -378,13 +379,17 @@ class ControlPlane:
                     f"{verb}: you read revision {wish.expected_number}, it is {page.revision.number} now; read it again"
                 )
             began_s = time.monotonic()
-            edit = Edit(verb, wish.author, wish.reason, change(page))
-            changes = self._book.preview(page, edit)
+            with span("decide", tekup_verb=verb, tekup_dry=wish.dry_run) as deciding:
+                edit = Edit(verb, wish.author, wish.reason, change(page))
+                changes = self._book.preview(page, edit)
+                deciding.note(tekup_documents=len(changes))
             if guarded:
                 await self._refuse_if_rolling_out(_services(changes))
             if wish.dry_run:
                 return Written(edit, began_s, page.revision, bool(changes), changes, dry_run=True)
-            revision, changed = await self._book.write(page, edit, fence, at_s=self._now(), beside=beside)
+            with span("consul write", client=True, tekup_verb=verb) as writing:
+                revision, changed = await self._book.write(page, edit, fence, at_s=self._now(), beside=beside)
+                writing.note(tekup_revision=revision.number, tekup_epoch=revision.epoch)
             self._written(revision)
         return Written(edit, began_s, revision, changed, changes)
 
@@ -408,7 +413,9 @@ class ControlPlane:
         if written.dry_run:
             return Outcome(revision, written.changed, (), 0.0, changes, dry_run=True)
         rights = any(change.key.startswith(RIGHTS) for change in changes) if rights is None else rights
-        lagging = await self.gates.in_force(revision.place, also_gone=rights, timeout_s=self._in_force_timeout_s)
+        with span("wait for gates", tekup_revision=revision.number, tekup_epoch=revision.epoch) as waiting:
+            lagging = await self.gates.in_force(revision.place, also_gone=rights, timeout_s=self._in_force_timeout_s)
+            waiting.note(tekup_lagging=len(lagging))
         outcome = Outcome(revision, written.changed, lagging, time.monotonic() - written.began_s, changes)
         result = "not_in_force" if lagging else "in_force" if written.changed else "unchanged"
         self.metrics.changes.made(edit.verb, result, None if lagging else outcome.in_force_s)
@@ -477,10 +484,12 @@ class ControlPlane:
             edit = Edit(
                 "service.first-seen", "control-plane", "first instance seen", {(Table.SERVICES, name): document}
             )
-            async with self._writing:
-                page = await self._whole()
-                revision, _ = await self._book.write(page, edit, self.leadership.fence(), at_s=self._now())
-                self._written(revision)
+            with root_span("service first seen", tekup_service=name) as taking_in:
+                async with self._writing:
+                    page = await self._whole()
+                    revision, _ = await self._book.write(page, edit, self.leadership.fence(), at_s=self._now())
+                    self._written(revision)
+                taking_in.note(tekup_revision=revision.number, tekup_epoch=revision.epoch)
             log.info("service.first_seen", extra={"service": name, "version": instance.version})
 
 

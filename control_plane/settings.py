@@ -25,6 +25,8 @@ Urls = Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(_split)]
 """One address or several, separated by commas."""
 Mtls = Literal["off", "on"]
 """Whether gate, services and control plane prove themselves to each other by certificates of Consul's CA."""
+OtlpUrl = Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+/?)?$")]
+"""Where spans are sent, OTLP by gRPC; empty for no traces."""
 Level = Literal["debug", "info", "warning", "error"]
 # sysexits.h EX_CONFIG: supervisors tell "will never start like this" from a crash by it.
 EXIT_CONFIG = 78
@@ -44,6 +46,8 @@ class ControlPlaneSettings(BaseSettings):
     consul_token_file: Path | None = None
     consul_ca_file: Path | None = None
     mtls: Mtls = "off"
+    otlp_url: OtlpUrl = ""
+    trace_sample: Annotated[float, Field(ge=0, le=1)] = 1.0
     operator_token_file: Path
     replica: Name = Field(default_factory=lambda: secrets.token_hex(3))
     advertise_url: Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")] = ""
@@ -95,6 +99,8 @@ class AgentSettings(BaseSettings):
     consul_token_file: Path | None = None
     consul_ca_file: Path | None = None
     mtls: Mtls = "off"
+    otlp_url: OtlpUrl = ""
+    trace_sample: Annotated[float, Field(ge=0, le=1)] = 1.0
     gate_dir: Path
     gate_id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     gate_private_url: str

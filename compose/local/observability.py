@@ -13,6 +13,7 @@ from .observability_settings import age_s
 from .parts import Parts
 from .settings import SERVICES, Settings, replica_ports
 from .table import Process, Ready
+from .tracing import gate_tracing
 
 PROMETHEUS_PORT = "MCP_PROMETHEUS_PORT"
 ALERTMANAGER_PORT = "MCP_ALERTMANAGER_PORT"
@@ -75,10 +76,8 @@ def tracing_env(parts: Parts) -> dict[str, str]:
 def tracing_values(parts: Parts) -> dict[str, str]:
     """What Traefik's template is told of traces: `TRACING`, a block of YAML, or nothing."""
     settings = parts.effective.settings
-    if "collector" not in settings.extras:
-        return {"TRACING": ""}
-    otlp = f'{{grpc: {{endpoint: "{parts.address(COLLECTOR_PORT)}", insecure: true}}}}'
-    return {"TRACING": f"tracing: {{serviceName: traefik, sampleRate: {settings.trace_sample}, otlp: {otlp}}}"}
+    asked = "collector" in settings.extras
+    return {"TRACING": gate_tracing(parts.url(COLLECTOR_PORT), settings.trace_sample) if asked else ""}
 
 
 def where(parts: Parts) -> dict[str, str]:

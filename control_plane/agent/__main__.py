@@ -20,6 +20,7 @@ from control_plane.tokens import TokenFile
 from control_plane.traefik import Traefik
 from observability.telemetry.about import platform_version
 from observability.telemetry.logs import configure_logging
+from observability.telemetry.traces import Origin, traced
 
 
 async def run(settings: AgentSettings, folder: GateFolder, token: TokenFile | None) -> None:
@@ -64,7 +65,8 @@ def main() -> None:
         sys.exit(EXIT_CONFIG)
     about = {"service": "agent", "version": platform_version(), "gate": settings.gate_id}
     configure_logging(settings.log_level, about, settings.log_level_file)
-    asyncio.run(run(settings, folder, token))
+    with traced(Origin.of("agent", settings.gate_id), settings.otlp_url, settings.trace_sample):
+        asyncio.run(run(settings, folder, token))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ from control_plane.agent.share import Share
 from control_plane.agent.watch import PolicyWatch
 from control_plane.consul import Consul
 from control_plane.errors import Refused, Unavailable
-from control_plane.model import Instance, Table
+from control_plane.model import Instance, Policy, Table
 from control_plane.peers import Papers
 from control_plane.registry import Registry
 from control_plane.sealed import RingFile
 from control_plane.traefik import Checks, Traefik
+from observability.telemetry.traces import root_span
 
 log = logging.getLogger(__name__)
 
@@ -142,14 +143,25 @@ class Agent:
             return again_in_s
         if await self._drifted():
             log.warning("gate.drifted")
-        applied = await self._applier.apply(
-            self._memory.policy, instances, gates=self._share.gates, papers=self._papers()
-        )
+        applied = await self._applied(self._memory.policy, instances)
         self._report(applied, problems)
         if applied.in_force and self._accepted:
             self._folder.confirm(time.time() - self._watch.age_s)
         self._keep(instances)
         return min(again_in_s if applied.in_force else RETRY_S, applied.again_in_s or LOOK_EVERY_S)
+
+    async def _applied(self, policy: Policy, instances: tuple[Instance, ...]) -> Applied:
+        """Apply it; of a revision that is not in force yet each turn is a span."""
+        epoch, number = policy.revision.place
+        if (epoch, number) == self._in_force:
+            return await self._apply(policy, instances)
+        with root_span("apply revision", tekup_revision=number, tekup_epoch=epoch) as applying:
+            applied = await self._apply(policy, instances)
+            applying.note(tekup_force=applied.in_force, tekup_problems=len(applied.problems))
+            return applied
+
+    async def _apply(self, policy: Policy, instances: tuple[Instance, ...]) -> Applied:
+        return await self._applier.apply(policy, instances, gates=self._share.gates, papers=self._papers())
 
     def _papers(self) -> Papers | None:
         return self._standing.papers() if self._standing else None

@@ -22,6 +22,7 @@ from control_plane.agent.disk import CHANGES, GateFolder
 from control_plane.errors import Refused
 from control_plane.model import Instance, Policy, version_target
 from control_plane.traefik import Loaded, Traefik
+from observability.telemetry.traces import span
 
 log = logging.getLogger(__name__)
 
@@ -113,12 +114,14 @@ class Applier:
         if traefik_routes.routers_of(wanted) - self._enabled:
             await self._look()
         postponed_s = self._write_arrivals(wanted)
-        await self._shown(traefik_routes.routers_of(wanted) & self._named(), problems)
+        with span("wait for routers", client=True):
+            await self._shown(traefik_routes.routers_of(wanted) & self._named(), problems)
         usable = [one for one in instances if self._usable(one)]
         services = render.plain(render.services_table(policy, usable, self._enabled))
         self._write("services", policy, {"services": services})
         self._write("clients", policy, {"gates": gates, **self._clients(policy, problems)})
-        loaded = await self._loaded(problems)
+        with span("wait for plugin", client=True):
+            loaded = await self._loaded(problems)
         # Calls no longer go to what has departed, so its routes may go as well.
         departing_s = self._write_routes(self._fit(wanted)) if loaded and postponed_s is None else postponed_s
         awaited = self._await(wanted, problems)

@@ -35,6 +35,7 @@ from control_plane.errors import (
 )
 from control_plane.loop import ControlPlane
 from control_plane.model import problems_of
+from observability.telemetry.traces import TRACEPARENT, root_span
 
 log = logging.getLogger(__name__)
 
@@ -112,15 +113,24 @@ def _endpoint(route: ApiRoute, api: Api) -> Callable[[Request], Awaitable[Respon
                 "an operator token is needed: Authorization: Bearer <token>",
                 {"WWW-Authenticate": "Bearer"},
             )
-        raw = await _read(request, route.body_limit_bytes)
-        if route.method != "GET" and api.forward and (theirs := await api.forward.answer(request, raw)):
-            return theirs
-        body = _parse(request, raw, route.takes) if route.takes else None
-        answer = await route.answer(asked(request, api.plane, api.engine, body, route))
-        pending = isinstance(answer, Done) and not answer.in_force
-        return JSONResponse(answer.model_dump(mode="json"), status_code=202 if pending else 200)
+        if route.method == "GET":  # looking changes nothing, and screens look each second
+            return await _answered(route, api, request)
+        with root_span(f"{route.method} {route.path}", parent=request.headers.get(TRACEPARENT, "")) as call:
+            answer = await _answered(route, api, request)
+            call.note(tekup_status=answer.status_code)
+            return answer
 
     return endpoint
+
+
+async def _answered(route: ApiRoute, api: Api, request: Request) -> Response:
+    raw = await _read(request, route.body_limit_bytes)
+    if route.method != "GET" and api.forward and (theirs := await api.forward.answer(request, raw)):
+        return theirs
+    body = _parse(request, raw, route.takes) if route.takes else None
+    answer = await route.answer(asked(request, api.plane, api.engine, body, route))
+    pending = isinstance(answer, Done) and not answer.in_force
+    return JSONResponse(answer.model_dump(mode="json"), status_code=202 if pending else 200)
 
 
 async def _read(request: Request, limit_bytes: int) -> bytes:

@@ -16,6 +16,7 @@ from control_plane.errors import NotLeader, Unanswered
 from control_plane.loop import IN_FORCE_TIMEOUT_S, ControlPlane
 from control_plane.model import Replica
 from control_plane.replicas import LEADER_WAIT_S, LOOK_S
+from observability.telemetry.traces import outgoing
 
 FORWARDED = "X-Tekup-Forwarded"
 """On a call that a standby sends on: the standby's id. Such a call goes no further."""
@@ -98,7 +99,7 @@ class Forward:
 
     async def _ask(self, leader: Replica, request: Request, body: bytes) -> Response:
         headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
-        headers |= {FORWARDED: self._plane.leadership.me.replica, "Accept-Encoding": "identity"}
+        headers |= outgoing() | {FORWARDED: self._plane.leadership.me.replica, "Accept-Encoding": "identity"}
         try:
             async with asyncio.timeout(CONNECT_S + ANSWER_S):
                 answer = await self._http.request(

@@ -27,6 +27,7 @@ from playwright.async_api import (
 )
 from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 
+from observability.telemetry.traces import span
 from services.browser.addresses import Policy
 from services.browser.egress import Egress, Refused, Resolver, resolve
 from services.browser.urls import is_foreign
@@ -119,7 +120,7 @@ class OpenPage:
             TimeoutError: It does not answer.
         """
         # To its end, whoever gives up meanwhile: what the browser had half made would belong to nobody.
-        with anyio.fail_after(limits.navigation_s, shield=True):
+        with span("chromium open", client=True), anyio.fail_after(limits.navigation_s, shield=True):
             life = AsyncExitStack()
             try:
                 egress = await life.enter_async_context(Egress.open(policy, resolver))
@@ -148,8 +149,8 @@ class OpenPage:
         self._gone = self._gone or "it was closed"
         await _ended(self._life)
 
-    async def run(self, work: Callable[[Page], Awaitable[T]], *, limit_s: float | None = None) -> T:
-        """`work` on the page, alone and within the call's limit or a shorter one.
+    async def run(self, work: Callable[[Page], Awaitable[T]], *, limit_s: float | None = None, step: str = "look") -> T:
+        """`work` on the page, alone and within the call's limit or a shorter one; a trace calls it `step`.
 
         Raises:
             PageError: It failed, and the page can go on.
@@ -161,7 +162,8 @@ class OpenPage:
         except TimeoutError:
             raise PageError(f"another call has kept the page busy for {self.limits.call_s:.0f} s; try later") from None
         try:
-            return await self._limited(work, limit_s or self.limits.call_s)
+            with span(f"chromium {step}", client=True):
+                return await self._limited(work, limit_s or self.limits.call_s)
         finally:
             self._one_call.release()
 
@@ -216,7 +218,7 @@ class OpenPage:
             await self._settle(page)
             return await self._state(page)
 
-        return await self.run(work)
+        return await self.run(work, step="navigate")
 
     async def act(self, target: str, action: Callable[[Locator, float], Awaitable[None]]) -> State:
         """Do something to an element, then let the page settle.
@@ -245,7 +247,7 @@ class OpenPage:
             await self._settle(page)
             return await self._state(page)
 
-        return await self.run(work)
+        return await self.run(work, step="act")
 
     async def _leave(self, page: Page) -> None:
         """Off a page that is only our own refusal."""

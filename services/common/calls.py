@@ -22,6 +22,7 @@ from services.common.errors import ToolError
 from services.common.handles import call_uses
 from services.common.metrics import Metrics, Outcome
 from services.common.shadow import Shadow, ShadowedCall, digest_of
+from services.common.spans import note_outcome
 
 __all__ = ["Calls", "Record", "ToolResult", "failed"]
 
@@ -129,6 +130,7 @@ class Calls:
         return failed(f"{name} was stopped at its deadline of {declared.deadline_s:g} s; ask for less, or try again")
 
     def _report(self, call: Call, record: Record, seconds: float) -> None:
+        note_outcome(record.outcome)
         probe = call.client in PROBERS
         if call.copy:
             self._metrics.count_copy(call.tool, record.outcome, seconds)

@@ -13,6 +13,7 @@ from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from observability.telemetry import traces
 from services.common.activity import Activity
 from services.common.call import CONTROL_PLANE_CLIENT, PROBE_CLIENT, restore_call, set_call
 from services.common.drills import Drills
@@ -27,6 +28,7 @@ _READ_AWAY_BYTES: Final = 32 * 1024 * 1024
 _READ_AWAY_S: Final = 5.0
 _VERSION_HEADER: Final = MCP_PROTOCOL_VERSION_HEADER.encode()
 _NAME_HEADER: Final = b"mcp-name"
+_TRACEPARENT: Final = traces.TRACEPARENT.encode()
 _DECIDING: Final = TRUST_HEADERS | {_VERSION_HEADER, _NAME_HEADER}
 _PLAIN: Final = {
     400: "Content-Type must be application/json",
@@ -134,6 +136,8 @@ class Front:
             await refuse(refusal, send)
             return
         token = set_call(call)
+        # Of those who proved themselves above: that it is the gate's span makes it the parent, or a link (MCP.md, 4).
+        joined = traces.join(_traceparent(scope["headers"])) if traces.tracing() else None
         whose = self._whose if call.client == CONTROL_PLANE_CLIENT else ()
         answer = _Answer(receive, send, None if call.copy else self._metrics, whose)
         task = self._activity.begin()
@@ -146,6 +150,7 @@ class Front:
                 await refuse(_STOPPING, send)
         finally:
             self._activity.end(task)
+            traces.leave(joined)
             restore_call(token)
 
 
@@ -198,6 +203,11 @@ async def read_away(receive: Receive) -> None:
             if message["type"] != "http.request" or not message.get("more_body", False):
                 return
             read += len(message.get("body", b""))
+
+
+def _traceparent(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The one that the gate sent, which replaces a caller's."""
+    return next((value for name, value in headers if name == _TRACEPARENT), b"")
 
 
 def _is_json(start: Message) -> bool:

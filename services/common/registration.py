@@ -8,6 +8,7 @@ import logging
 from dataclasses import replace
 from typing import Final, Protocol
 
+from observability.telemetry.traces import root_span
 from services.common.errors import RegistryError
 from services.common.metrics import Metrics
 from services.common.registry import Registration
@@ -65,7 +66,8 @@ class Keeper:
         """Take the registration out."""
         async with self._lock:
             try:
-                await self._registry.deregister(self._wanted.service_id)
+                with root_span("consul deregister"):
+                    await self._registry.deregister(self._wanted.service_id)
                 logger.info("registry.left", extra={"id": self._wanted.service_id})
             except RegistryError as error:
                 logger.warning("registry.not_left", extra={"reason": str(error)})
@@ -74,7 +76,8 @@ class Keeper:
         async with self._lock:
             try:
                 if not await self._registry.holds(self._wanted):
-                    await self._registry.register(self._wanted)
+                    with root_span("consul register", tekup_state=self._wanted.state):
+                        await self._registry.register(self._wanted)
                     fields = {"id": self._wanted.service_id, "state": self._wanted.state}
                     logger.info("registry.registered", extra=fields)
             except RegistryError as error:

@@ -8,11 +8,13 @@ import sys
 from typing import NoReturn, TypeVar
 
 from observability.telemetry.logs import configure_logging
+from observability.telemetry.traces import Origin, traced
 from services.common.errors import SettingsError
 from services.common.instance import Stop, serve_instance
 from services.common.kit import ServiceSpec
 from services.common.reload import serve_reloading
 from services.common.settings import Loaded, ServiceSettings, load_settings
+from services.common.spans import describe
 
 __all__ = ["run"]
 
@@ -35,7 +37,10 @@ def run(spec: ServiceSpec[S]) -> NoReturn:
         configure_logging(kit.log_level, about, kit.log_level_file)
         if kit.reload:
             serve_reloading(kit.host, {"MCP_PORT": kit.port, "MCP_ADMIN_PORT": kit.admin_port})
-        asyncio.run(_serve(spec, loaded))
+        origin = Origin(f"tekup-{spec.name}", kit.version, kit.instance)
+        # Around everything, clean-up included; what its end may take comes after the instance has left.
+        with traced(origin, kit.otlp_url, kit.trace_sample, describe):
+            asyncio.run(_serve(spec, loaded))
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(os.EX_CONFIG)

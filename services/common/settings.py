@@ -88,6 +88,8 @@ class KitSettings(BaseSettings):
     mtls: Annotated[Literal["off", "on"], BeforeValidator(_lower)] = "off"
     standalone: bool = False
     gate_internal_url: Annotated[str, AfterValidator(_url_text)] = ""
+    otlp_url: Annotated[str, AfterValidator(_url_text)] = ""
+    trace_sample: float = Field(default=1.0, ge=0, le=1)
     drill_file: Path | None = None
     tool_deadline_s: float = Field(default=60.0, gt=0)
     drain_quiet_s: float = Field(default=1.0, ge=0)

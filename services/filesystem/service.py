@@ -13,6 +13,7 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_settings import SettingsConfigDict
 
+from observability.telemetry.traces import span
 from services.common import Folders, Kit, ServiceSettings, ServiceSpec, ToolError, current_call
 from services.common.paths import PathError, Place, Roots
 from services.filesystem import answers, changing, listing
@@ -76,7 +77,8 @@ class _Files:
 
     async def run_plain(self, work: Callable[[], T], *, changes: bool) -> T:
         try:
-            return await anyio.to_thread.run_sync(work, abandon_on_cancel=not changes)
+            with span("disk", tekup_changes=changes):
+                return await anyio.to_thread.run_sync(work, abandon_on_cancel=not changes)
         except (PathError, EditError, GlobError) as error:
             raise ToolError(str(error)) from error
 

@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Final, Protocol
@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from mcp import MCPError
 from mcp_types import INTERNAL_ERROR, METHOD_NOT_FOUND
 
+from observability.telemetry.traces import apart
 from services.common.cache import DISCOVER
 from services.common.rights import LISTS
 from services.hub.soundness import Item, Quarantined, service_of, shown, sift, sift_instructions
@@ -212,7 +213,9 @@ class Catalogue:
         now = self._clock()
         known = entry.listing
         if (entry.reading is None or entry.reading.done()) and now >= entry.retry_at:
-            entry.reading = asyncio.create_task(self._read(entry, service, stable, method))
+            # A caller who waits for it has it in its trace; one that is answered from what is known has not.
+            with apart() if known is not None else nullcontext():
+                entry.reading = asyncio.create_task(self._read(entry, service, stable, method))
         if known is not None and now - known.read_at < FORGET_AFTER_S:
             return known.items
         if entry.reading is not None and not entry.reading.done() and not entry.failure:

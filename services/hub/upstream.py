@@ -25,6 +25,8 @@ from mcp_types import (
 from mcp_types.version import LATEST_MODERN_VERSION
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from observability.telemetry.traces import outgoing, span, tracing
+
 __all__ = ["Progress", "Upstream", "http_client"]
 
 logger = logging.getLogger(__name__)
@@ -105,7 +107,7 @@ class Upstream:
         """
         try:
             answer = await self._client.get(
-                f"{self._url}/tekup/services", headers=self._proof(), extensions=self._extensions
+                f"{self._url}/tekup/services", headers=self._proof() | outgoing(quiet=True), extensions=self._extensions
             )
             if answer.status_code != httpx.codes.OK:
                 raise _error_of(answer.status_code, answer.content, "the gate")
@@ -149,15 +151,25 @@ class Upstream:
         meta.pop("progressToken", None)
         if progress is not None:
             meta["progressToken"] = _PROGRESS_TOKEN
+        if tracing():
+            # It was the hub's parent. The service's is the gate's span of this request, or the trace would skip both.
+            meta.pop("traceparent", None)
+            meta.pop("tracestate", None)
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
-        at_most = MAX_OWN_ANSWER_BYTES if grant is None else MAX_ANSWER_BYTES
+        with span(f"call {service}", client=True, tekup_service=service, tekup_method=method):
+            return await self._sent(service, {**sent, **outgoing(quiet=True)}, body, progress, own=grant is None)
+
+    async def _sent(
+        self, service: str, headers: Mapping[str, str], body: JsonObject, progress: Progress | None, *, own: bool
+    ) -> JsonObject:
+        at_most = MAX_OWN_ANSWER_BYTES if own else MAX_ANSWER_BYTES
         try:
             async with (
                 self._place(service),
                 self._client.stream(
                     "POST",
                     f"{self._url}/{service}/mcp",
-                    headers=sent,
+                    headers=headers,
                     content=json.dumps(body),
                     extensions=self._extensions,
                 ) as answer,

@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+from observability.telemetry.traces import span
+
 __all__ = ["BadPattern", "Case", "Grep", "Hit", "Hits", "Ripgrep", "RipgrepError"]
 
 Case = Literal["smart", "sensitive", "insensitive"]
@@ -174,6 +176,14 @@ class Ripgrep:
         self, folder: int | None, arguments: Sequence[str], take: Callable[[bytes], None], deadline_s: float
     ) -> tuple[int | None, str]:
         """Exit code (None when the deadline came first) and error output."""
+        with span("rg", client=True, tekup_task="list" if "--files" in arguments else "search") as step:
+            code, said = await self._ran(folder, arguments, take, deadline_s)
+            step.note(tekup_exit=-1 if code is None else code)
+            return code, said
+
+    async def _ran(
+        self, folder: int | None, arguments: Sequence[str], take: Callable[[bytes], None], deadline_s: float
+    ) -> tuple[int | None, str]:
         try:
             process = await asyncio.create_subprocess_exec(
                 self.binary,

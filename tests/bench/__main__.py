@@ -23,6 +23,7 @@ from tests.bench.keys import keys
 from tests.bench.mtls import upstream
 from tests.bench.policy import CLIENTS, against, carrier, furnish
 from tests.bench.real import before_services
+from tests.bench.telemetry import telemetry
 from tests.bench.tools import ROOT, Row, Side, build_load, compare, percentile, process, ratio, spread, wait_until
 from tests.support.consul_process import free_ports
 from tests.support.load import body, headers
@@ -166,6 +167,11 @@ def mtls(folder: Path, given: argparse.Namespace) -> list[Row]:
     return upstream(build_load(folder), folder, given.seconds, given.rounds)
 
 
+def observed(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """What telling of each call costs a service."""
+    return telemetry(build_load(folder), folder, given.seconds, given.rounds)
+
+
 def _until_known(env: Environment) -> None:
     wait_until(lambda: "bbbbbb" in json.dumps(env.ask("GET", "/v1/services/bench")), "the second version", WAIT_S)
 
@@ -180,6 +186,7 @@ GROUPS: dict[str, Callable[[Path, argparse.Namespace], list[Row]]] = {
     "analysis": judging,
     "keys": changing_keys,
     "mtls": mtls,
+    "telemetry": observed,
 }
 
 

@@ -29,6 +29,7 @@ import pytest
 
 from compose.local.edge import edge_values
 from compose.local.settings import Settings
+from compose.local.tracing import gate_tracing
 
 ROOT = Path(__file__).parents[2]
 MODERN = "2026-07-28"
@@ -441,7 +442,7 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def lay_out(folder: Path, **settings: object) -> Gate:
+def lay_out(folder: Path, *, collector: str = "", share: float = 1.0, **settings: object) -> Gate:
     """Renders the templates and copies the plugin, as the environment does; `settings` are the edge's."""
     ports = [free_port() for _ in range(3)]
     values = {
@@ -450,6 +451,7 @@ def lay_out(folder: Path, **settings: object) -> Gate:
     }
     values |= dict.fromkeys(("ALLOWED_HOSTS", "ALLOWED_ORIGINS", "OAUTH_RESOURCE", "OAUTH_SCOPE"), "")
     given = Settings.model_validate(settings)
+    values |= {"TRACING": gate_tracing(collector, share)}
     values |= {"MTLS": str(given.mtls == "on").lower()}
     values |= {"GATE_DIR": str(folder), "POLICY_MAX_AGE_S": str(given.gate_policy_max_age_s), **edge_values(given)}
     source, plugin = ROOT / "traefik", folder / "plugins-local/src/tekup.dev/policy"

@@ -21,6 +21,7 @@ OTHERS = dict.fromkeys(("GATEWAY_ADDRESS", "INTERNAL_ADDRESS", "PRIVATE_ADDRESS"
     "OAUTH_ADDRESS": "127.0.0.1:1",
     "OAUTH_RESOURCE": "",
     "OAUTH_SCOPE": "",
+    "TRACING": "",
 }
 
 

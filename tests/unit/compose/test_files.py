@@ -26,6 +26,7 @@ VALUES = {
     "OAUTH_ADDRESS": "",
     "OAUTH_RESOURCE": "",
     "OAUTH_SCOPE": "",
+    "TRACING": "",
     "POLICY_MAX_AGE_S": "0",
     "MTLS": "false",
 }
