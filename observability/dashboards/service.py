@@ -158,7 +158,7 @@ def _hub() -> list[Made]:
                    "Open subscription streams, and services whose lists the hub leaves out because they did not "
                    "answer.",
                    query("sum(tekup_hub_listening)", "listening"),
-                   query("sum by (exported_service) (tekup_hub_quarantined)", "left out: {{exported_service}}")),
+                   query("count(tekup_hub_quarantined == 1) or vector(0)", "services left out")),
     ]  # fmt: skip
 
 
