@@ -43,7 +43,7 @@ def traces(title: str, service: str, tags: str = "") -> DashboardLink:
 
     Args:
         title: What it says.
-        service: Whose spans.
+        service: Whose spans; a process calls itself `tekup-<service>` there.
         tags: Which of them, as `name=value name=value`.
     """
     asked = {"queryType": "search", "service": service, "limit": 20, **({"tags": tags} if tags else {})}

@@ -18,7 +18,7 @@ TARGET = 'service=~"${service}_[0-9A-Za-z-]+[.]lb@file"'
 VERSION = (
     logs("Its calls, line by line",
          '{service_name="${service}"} | json | event="call" | version="${__field.labels.version}"'),
-    traces("Traces of the service", "${service}"),
+    traces("Traces of the service", "tekup-${service}"),
 )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def _figures() -> list[Made]:
                query(f"time() - max(tekup_rollout_moved_seconds{{{ANY}}}) or vector(0)"), unit="dtdurations",
                steps=above(1800, 7200), links=[runbook("RolloutStuck")]),
         figure("Rollouts ended, last day", "However they ended: promoted, gone back, given up.",
-               query(f"sum(increase(tekup_rollout_ended_total{{{ANY}}}[1d])) or vector(0)")),
+               query(f"round(sum(increase(tekup_rollout_ended_total{{{ANY}}}[1d]))) or vector(0)")),
     ]  # fmt: skip
 
 

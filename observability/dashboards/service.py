@@ -22,7 +22,7 @@ TOOL = (
     board("This tool", "tool", service="${service}", tool="${__field.labels.tool}"),
     logs("Its calls, line by line",
          '{service_name="${service}"} | json | event="call" | tool="${__field.labels.tool}"'),
-    traces("Traces of the service", "${service}"),
+    traces("Traces of the service", "tekup-${service}"),
 )  # fmt: skip
 INSTANCE = (logs("Its log lines", '{service_name="${service}"} | json | instance="${__field.labels.instance}"'),)
 
@@ -62,7 +62,7 @@ def _figures() -> list[Made]:
                      'vector(0)'),
                steps=above(1, 10), links=[runbook("ProbeFailing")]),
         figure("Instances lost, last hour", "Gone without having said so: crashed, killed, out of memory.",
-               query('sum(increase(tekup_instances_lost_total{service=~"$service"}[1h])) or vector(0)'),
+               query('round(sum(increase(tekup_instances_lost_total{service=~"$service"}[1h]))) or vector(0)'),
                steps=above(1, 3), links=[runbook("InstanceRestarted"), runbook("InstanceCrashLooping")]),
     ]  # fmt: skip
 
@@ -101,7 +101,7 @@ def _calls() -> list[Made]:
                    query(quantile(0.5, OF), "50 of 100", exemplars=True),
                    query(quantile(0.95, OF), "95 of 100"), query(quantile(0.99, OF), "99 of 100"), unit="s",
                    steps=above(1), more=[runbook("ToolSlow")],
-                   links=[traces("Traces of the service", "${service}")]),
+                   links=[traces("Traces of the service", "tekup-${service}")]),
         timeseries("Slowest tools", "95 of 100 calls are faster, by tool.",
                    query('topk(10, service_tool:tekup_tool_seconds:p95_5m{service=~"$service"})', "{{tool}}"), unit="s",
                    links=TOOL, more=[runbook("ToolSlow")]),

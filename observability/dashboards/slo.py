@@ -35,7 +35,7 @@ def _kept() -> Made:
         "Objectives", "Each service's promises, and what was left of the allowed failure over the last three days: "
                       "below 0 "
         "more has failed than was allowed, and what comes next is reliability, not features.",
-        now(f"slo:objective{{{OF}}}"),
+        now(f"max by (service, slo) (slo:objective{{{OF}}})"),
         now(f"label_replace({_left('availability')}, \"slo\", \"availability\", \"\", \"\")"
             f" or label_replace({_left('latency')}, \"slo\", \"latency\", \"\", \"\")"),
         columns={"service": "Service", "slo": "Promise", "Value #A": "Objective", "Value #B": "Left of what may fail"},

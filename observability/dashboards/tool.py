@@ -79,7 +79,7 @@ def _calls() -> list[Made]:
                    query(quantile(0.5, OF), "50 of 100", exemplars=True),
                    query(quantile(0.95, OF), "95 of 100"), query(quantile(0.99, OF), "99 of 100"), unit="s", width=HALF,
                    steps=above(1), more=[runbook("ToolSlow")],
-                   links=[traces("Traces of the service", "${service}"),
+                   links=[traces("Traces of the service", "tekup-${service}"),
                           logs("Calls over a second", ONE + " | duration_ms > 1000")]),
     ]  # fmt: skip
 

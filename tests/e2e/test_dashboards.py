@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.local, pytest.mark.feature("D6"), pytest.mark.timeout(
 BOARDS = boards(FOLDER)
 CANARY = "9.9.9"
 PROGRAMS = ("PROMETHEUS", "ALERTMANAGER", "LOKI", "JAEGER", "COLLECTOR")
-SEEN_S = 90.0
+SEEN_S = 120.0
+FILES: dict[str, object] = {"query": "*", "path": ".", "mode": "glob"}
 STEPS = [{"mirror": True, "bake_s": 10, "analysis": False}, {"weight_pct": 50, "bake_s": 600, "analysis": False}]
 NEEDS_A_LIMIT = {
     # Where nothing bounds an instance's memory, CPU or processes there is no limit to show: containers have one.
@@ -71,23 +72,23 @@ async def live(made: Environment) -> None:
     os.kill(made.process("filesystem").pid or 0, signal.SIGKILL)
     await aside(made.tekup_json, "scale", "search=1", "--version", CANARY)
     await aside(made.until_all_ready)
-    search = load(made, made.key, "search_status")
+    search = load(made, made.key)
     async with search.running(2):
         await aside(api, made, "POST", "/v1/services/search/rollout", version=CANARY, steps=STEPS)
         await calls(made, MODERN, "/browser/mcp", "browser_open", {}, 2)
         await calls(made, MODERN, "/filesystem/mcp", "filesystem_list_roots", {}, 10)
         await calls(made, MODERN, "/filesystem/mcp", "filesystem_read_file", {"path": "/nowhere"}, 5)
         await calls(made, LEGACY, "/mcp", "search_status", {}, 10)
-        await load(made, limited, "search_status").run(20, 2)
-        await load(made, "tk_nobody", "search_status").run(5, 1)
+        await load(made, limited).run(20, 2)
+        await load(made, "tk_nobody").run(5, 1)
         await asyncio.gather(*(contradiction(made, "search_status", "search_files") for _ in range(3)))
         await aside(until_shifted, made)
         await search.more(200, 60)
 
 
-def load(made: Environment, key: str, tool: str) -> Load:
-    """Calls of a tool of the search service, not begun."""
-    return Load(f"{made.gateway_url}/search/mcp", key, tool)
+def load(made: Environment, key: str) -> Load:
+    """Calls of the search service, not begun; their answers are alike, so that copies of them are too."""
+    return Load(f"{made.gateway_url}/search/mcp", key, "search_files", FILES)
 
 
 async def aside(work: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -148,6 +149,12 @@ def test_no_panel_asks_for_a_metric_that_nobody_exports(answers: Answers) -> Non
         for metric in answers.metrics_of(filled(target["expr"], {**BUILT_IN, **_any(target["expr"])}))
     }
     assert sorted((metric, where) for metric, where in wanted if metric not in known | limits) == []
+
+
+def test_every_rule_that_panels_and_marks_rest_on_can_be_evaluated(answers: Answers) -> None:
+    groups = answers.rules()
+    assert [rule["name"] for group in groups for rule in group["rules"] if rule.get("lastError")] == []
+    assert {"slo:objective", "Watchdog"} <= {rule["name"] for group in groups for rule in group["rules"]}
 
 
 def test_a_point_leads_to_its_trace_and_to_its_log_lines(answers: Answers) -> None:

@@ -77,6 +77,10 @@ class Answers:
         found = self._prometheus("query_exemplars", {"query": expr, "start": end - SHOWN_S, "end": end})
         return {one["labels"]["trace_id"] for series in found for one in series["exemplars"]}
 
+    def rules(self) -> list[Json]:
+        """Groups of rules, and how their last evaluation went."""
+        return cast("list[Json]", self._prometheus("rules", {}, "GET")["groups"])
+
     def lines(self, expr: str) -> list[str]:
         """Log lines of a query."""
         asked: dict[str, str | int] = {"query": expr, "since": f"{SHOWN_S}s", "limit": 200}
