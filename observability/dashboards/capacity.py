@@ -114,9 +114,25 @@ def _platform() -> list[Made]:
 
 def _telemetry() -> list[Made]:
     return [
-        timeseries("Series", "Samples a scrape gives, by job. A jump is a label that is not bounded.",
-                   query("sum by (job) (scrape_samples_scraped)", "{{job}}"), width=HALF),
+        timeseries("Samples of a scrape", "By job. A jump is a label that is not bounded; docs/observability.md has "
+                                          "the "
+                   "bounds.", query("sum by (job) (scrape_samples_scraped)", "{{job}}")),
         timeseries("Time of a scrape", "Near the interval, what Prometheus knows has gaps.",
-                   query("max by (job) (scrape_duration_seconds)", "{{job}}"), unit="s", width=HALF,
+                   query("max by (job) (scrape_duration_seconds)", "{{job}}"), unit="s", steps=above(3, 5),
                    more=[runbook("ScrapeMissing")]),
+        timeseries("Series in memory", "What Prometheus holds at once; each takes a few kilobytes of its memory.",
+                   query("sum(prometheus_tsdb_head_series)", "series")),
+        timeseries("Metrics on disk", "Blocks and log of Prometheus; its retention bounds them.",
+                   query("sum(prometheus_tsdb_storage_blocks_bytes)", "blocks"),
+                   query("sum(prometheus_tsdb_wal_storage_size_bytes)", "log"), unit="bytes",
+                   more=[runbook("DiskNearlyFull")]),
+        timeseries("Taken by the collector", "Log lines and spans a second. None while calls go on: they are lost.",
+                   query("sum(rate(otelcol_receiver_accepted_log_records[$__rate_interval]))", "log lines"),
+                   query("sum(rate(otelcol_receiver_accepted_spans[$__rate_interval]))", "spans"), unit="ops",
+                   more=[runbook("LogsNotArriving"), runbook("TracesNotArriving")]),
+        timeseries("Waiting in the collector", "How full its queues are. Full: Loki or Jaeger is gone or too slow, and "
+                   "what comes now is lost.",
+                   query("max by (exporter) (otelcol_exporter_queue_size / otelcol_exporter_queue_capacity)",
+                         "{{exporter}}"), unit="percentunit", steps=above(0.5, 0.9),
+                   more=[runbook("LogsNotArriving"), runbook("TracesNotArriving")]),
     ]  # fmt: skip

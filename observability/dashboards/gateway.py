@@ -62,7 +62,7 @@ def _figures() -> list[Made]:
                      unit="percentunit",
                steps=above(0.001, 0.01), links=[runbook("GateErrors")]),
         figure("Oldest policy", "Since an agent last knew that its gate has what was decided. It grows without Consul.",
-               query(f"max(tekup_gate_policy_age_seconds{{{GATE}}})"), unit="s", steps=above(15, 60),
+               query(f"max(tekup_gate_policy_age_seconds{{{GATE}}})"), unit="s", steps=above(30, 60),
                links=[runbook("GatePolicyStale")]),
         figure("Problems in tables", "Objects or files that a gate refused; `tekup gates` names them.",
                query(f"sum(tekup_gate_table_problems{{{GATE}}})"), steps=only(1), links=[runbook("GateTableProblems")]),
@@ -133,7 +133,7 @@ def _policy() -> list[Made]:
         timeseries("Age of the policy", "Since an agent last knew that its gate has what was decided. A slope: the "
                                         "agent, "
                    "or Consul, is gone; calls go on with what there is.",
-                   query(f"tekup_gate_policy_age_seconds{{{GATE}}}", "{{instance}}"), unit="s", steps=above(15, 60),
+                   query(f"tekup_gate_policy_age_seconds{{{GATE}}}", "{{instance}}"), unit="s", steps=above(30, 60),
                    more=[runbook("GatePolicyStale"), runbook("GateLagging")]),
         timeseries("Age of the tables", "Since each was written anew. All gates alike is right.",
                    query(f"tekup_gate_table_age_seconds{{{GATE}}}", "{{instance}} {{table}}"), unit="s",

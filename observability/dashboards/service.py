@@ -75,8 +75,9 @@ def _instances() -> list[Made]:
                words={"0": ("not ready", "red"), "1": ("ready", "green")}),
         states("Probes through the gate",
                "Red: the declared tool call failed, as a client would see it. Only the gate, or only some instances? "
-               "An empty instance stands for the version as a whole.",
-               query('min by (version, instance) (tekup_probe_ok{service=~"$service"})', "{{version}} {{instance}}"),
+               "One without an instance is of the version as a whole.",
+               query('min by (version, exported_instance) (tekup_probe_ok{service=~"$service"})',
+                     "{{version}} {{exported_instance}}"),
                words={"0": ("failed", "red"), "1": ("worked", "green")}),
     ]  # fmt: skip
 
