@@ -14,7 +14,7 @@ INSTANCE = "{{service}} {{version}} {{instance}}"
 LINKS = (
     board("This service", "service", service="${__field.labels.service}"),
     logs("Its log lines",
-         '{service_name="${__field.labels.service}"} | json | instance="${__field.labels.instance}"'),
+         '{service_name="${__field.labels.service}"} | json | instance_extracted="${__field.labels.instance}"'),
 )  # fmt: skip
 BUSY = f"rate(tekup_tree_cpu_seconds_total{{{OF}}}[$__rate_interval])"
 

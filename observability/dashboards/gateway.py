@@ -109,7 +109,7 @@ def _clients() -> list[Made]:
         timeseries("Calls by client", "The ten that call most.",
                    query(f"topk(10, {rate(CLIENTS, 'client', 'outcome')})", "{{client}} {{outcome}}"), unit="reqps",
                    links=CLIENT),
-        timeseries("Refused by limits", "A client has used up what it may; raise it with `tekup client limit`, or "
+        timeseries("Refused by limits", "A client has used up what it may; raise it with `tekup clients limit`, or "
                                         "leave it.",
                    query(rate(f'tekup_gate_limited_total{{{GATE}, client=~"$client"}}', "client", "limit"),
                          "{{client}} {{limit}}"), unit="reqps", links=CLIENT),

@@ -24,7 +24,9 @@ TOOL = (
          '{service_name="${service}"} | json | event="call" | tool="${__field.labels.tool}"'),
     traces("Traces of the service", "tekup-${service}"),
 )  # fmt: skip
-INSTANCE = (logs("Its log lines", '{service_name="${service}"} | json | instance="${__field.labels.instance}"'),)
+INSTANCE = (
+    logs("Its log lines", '{service_name="${service}"} | json | instance_extracted="${__field.labels.instance}"'),
+)
 
 
 def service() -> Dashboard:
