@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 CODE := control_plane services compose observability tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs up down test test-docker test-long test-service lint format types go-test bench features lock clean
+.PHONY: help setup programs up down test test-docker test-long test-service lint format types go-test dashboards bench features lock clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ types: $(READY) ## Strict types over source and tests
 
 go-test: $(READY) ## Unit tests of the policy plugin
 	cd traefik/plugin && $$(cd ../.. && $(BIN)/python -m compose.local.programs go) test ./...
+
+dashboards: $(READY) ## Write Grafana's dashboards from observability/dashboards
+	$(BIN)/python -m observability.dashboards
 
 bench: $(READY) ## Figures, as ratios against a peer in the same run; ARGS=--help
 	PYTHONPATH=. $(BIN)/python -m tests.bench $(ARGS)
