@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import GaugeMetricFamily
+
+from observability.telemetry.exposition import exposed
 
 LABELS = ("service", "version", "instance")
 
@@ -168,6 +170,13 @@ class PlaneMetrics:
             self._failures.remove(*gone)
         self._known &= targets
 
-    def text(self) -> bytes:
-        """Everything, as Prometheus reads it."""
-        return generate_latest(self._registry)
+    def shown(self, accept: str) -> tuple[bytes, str]:
+        """Everything, as whoever asks can read it.
+
+        Args:
+            accept: The `Accept` header, "" without one.
+
+        Returns:
+            The text and its media type.
+        """
+        return exposed(self._registry, accept)

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -78,8 +77,9 @@ def create_app(plane: ControlPlane, engine: Engine, token: str, forward: Forward
     async def openapi(_: Request) -> Response:
         return JSONResponse(document(ALL_ROUTES))
 
-    async def metrics(_: Request) -> Response:
-        return Response(plane.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(request: Request) -> Response:
+        text, media_type = plane.metrics.shown(request.headers.get("accept", ""))
+        return Response(text, media_type=media_type)
 
     routes = [Route("/health", health), Route("/ready", ready), Route("/v1/openapi.json", openapi)]
     routes.append(Route("/metrics", metrics))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,6 +19,7 @@ from control_plane.oauth.guard import Guard, Trusted
 from control_plane.oauth.keys import KeyRing
 from control_plane.oauth.scopes import METADATA, service_of
 from control_plane.oauth.tables import Tables
+from observability.telemetry.exposition import exposed
 
 GRANT = "X-Tekup-Grant"
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
@@ -89,9 +90,10 @@ class Answers:
         issuers = {name: one.keys.problem for name, one in self._trusted.items()}
         return JSONResponse({"status": "ready", "issuers": issuers})
 
-    async def metrics(self, _: Request) -> Response:
-        """Prometheus text."""
-        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(self, request: Request) -> Response:
+        """What was counted, as whoever asks can read it."""
+        text, media_type = exposed(self._registry, request.headers.get("accept", ""))
+        return Response(text, media_type=media_type)
 
 
 def _age_s(keys: KeyRing) -> float:

@@ -106,6 +106,7 @@ class _Pages:
             idle_s=settings.idle_s,
             total_s=settings.total_s,
             per_client=settings.pages_per_client,
+            most=settings.pages,
         )
 
     async def warm(self) -> None:

@@ -5,7 +5,6 @@ Health is whether the process answers, and with that whether its handles live; r
 
 import logging
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -53,8 +52,9 @@ def admin_app(readiness: Readiness, kit: Kit, about: dict[str, str]) -> Starlett
         about: Service, version and instance, in every answer.
     """
 
-    async def show(_: Request) -> Response:
-        return Response(generate_latest(kit.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    async def show(request: Request) -> Response:
+        text, media_type = await kit.metrics.shown(request.headers.get("accept", ""))
+        return Response(text, media_type=media_type)
 
     async def state(_: Request) -> Response:
         return JSONResponse({**about, **kit.state()})

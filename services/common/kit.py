@@ -234,6 +234,7 @@ class Kit:
         idle_s: float,
         total_s: float,
         per_client: int,
+        most: int | None = None,
     ) -> Handles[T]:
         """Declare a kind of handles; the kit expires them, and closes them when the instance stops.
 
@@ -243,6 +244,7 @@ class Kit:
             idle_s: Closed when unused for so long.
             total_s: Closed when so old.
             per_client: The most one client may hold in this instance.
+            most: The most the service lets be open in this instance; only shown. None for no bound.
 
         Returns:
             The handles of that kind.
@@ -257,7 +259,7 @@ class Kit:
             keyring=self.keyring,
             clock=self._clock,
         )
-        self.metrics.watch_handles(kind, made.__len__)
+        self.metrics.watch_handles(kind, made.__len__, most)
         self.handle_kinds.append(made)  # type: ignore[arg-type]  # only its own values ever reach its close()
         return made
 

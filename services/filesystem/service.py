@@ -53,6 +53,7 @@ async def build(kit: Kit, settings: FilesystemSettings) -> AsyncIterator[None]:
     _reading_tools(kit, files)
     _changing_tools(kit, files)
     kit.probe("filesystem_list_directory", {"path": str(settings.roots[0]), "limit": 1})
+    kit.metrics.usage.watch_disk("roots", settings.roots)
     yield
 
 

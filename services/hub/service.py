@@ -1,8 +1,7 @@
 """The hub as a service on the kit: settings, server, handlers."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any, Final
@@ -13,7 +12,6 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.inbound import mcp_param_headers, x_mcp_header_map
 from mcp_types import (
-    INTERNAL_ERROR,
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
     CallToolRequestParams,
@@ -27,16 +25,13 @@ from mcp_types import (
 )
 from mcp_types.methods import is_input_required
 from mcp_types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
-from prometheus_client import Gauge
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from services.common import Kit, ServiceSettings, ServiceSpec, current_call
 from services.common.background import beside
 from services.common.cache import DISCOVER, LIST_TTL_MS, Freshness
-from services.common.calls import failed
+from services.common.calls import Record, failed
 from services.common.identity import GATE_HOST
 from services.common.jsonrpc import HEADER_MISMATCH
 from services.common.metrics import UNKNOWN_TOOL, Outcome
@@ -46,6 +41,7 @@ from services.common.tls import GATE
 from services.hub.catalogue import Catalogue
 from services.hub.changes import Changes
 from services.hub.finding import CALL, DOORS, FIND, MOST, found_text, size_of, summary
+from services.hub.metrics import UNKNOWN_SERVICE, HubMetrics
 from services.hub.soundness import Item, service_of
 from services.hub.upstream import Progress, Upstream, http_client
 
@@ -57,7 +53,6 @@ INSTRUCTIONS: Final = (
 )
 # What it says of itself tells a client of those services that its rights reach.
 HINTS: Final = {**LIST_HINTS, DISCOVER: CacheHint(ttl_ms=LIST_TTL_MS, scope="private")}
-_FAULTS: Final = frozenset({502, 503, 504, INTERNAL_ERROR})  # ours; every other protocol error is the caller's
 _NOT_FOR_OLDER: Final[Mapping[str, str]] = {
     "resources/subscribe": "read the resource again instead",
     "resources/unsubscribe": "there is no subscription",
@@ -104,16 +99,25 @@ class Hub:
         upstream: Reaches the services.
         catalogue: Knows their lists.
         changes: Announces when they change.
+        metrics: Counts what goes to services.
         list_budget_bytes: A longer list of tools is replaced by the tools of `finding`; 0 for never.
     """
 
     def __init__(
-        self, kit: Kit, upstream: Upstream, catalogue: Catalogue, changes: Changes, *, list_budget_bytes: int
+        self,
+        kit: Kit,
+        upstream: Upstream,
+        catalogue: Catalogue,
+        changes: Changes,
+        metrics: HubMetrics,
+        *,
+        list_budget_bytes: int,
     ) -> None:
         self._kit = kit
         self._upstream = upstream
         self._catalogue = catalogue
         self._changes = changes
+        self._metrics = metrics
         self._list_budget_bytes = list_budget_bytes
 
     def server(self) -> Server[Any]:
@@ -205,19 +209,18 @@ class Hub:
 
     async def _call(self, ctx: Context, name: str, arguments: Mapping[str, Any]) -> HandlerResult:
         schema = await self._catalogue.input_schema(name)
-        with self._kit.calls.record(name if schema else UNKNOWN_TOOL) as record:
+        service = await self._known_service(name)
+        with (
+            self._kit.calls.record(name if schema else UNKNOWN_TOOL) as record,
+            self._metrics.counted(legacy=_is_legacy(ctx), service=service, record=record),
+        ):
             if (
                 not schema
                 and current_call().may_use(name)
                 and (reason := self._catalogue.why_left_out(name)) is not None
             ):
-                record.outcome = Outcome.TOOL_ERROR
                 raise MCPError(INVALID_PARAMS, f"{name[:80]!r} is out of use until its service is mended: {reason}")
-            try:
-                result = await self._call_by_schema(ctx, name, arguments, schema)
-            except MCPError as error:
-                record.outcome = Outcome.ERROR if error.error.code in _FAULTS else Outcome.TOOL_ERROR
-                raise
+            result = await self._call_by_schema(ctx, name, arguments, schema)
             record.outcome = Outcome.TOOL_ERROR if result.get("isError") is True else Outcome.OK
             return result
 
@@ -238,7 +241,19 @@ class Hub:
 
     async def _pass_on(self, ctx: Context, params: object) -> HandlerResult:
         del params  # validated by the SDK; the wire form goes on unchanged
-        return await self._send(ctx, used_name(ctx.method, ctx.params) or "", ctx.params or {}, {})
+        name, record = used_name(ctx.method, ctx.params) or "", Record()
+        service = await self._known_service(name)
+        with self._metrics.counted(legacy=_is_legacy(ctx), service=service, record=record):
+            result = await self._send(ctx, name, ctx.params or {}, {})
+            record.outcome = Outcome.OK
+            return result
+
+    async def _known_service(self, name: str) -> str:
+        try:
+            known = await self._catalogue.services()
+        except MCPError:  # whoever needs the list says so
+            known = {}
+        return service_of(name) if service_of(name) in known else UNKNOWN_SERVICE
 
     async def _send(
         self, ctx: Context, name: str, params: Mapping[str, Any], headers: Mapping[str, str]
@@ -268,10 +283,14 @@ class Hub:
 
 async def _explain_loss(ctx: Context, call_next: CallNext) -> HandlerResult:
     """Say what older clients do not get, and what to do instead; "Method not found" alone looks like a fault."""
-    if ctx.method in _NOT_FOR_OLDER and ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+    if ctx.method in _NOT_FOR_OLDER and _is_legacy(ctx):
         text = f"{ctx.method} is not served to clients of protocol versions before {LATEST_MODERN_VERSION}"
         raise MCPError(METHOD_NOT_FOUND, f"{text}; {_NOT_FOR_OLDER[ctx.method]}")
     return await call_next(ctx)
+
+
+def _is_legacy(ctx: Context) -> bool:
+    return ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS
 
 
 def _header(ctx: Context, name: str) -> str | None:
@@ -328,33 +347,21 @@ async def build(kit: Kit, settings: HubSettings) -> AsyncIterator[None]:
         )
         catalogue = Catalogue(upstream, ttl_s=settings.list_ttl_s, deadline_s=settings.service_deadline_s)
         changes = Changes(catalogue, life_s=settings.listen_s)
-        hub = Hub(kit, upstream, catalogue, changes, list_budget_bytes=settings.list_budget_bytes)
+        metrics = HubMetrics(
+            kit.metrics.registry,
+            quarantined=lambda: (one.service for one in catalogue.quarantined()),
+            listening=changes.__len__,
+        )
+        hub = Hub(kit, upstream, catalogue, changes, metrics, list_budget_bytes=settings.list_budget_bytes)
         kit.serve(hub.server(), legacy=True, open_names=(CALL, FIND), freshness=hub.freshness)
         kit.at_leaving(changes.end)
         kit.show(lambda: {"quarantined": [asdict(one) for one in catalogue.quarantined()]})
-        kit.metrics.registry.register(_Quarantined(catalogue))
-        streams = Gauge("tekup_hub_listening", "Open subscriptions/listen streams", registry=kit.metrics.registry)
-        streams.set_function(changes.__len__)
         try:
             await catalogue.warm()
             async with beside(changes.watch()):
                 yield
         finally:
             await catalogue.close()
-
-
-class _Quarantined(Collector):
-    """How much of each service's lists is put aside."""
-
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        help_text = "Items of a service's lists that nobody is shown, whole unreadable lists among them"
-        family = GaugeMetricFamily("tekup_hub_quarantined", help_text, labels=["service"])
-        for service, count in Counter(one.service for one in self._catalogue.quarantined()).items():
-            family.add_metric([service], count)
-        yield family
 
 
 SPEC = ServiceSpec(name="hub", settings=HubSettings, build=build, instructions=INSTRUCTIONS)

@@ -82,6 +82,7 @@ async def build(kit: Kit, settings: SearchSettings) -> AsyncIterator[None]:
     limits = EngineLimits(search_s=settings.search_s, answer_bytes=settings.answer_bytes)
     engine = Engine(ripgrep, [Indexer(root, ripgrep, max_files=settings.index_files) for root in roots], limits)
     _tools(kit, engine, roots, version)
+    kit.metrics.usage.watch_disk("roots", settings.roots)
     # Cheap, and the whole way through ripgrep and back; only probes may look into the service's own folder.
     kit.probe("search_grep", {"pattern": "search service", "path": f"{_OWN_FOLDER}/__init__.py", "limit": 1})
     try:

@@ -66,6 +66,7 @@ class PrometheusProcess:
             f"--config.file={self._folder}/prometheus.yml",
             f"--storage.tsdb.path={self._folder}/data",
             f"--web.listen-address={self._address}",
+            "--enable-feature=exemplar-storage",
         ]
         with (self._folder / "prometheus.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -335,7 +335,7 @@ async def test_handles_serve_their_client_only_and_are_counted(demo: Instance) -
         assert (await eve.call_tool("demo_pages", {})).structured_content == {"result": []}
         await dev.call_tool("demo_open", {"page": "p2"})
         assert "the most one client may" in text_of(await dev.call_tool("demo_open", {"page": "p3"}))
-        assert await demo.metric("tekup_handles_page") == 2
+        assert await demo.metric('tekup_handles{kind="page"}') == 2
         await dev.call_tool("demo_close", {"handle": handle})
         assert "is gone, open anew" in text_of(await dev.call_tool("demo_read", {"handle": handle}))
 

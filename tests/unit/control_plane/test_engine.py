@@ -330,8 +330,8 @@ async def test_metrics_show_the_phase_and_what_looks_came_to(world: World, engin
     await engine.start("search", WISH, Start("1.1.0", QUICK))
     await reached(engine, Phase.SUCCEEDED)
     shown = 'tekup_rollout_phase{phase="succeeded",service="search"} 1.0'
-    await until(lambda: shown in engine._plane.metrics.text().decode())
-    text = engine._plane.metrics.text().decode()
+    await until(lambda: shown in engine._plane.metrics.shown("")[0].decode())
+    text = engine._plane.metrics.shown("")[0].decode()
     assert text.count("tekup_rollout_phase{") == 1
     assert 'tekup_rollout_looks_total{service="search",verdict="inconclusive"}' in text
 

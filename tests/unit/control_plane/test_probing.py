@@ -50,7 +50,7 @@ class World:
 
     def sample(self, line: str) -> float | None:
         """The value of a series, None if there is none."""
-        for each in self.metrics.text().decode().splitlines():
+        for each in self.metrics.shown("")[0].decode().splitlines():
             if each.startswith(line):
                 return float(each.rsplit(" ", 1)[1])
         return None
@@ -127,7 +127,7 @@ async def test_an_instance_that_left_takes_its_state_and_series_with_it() -> Non
         world.instances = (TWO,)
         await world.until_shown("ok", "bbbbbb", "1.1.0")
         await world.until_shown("unknown")
-        assert 'version="1.0.0"' not in world.metrics.text().decode()
+        assert 'version="1.0.0"' not in world.metrics.shown("")[0].decode()
 
 
 async def test_a_version_that_is_closed_is_not_called_sick_for_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -140,7 +140,7 @@ async def test_a_version_that_is_closed_is_not_called_sick_for_it(caplog: pytest
         await world.until_shown("unknown", "bbbbbb", "1.1.0")
         assert world.probing.state("notes", "1.0.0", "aaaaaa").shown == "ok"
         assert "probe.failing" not in caplog.text
-        assert 'version="1.1.0"' not in world.metrics.text().decode()
+        assert 'version="1.1.0"' not in world.metrics.shown("")[0].decode()
 
 
 async def test_the_operators_probes_count_instead_of_the_services_own() -> None:

@@ -82,6 +82,6 @@ def test_what_is_refused_and_which_secrets_are_in_use_stand_in_the_metrics() -> 
     metrics = PlaneMetrics(lambda: Standing(True, 1, 1, 1, 0))
     metrics.watch_registrations(lambda: {"search": 2})
     metrics.watch_secret("consul_token", lambda: 1000.25)
-    text = metrics.text().decode()
+    text = metrics.shown("")[0].decode()
     assert 'tekup_registrations_refused{service="search"} 2.0' in text
     assert 'tekup_secret_file_seconds{secret="consul_token"} 1000.25' in text

@@ -28,7 +28,7 @@ async def test_a_long_search_among_the_tools_does_not_hold_up_the_hub(monkeypatc
     monkeypatch.setattr(service, "found_text", search)
     kit: Any = SimpleNamespace(calls=SimpleNamespace(record=lambda _: nullcontext(Record())))
     unused: Any = SimpleNamespace(listing=listing)
-    hub = service.Hub(kit, unused, unused, unused, list_budget_bytes=0)
+    hub = service.Hub(kit, unused, unused, unused, unused, list_budget_bytes=0)
     params: Any = SimpleNamespace(name="hub_find_tools", arguments={"query": "x"})
     token = set_call(Call("dev", "k1", Rights(("*",))))
     call = asyncio.create_task(hub._call_tool(SimpleNamespace(request=None), params))  # type: ignore[arg-type]
