@@ -28,6 +28,8 @@ def configuration(consul_url: str, token: Path, control_plane: str = NOBODY) -> 
         "CONSUL_ADDRESS": consul_url.removeprefix("http://"),
         "CONTROL_PLANE_ADDRESS": control_plane,
         "SCRAPE_INTERVAL": f"{SCRAPE_S:g}s",
+        "ALERTMANAGER_TARGETS": "",
+        "RULES_DIR": str(token.parent / "rules"),
     }
     return string.Template(TEMPLATE.read_text()).substitute(values)
 
