@@ -119,9 +119,13 @@ class Engine:
 
     async def _running(self) -> list[str]:
         """Services whose rollout has not ended."""
-        phases = {name: held.rollout.phase for name, held in (await self.shelf.all()).items()}
-        for name, phase in phases.items():
-            self._shown.shown(name, phase.value)
+        last = {name: held.rollout for name, held in (await self.shelf.all()).items()}
+        phases = {name: rollout.phase for name, rollout in last.items()}
+        for name, rollout in last.items():
+            self._shown.shown(name, rollout.phase.value)
+            moved_s = max(rollout.since, rollout.step_since)
+            self._shown.moved(name, None if rollout.phase.ended else moved_s)
+            self._shown.expect(name, (phase.value for phase in Phase if phase.ended))
         return [name for name, phase in phases.items() if not phase.ended]
 
     async def _carry(self, service: str) -> None:
@@ -201,6 +205,8 @@ class Engine:
         rollout, before = steer.start(last, current, wanted, versions, self._now())
         ended = [] if before is None else await self.shelf.into_history(before)
         written = await self._write(held, rollout, wish, "rollout.start", ended)
+        if before and last and not last.phase.ended and before.phase.ended and not written.dry_run:
+            self._shown.ended(service, before.phase.value)
         return rollout, await self._plane.ended(written, rights=False)
 
     async def delivery(self, service: str, changes: Mapping[str, object]) -> Delivery:
@@ -314,6 +320,8 @@ class Engine:
         written = replace(written, changed=written.changed or after != before)
         if after == before or written.dry_run:
             return written
+        if after.phase.ended and (before is None or not before.phase.ended):
+            self._shown.ended(after.service, after.phase.value)
         log.info(
             f"rollout.{after.phase}",
             extra={"service": after.service, "canary": after.canary, "step": after.step, "said": after.said},

@@ -17,9 +17,10 @@ import httpx
 from control_plane import decide
 from control_plane.book import Beside, Book, Edit, Held, Page, Place, nothing
 from control_plane.delivery import Delivery
-from control_plane.errors import Conflict, NotInitialised, NotLeader, Refused, Unavailable
+from control_plane.errors import Conflict, NotInitialised, NotLeader, Refused, TekupError, Unavailable
 from control_plane.gates import GATES_PREFIX, Gates
 from control_plane.leadership import Leadership
+from control_plane.losses import Losses
 from control_plane.metrics import PlaneMetrics, Standing
 from control_plane.model import (
     Change,
@@ -53,6 +54,7 @@ log = logging.getLogger(__name__)
 IN_FORCE_TIMEOUT_S = 10.0
 RETRY_S = 0.5
 FINISH_EVERY_S = 1.0
+LOSSES_EVERY_S = 1.0
 RIGHTS = (Table.CLIENTS.prefix, Table.KEYS.prefix)
 
 
@@ -110,7 +112,8 @@ class ControlPlane:
         self.gates = Gates(store)
         self.leadership = leadership
         self.replicas = Replicas(store, leadership)
-        self.registry = Registry(catalog)
+        self._losses = Losses()
+        self.registry = Registry(catalog, self._losses)
         self._store = store
         self._book = Book(store)
         self._accept_new = accept_new
@@ -137,11 +140,22 @@ class ControlPlane:
             tasks.create_task(self.registry.run())
             tasks.create_task(self._take_in())
             tasks.create_task(self._finish_begun())
+            tasks.create_task(self._count_losses())
             tasks.create_task(keep_sealed(self.rights, self.leadership))
             if self.usage:
                 tasks.create_task(self.usage.run())
             if self.probing:
                 tasks.create_task(self.probing.run())
+
+    async def _count_losses(self) -> None:
+        while True:
+            now_s, leading = time.monotonic(), self.leadership.leading
+            lost = self._losses.turn(now_s, leading=leading)
+            self.metrics.losses.expect(self._losses.versions(now_s) if leading else set())
+            for version in lost:
+                self.metrics.losses.lost(version)
+                log.warning("instance.lost", extra={"service": version[0], "version": version[1]})
+            await asyncio.sleep(LOSSES_EVERY_S)
 
     def _standing(self) -> Standing:
         epoch, number = self.gates.running
@@ -329,7 +343,11 @@ class ControlPlane:
                 documents say.
             guarded: Refuse it for services whose rollout runs.
         """
-        written = await self.write(verb, wish, change, guarded=guarded)
+        try:
+            written = await self.write(verb, wish, change, guarded=guarded)
+        except TekupError as error:
+            self.metrics.changes.made(verb, type(error).__name__.lower())
+            raise
         return await self.ended(written, rights=rights)
 
     async def write(
@@ -391,6 +409,8 @@ class ControlPlane:
         rights = any(change.key.startswith(RIGHTS) for change in changes) if rights is None else rights
         lagging = await self.gates.in_force(revision.place, also_gone=rights, timeout_s=self._in_force_timeout_s)
         outcome = Outcome(revision, written.changed, lagging, time.monotonic() - written.began_s, changes)
+        result = "not_in_force" if lagging else "in_force" if written.changed else "unchanged"
+        self.metrics.changes.made(edit.verb, result, None if lagging else outcome.in_force_s)
         log.info(
             edit.verb,
             extra={

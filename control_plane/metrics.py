@@ -5,15 +5,16 @@ Invariant: there is a series for an instance only while it is probed; one that l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
 from observability.telemetry.exposition import exposed
 
 LABELS = ("service", "version", "instance")
+_CHANGE_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,16 @@ class RolloutMetrics:
         self._looks = Counter(
             "tekup_rollout_looks", "Looks at rollouts by what they came to", ["service", "verdict"], registry=registry
         )
+        self._moved = Gauge(
+            "tekup_rollout_moved_seconds",
+            "When the rollout that runs last moved on, in seconds since the epoch; absent while none runs", ["service"],
+            registry=registry,
+        )  # fmt: skip
+        self._ended = Counter(
+            "tekup_rollout_ended", "Rollouts by how they ended", ["service", "outcome"], registry=registry
+        )
         self._phases: dict[str, str] = {}
+        self._running: set[str] = set()
 
     def shown(self, service: str, phase: str) -> None:
         """Note the phase of a service's last rollout."""
@@ -93,6 +103,24 @@ class RolloutMetrics:
             self._phase.remove(service, before)
         self._phases[service] = phase
         self._phase.labels(service, phase).set(1)
+
+    def moved(self, service: str, at_s: float | None) -> None:
+        """Note when a service's rollout last moved on; None while none runs."""
+        if at_s is not None:
+            self._running.add(service)
+            self._moved.labels(service).set(at_s)
+        elif service in self._running:
+            self._running.discard(service)
+            self._moved.remove(service)
+
+    def expect(self, service: str, outcomes: Iterable[str]) -> None:
+        """Show the series of a service from the start, as 0."""
+        for outcome in outcomes:
+            self._ended.labels(service, outcome)
+
+    def ended(self, service: str, outcome: str) -> None:
+        """Count a rollout that has ended."""
+        self._ended.labels(service, outcome).inc()
 
     def looked(self, service: str, verdict: str) -> None:
         """Count a look."""
@@ -103,6 +131,71 @@ class RolloutMetrics:
         for service, phase in self._phases.items():
             self._phase.remove(service, phase)
         self._phases.clear()
+        for service in list(self._running):
+            self.moved(service, None)
+
+
+class ChangeMetrics:
+    """What there is to tell of operators' changes.
+
+    Args:
+        registry: Where they are shown.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._changes = Counter(
+            "tekup_changes",
+            "Operators' changes by what came of them: in_force, not_in_force (not on every gate in time), unchanged, or"
+            " why they were not made",
+            ["verb", "result"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "tekup_change_seconds", "Seconds from an operator's call until the change was in force", ["verb"],
+            buckets=_CHANGE_SECONDS, registry=registry,
+        )  # fmt: skip
+
+    def made(self, verb: str, result: str, seconds: float | None = None) -> None:
+        """Count a change.
+
+        Args:
+            verb: What it was.
+            result: What came of it.
+            seconds: How long until it was in force; None where it is not.
+        """
+        self._changes.labels(verb, result).inc()
+        if seconds is not None:
+            self._seconds.labels(verb).observe(seconds)
+
+
+class LossMetrics:
+    """How many instances were lost; on the replica that leads.
+
+    Args:
+        registry: Where they are shown.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._lost = Counter(
+            "tekup_instances_lost",
+            "Live instances that were dead or gone without having been marked draining",
+            ["service", "version"],
+            registry=registry,
+        )
+        self._shown: set[tuple[str, str]] = set()
+
+    def expect(self, versions: set[tuple[str, str]]) -> None:
+        """Show the series of these services and versions from the start, as 0, and no others."""
+        for version in versions - self._shown:
+            self._lost.labels(*version)
+        for version in self._shown - versions:
+            self._lost.remove(*version)
+        self._shown = set(versions)
+
+    def lost(self, version: tuple[str, str]) -> None:
+        """Count one."""
+        self._shown.add(version)
+        self._lost.labels(*version).inc()
 
 
 class PlaneMetrics:
@@ -132,6 +225,8 @@ class PlaneMetrics:
         )
         self._known: set[tuple[str, str, str]] = set()
         self.rollouts = RolloutMetrics(self._registry)
+        self.changes = ChangeMetrics(self._registry)
+        self.losses = LossMetrics(self._registry)
 
     def watch_secret(self, secret: str, written_s: Callable[[], float]) -> None:
         """Show which of a secret's files is in use.

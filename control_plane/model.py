@@ -10,7 +10,7 @@ import json
 import re
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -404,6 +404,11 @@ class Instance:
     passing: bool = True
     admin_port: int = 0
     """Where it shows its state; 0 = it did not say."""
+    # These two say nothing of where calls go, so an instance stays the same to whoever routes to it.
+    started: str = field(default="", compare=False)
+    """When its process began, "" = it did not say; another value is another process."""
+    dead: bool = field(default=False, compare=False)
+    """Whether Consul could not even connect to it."""
 
     @property
     def url(self) -> str:

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 HOST_NAME = r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}\.)*[A-Za-z0-9-]{0,63}"
+NOT_CONNECTED = "dial tcp"
+"""In what Consul writes of a check that found nobody listening (Consul 1.22.5); whoever answers too late is there."""
 MOST_SHOWN = 200
 """Refused registrations that are kept by name; whoever makes more of them is known by then."""
 
@@ -80,6 +82,10 @@ def _instance(service: str, node: Mapping[str, Any]) -> Instance:
         state=InstanceState(meta.get("state", "serving")),
         passing=all(check["Status"] != "critical" for check in node["Checks"]),
         admin_port=_admin_port(str(meta.get("admin", ""))),
+        started=str(meta.get("started", ""))[:MOST_SHOWN],
+        dead=any(
+            check["Status"] == "critical" and NOT_CONNECTED in check.get("Output", "") for check in node["Checks"]
+        ),
     )
     _refuse_disguises(instance, registered, meta)
     return instance

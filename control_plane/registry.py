@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 
+from control_plane.errors import Unavailable
+from control_plane.losses import Losses
 from control_plane.model import Instance
 from control_plane.ports import Catalog
 from control_plane.watch import WATCH_S, follow
 
 
 class Registry:
-    """Follows every ``mcp-*`` service in the catalog."""
+    """Follows every ``mcp-*`` service in the catalog.
 
-    def __init__(self, catalog: Catalog) -> None:
+    Args:
+        catalog: Where they are.
+        losses: Told of every answer.
+    """
+
+    def __init__(self, catalog: Catalog, losses: Losses | None = None) -> None:
         self._catalog = catalog
+        self._losses = losses or Losses()
         self._by_service: dict[str, tuple[Instance, ...]] = {}
         self._names: frozenset[str] | None = None
         self._watches: dict[str, asyncio.Task[None]] = {}
@@ -51,6 +59,7 @@ class Registry:
         for name in self._watches.keys() - names:
             self._watches.pop(name).cancel()
             self._by_service.pop(name, None)
+            self._losses.seen(name, (), time.monotonic())
         self._notify()
         return index
 
@@ -58,8 +67,13 @@ class Registry:
         await follow(lambda after: self._read_service(name, after), f"service {name}")
 
     async def _read_service(self, name: str, after: int) -> int:
-        index, instances = await self._catalog.instances(name, after=after, wait_s=WATCH_S)
+        try:
+            index, instances = await self._catalog.instances(name, after=after, wait_s=WATCH_S)
+        except Unavailable:
+            self._losses.unseen(name)
+            raise
         self.answered_s[name] = time.monotonic()
+        self._losses.seen(name, instances, self.answered_s[name])
         if self._by_service.get(name) != instances:
             self._by_service[name] = instances
             self._notify()

@@ -12,6 +12,7 @@ Nobody is asked whether routing has changed: while calls still come they are ser
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
@@ -116,6 +117,7 @@ class Instance:
         self._admin_port = admin_port
         self._activity = Activity()
         self._readiness = Readiness(self._kit.probes, self._kit.metrics)
+        self._started_s = time.time()
         self._about = {"service": spec.name, "version": self._kit.version, "instance": self._kit.instance}
 
     async def live(self, stop: Stop) -> None:
@@ -239,6 +241,7 @@ class Instance:
             port=self._port.port,
             admin_port=self._admin_port.port,
             state="serving",
+            started=f"{self._started_s:.3f}",
         )
 
     async def _until_ready(self, stop: asyncio.Event) -> None:

@@ -39,6 +39,7 @@ class Registration:
     port: int
     admin_port: int
     state: str
+    started: str = ""
 
     @property
     def service_id(self) -> str:
@@ -53,6 +54,7 @@ class Registration:
             "instance": self.instance,
             "state": self.state,
             "admin": str(self.admin_port),
+            "started": self.started,
         }
 
 

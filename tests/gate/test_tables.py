@@ -140,8 +140,13 @@ def test_decisions_ages_and_last_uses_are_counted(gate: Gate, make: Maker) -> No
     gate.call("/mcp", make.modern("tools/call", "beta_x"))
     gate.call("/mcp", {})
     said = gate.http.get(f"{gate.private}/metrics").text
-    assert 'tekup_gate_decisions_total{client="dev",service="beta",target="beta_1-0-0",reason="lane"}' in said
-    assert 'reason="no_key"} ' in said
+    assert (
+        'tekup_gate_decisions_total{class="key",era="modern",service="beta",tool="beta_x",target="beta_1-0-0",reason=""}'
+        in said
+    )
+    assert 'tekup_gate_decisions_total{class="none",era="legacy",service="",tool="",target="",reason="no_key"} ' in said
+    assert 'tekup_gate_client_calls_total{client="dev",service="beta",outcome="passed"} ' in said
+    assert 'tekup_gate_client_calls_total{client="",service="",outcome="refused"} ' in said
     assert 'tekup_gate_table_age_seconds{table="services"} 0.' in said
     used = next(line for line in said.splitlines() if line.startswith('tekup_gate_key_last_used_seconds{key="dev-1"'))
     assert abs(int(used.split()[-1]) - time.time()) < 5

@@ -31,7 +31,7 @@ func (g *gate) serveHeld(w http.ResponseWriter, r *http.Request, d *decision, no
 	}
 	held, no := g.takeBody(r)
 	if no != nil {
-		g.refuse(w, r, no)
+		g.refuse(w, r, d.refused(no))
 		return
 	}
 	defer g.letGo(held)

@@ -40,6 +40,9 @@ type decision struct {
 	listing bool   // answer GET /tekup/services, forward nothing
 	client  string // who calls: a client, `<client>~<subject>` of one of its users, or `~<caller>`
 	label   string // the same for metrics and messages, without the subject
+	class   string // what proves who calls (metrics.go)
+	era     string
+	tool    string // of tools/call: its name
 	key     *key   // nil for a caller's own lists and probes
 	service string
 	scope   string
@@ -62,6 +65,7 @@ type decision struct {
 	scopes   []string
 	routes   []*route
 	only     *route // the one of routes
+	used     *int64 // what its client used of the service
 	until    int64  // when its key ends, in nanoseconds
 	budgets  []*budget
 	counted  bool // some budget counts calls under way:
@@ -91,14 +95,16 @@ func decidePublic(p *settings, r *request, t *tables, now int64) (*decision, *re
 		return nil, no
 	}
 	if t.services == nil || t.clients == nil || t.secrets == nil {
-		return nil, refuseNoTable(t)
+		return nil, refuseNoTable(t).by("", c.era())
 	}
 	who, no := callerOf(p, r.header, t, now)
 	if no != nil {
 		no.challenge = p.challenge(scope, c)
-		return nil, no
+		return nil, no.by("", c.era())
 	}
 	d := &decision{client: who.identity, label: who.key.Client, key: who.key, strip: c.strip, scope: scope, cohort: who.client.Cohort}
+	d.class = p.class()
+	d.note(c)
 	d.limit(who.client, c, true)
 	if scope != "" && t.services.services[scope] == nil {
 		return nil, d.refused(refuseUnknown(scope))
@@ -159,16 +165,18 @@ func decideInternal(p *settings, r *request, t *tables, now int64) (*decision, *
 	}
 	scope, no := readPath(r)
 	if no != nil {
-		return nil, no
+		return nil, no.by(caller, "")
 	}
 	if scope == "" {
-		return nil, refuse(http.StatusNotFound, "path", "this entrypoint leads to services only; use /<service>/mcp")
+		return nil, refuse(http.StatusNotFound, "path", "this entrypoint leads to services only; use /<service>/mcp").by(caller, "")
 	}
 	c, no := readCall(r.header, true)
 	if no != nil {
-		return nil, no
+		return nil, no.by(caller, "")
 	}
 	d := &decision{client: "~" + caller, label: "~" + caller, service: scope, strip: c.strip}
+	d.class = caller
+	d.note(c)
 	if grant := r.header[headerGrant]; len(grant) > 0 {
 		who, no := callerByGrant(grant, t, now)
 		if no != nil {
@@ -285,6 +293,8 @@ func (d *decision) pin(pinned []string, t *tables) (*decision, *refusal) {
 
 // refused labels a refusal with what was already known.
 func (d *decision) refused(no *refusal) *refusal {
+	no.class = d.class
+	no.era = d.era
 	no.client = d.label
 	no.service = d.service
 	return no

@@ -29,7 +29,9 @@ type refusal struct {
 	code    int
 	message string
 	data    map[string]interface{}
-	// reason, client and service label the metric; all three come from bounded sets.
+	// These label the metric; all of them come from bounded sets.
+	class   string
+	era     string
 	reason  string
 	client  string
 	service string

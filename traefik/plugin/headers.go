@@ -43,6 +43,7 @@ func (d *decision) prepare(c *counters) {
 			d.until = inNanoseconds(d.key.Expires)
 		}
 	}
+	d.used = c.usedBy(d.label, d.service, passed)
 	for _, target := range d.targets {
 		d.routes = append(d.routes, d.routeTo(target, c))
 	}
@@ -56,8 +57,7 @@ func (d *decision) routeTo(target string, c *counters) *route {
 	if !d.copied {
 		target = plain
 	}
-	series := `client="` + d.label + `",service="` + d.service + `",target="` + target + `",reason="` + d.reason + `"`
-	made := &route{target: target, header: []string{target}, count: c.counter(series, otherDecisions(d.reason))}
+	made := &route{target: target, header: []string{target}, count: c.passedTo(d, target)}
 	if target != plain {
 		made.plain = d.routeTo(plain, c)
 	}

@@ -9,18 +9,41 @@ import (
 	"time"
 )
 
-// seriesLimit bounds the decisions' labels; what comes after it is counted together.
-const seriesLimit = 20000
+const (
+	// seriesLimit bounds the labels of each metric; what comes after it is counted together.
+	seriesLimit = 20000
+	// toolLimit bounds the names that are told apart of each service: what tools there are, only services know.
+	toolLimit = 256
 
-// counters count decisions. Labels come from the tables and from fixed words, never from what a caller sent, but
-// for a proven caller's pinned target.
+	others = "~other"
+	nobody = "none"
+
+	classKey    = "key"
+	classBearer = "bearer"
+	eraModern   = "modern"
+	eraLegacy   = "legacy"
+
+	passed  = "passed"
+	refused = "refused"
+)
+
+// counters count one metric's series. Labels come from the tables and from fixed words, never from what a caller sent,
+// but for a proven caller's pinned target, and for tools' names, of which there are toolLimit a service.
 type counters struct {
 	mu        sync.Mutex
 	decisions map[string]*int64
+	tools     map[string]map[string]bool
+	clients   *counters // what each client used, beside what was decided
 }
 
 func newCounters() *counters {
-	return &counters{decisions: map[string]*int64{}}
+	return &counters{decisions: map[string]*int64{}, tools: map[string]map[string]bool{}}
+}
+
+func newDecisions() *counters {
+	made := newCounters()
+	made.clients = newCounters()
+	return made
 }
 
 // counter returns the one of a series, or that of rest where there are too many.
@@ -36,26 +59,111 @@ func (c *counters) counter(series, rest string) *int64 {
 	return c.decisions[series]
 }
 
-func (c *counters) refused(no *refusal) {
-	series := `client="` + no.client + `",service="` + no.service + `",target="",reason="` + no.reason + `"`
-	atomic.AddInt64(c.counter(series, otherDecisions(no.reason)), 1)
+// toolOf is a tool's name as a label: what is no name of a tool, or one too many, is told apart no more.
+func (c *counters) toolOf(service, tool string) string {
+	if tool == "" {
+		return ""
+	}
+	if len(tool) > 64 || !only(tool, alnum+"_-") {
+		return others
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.tools[service]
+	if known == nil {
+		known = map[string]bool{}
+		c.tools[service] = known
+	}
+	if !known[tool] {
+		if len(known) >= toolLimit {
+			return others
+		}
+		known[tool] = true
+	}
+	return tool
 }
 
-func otherDecisions(reason string) string {
-	return `client="~other",service="~other",target="~other",reason="` + reason + `"`
+// passedTo returns the counter of what goes to a target by a decision.
+func (c *counters) passedTo(d *decision, target string) *int64 {
+	series := seriesOf(d.class, d.era, d.service, c.toolOf(d.service, d.tool), target, "")
+	return c.counter(series, seriesOf(others, others, others, others, others, ""))
+}
+
+// usedBy returns the counter of what a client uses of a service, by how the gate answered.
+func (c *counters) usedBy(client, service, outcome string) *int64 {
+	if c.clients == nil {
+		return new(int64)
+	}
+	return c.clients.counter(usageOf(client, service, outcome), usageOf(others, others, outcome))
+}
+
+func (c *counters) refused(no *refusal) {
+	class := no.class
+	if class == "" {
+		class = nobody
+	}
+	era := no.era
+	if era == "" {
+		era = nobody
+	}
+	series := seriesOf(class, era, no.service, "", "", no.reason)
+	atomic.AddInt64(c.counter(series, seriesOf(others, others, others, "", "", no.reason)), 1)
+	atomic.AddInt64(c.usedBy(no.client, no.service, refused), 1)
+}
+
+func seriesOf(class, era, service, tool, target, reason string) string {
+	return `class="` + class + `",era="` + era + `",service="` + service + `",tool="` + tool + `",target="` + target + `",reason="` + reason + `"`
+}
+
+func usageOf(client, service, outcome string) string {
+	return `client="` + client + `",service="` + service + `",outcome="` + outcome + `"`
+}
+
+// note keeps of a call what its decision is counted by.
+func (d *decision) note(c *call) {
+	d.era = c.era()
+	if c.method == "tools/call" {
+		d.tool = c.name
+	}
+}
+
+func (c *call) era() string {
+	if c.legacy {
+		return eraLegacy
+	}
+	return eraModern
+}
+
+// class is what proves callers of the public entrypoint.
+func (p *settings) class() string {
+	if p.role == roleForeign {
+		return classBearer
+	}
+	return classKey
+}
+
+// by labels a refusal before there is a decision: with who has proven to call, and in which era.
+func (n *refusal) by(class, era string) *refusal {
+	n.class = class
+	n.era = era
+	return n
 }
 
 // print writes the Prometheus text of a store.
 func (s *store) print(now time.Time) string {
 	out := []string{}
 	out = append(out,
-		"# HELP tekup_gate_decisions_total Calls by what the gate decided; target is empty for refusals.",
+		"# HELP tekup_gate_decisions_total Calls by what the gate decided; reason is empty for those passed on, tool and target for refusals.",
 		"# TYPE tekup_gate_decisions_total counter")
 	out = append(out, s.counts.linesOf("tekup_gate_decisions_total")...)
+	out = append(out,
+		"# HELP tekup_gate_client_calls_total Calls of a client by how the gate answered; one that the hub takes to a service is one of the hub and one of the service.",
+		"# TYPE tekup_gate_client_calls_total counter")
+	out = append(out, s.counts.clients.linesOf("tekup_gate_client_calls_total")...)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	out = append(out,
-		"# HELP tekup_gate_table_age_seconds Time since the table in force was written; absent without one.",
+		"# HELP tekup_gate_table_age_seconds Seconds since the table in force was written; absent without one.",
 		"# TYPE tekup_gate_table_age_seconds gauge")
 	out = appendAge(out, "services", s.services, now)
 	out = appendAge(out, "clients", s.clients, now)
@@ -71,7 +179,7 @@ func (s *store) print(now time.Time) string {
 	out = append(out, s.limited.linesOf("tekup_gate_limited_total")...)
 	out = append(out, s.bucketLines(now.UnixNano())...)
 	out = append(out,
-		"# HELP tekup_gate_policy_age_seconds Time since the agent knew that the tables are what was decided.",
+		"# HELP tekup_gate_policy_age_seconds Seconds since the agent knew that the tables are what was decided.",
 		"# TYPE tekup_gate_policy_age_seconds gauge")
 	if at := atomic.LoadInt64(s.confirmed); at != 0 {
 		out = append(out, fmt.Sprintf("tekup_gate_policy_age_seconds %d", now.Unix()-at))
@@ -95,7 +203,7 @@ func (s *store) bucketLines(now int64) []string {
 		busy[series] += atomic.LoadInt64(b.busy)
 	}
 	lines := []string{
-		"# HELP tekup_gate_limit_used_seconds How long until a limit is free again, if nothing more is called.",
+		"# HELP tekup_gate_limit_used_seconds Seconds until a limit is free again, if nothing more is called.",
 		"# TYPE tekup_gate_limit_used_seconds gauge",
 	}
 	for series := range busy {

@@ -118,7 +118,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength > 0 {
 		body, err := io.ReadAll(io.LimitReader(r.Body, r.ContentLength))
 		if err != nil || int64(len(body)) != r.ContentLength {
-			g.refuse(w, r, refuseBrokenBody(err, int64(len(body))))
+			g.refuse(w, r, d.refused(refuseBrokenBody(err, int64(len(body)))))
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
@@ -136,6 +136,7 @@ func (g *gate) forward(w http.ResponseWriter, r *http.Request, d *decision, now 
 		to = to.plain
 	}
 	atomic.AddInt64(to.count, 1)
+	atomic.AddInt64(d.used, 1)
 	h := r.Header
 	for _, name := range d.strip {
 		delete(h, name)

@@ -276,14 +276,17 @@ func TestThePrivateRoleReportsWhatIsInForce(t *testing.T) {
 	g := &gate{settings: &settings{role: rolePrivate}, store: s}
 	k := s.current().clients.keys["k1"]
 	d := &decision{client: "dev", label: "dev", service: "alpha", targets: []string{"alpha_1"}, reason: "lane", key: k}
+	d.class, d.era, d.tool = classKey, eraModern, "alpha_do"
 	d.prepare(s.counts)
-	*d.only.count, *k.used = 1, 7_000_000_000
+	*d.only.count, *d.used, *k.used = 1, 1, 7_000_000_000
 	s.counts.refused(refuse(http.StatusUnauthorized, "no_key", "x"))
 	for path, wants := range map[string][]string{
 		"/tekup/state": {`"services":{"epoch":1,"number":2,"problems":[],"serial":1}`, `"clients":{"epoch":1,"number":2,"problems":[],"serial":1}`},
 		"/metrics": {
-			`tekup_gate_decisions_total{client="dev",service="alpha",target="alpha_1",reason="lane"} 1`,
-			`tekup_gate_decisions_total{client="",service="",target="",reason="no_key"} 1`,
+			`tekup_gate_decisions_total{class="key",era="modern",service="alpha",tool="alpha_do",target="alpha_1",reason=""} 1`,
+			`tekup_gate_decisions_total{class="none",era="none",service="",tool="",target="",reason="no_key"} 1`,
+			`tekup_gate_client_calls_total{client="dev",service="alpha",outcome="passed"} 1`,
+			`tekup_gate_client_calls_total{client="",service="",outcome="refused"} 1`,
 			`tekup_gate_table_age_seconds{table="clients"}`,
 			`tekup_gate_key_last_used_seconds{key="k1",client="dev"} 7`,
 		},

@@ -132,6 +132,7 @@ async def test_an_instance_registers_when_it_is_ready_and_deregisters_when_it_st
     assert service["ID"] == f"mcp-demo-{demo.instance}"
     assert (service["Address"], service["Port"]) == ("127.0.0.1", demo.where["port"])
     assert service["Tags"] in (None, [])
+    assert abs(float(service["Meta"].pop("started")) - time.time()) < 60
     assert service["Meta"] == {
         "version": "1.2.3",
         "instance": demo.instance,
