@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,7 @@ def test_a_tool_that_breaks_and_an_objective_that_is_missed(there: Watched) -> N
     there.watch.cleared("ToolErrors", tool="ledger_echo")
     there.watch.cleared("SloBurnFast", **labels)
     there.watch.fired("SloBurnSlow", **labels)
-    there.watch.cleared("SloBurnSlow", 600, **labels)
+    replace(there.watch, patience_s=600).cleared("SloBurnSlow", **labels)
 
 
 def test_a_version_that_answers_with_5xx(there: Watched) -> None:
@@ -367,9 +368,14 @@ def test_an_authorization_server_that_is_away(there: Watched, tmp_path: Path) ->
     issuers = tmp_path / "issuers.json"
     issuers.write_text(json.dumps([{"issuer": server.issuer}]))
     env = {
-        "PATH": os.environ["PATH"], "MCP_PORT": str(port), "MCP_GATE_DIR": str(there.stage.gates[0].folder), "MCP_PUBLIC_URL": "http://127.0.0.1:1",
-        "MCP_OAUTH_ISSUERS_FILE": str(issuers), "MCP_OAUTH_KEYS_REFRESH_S": "1", "MCP_OAUTH_KEYS_AGAIN_S": "1",
-    }  # fmt: skip
+        "PATH": os.environ["PATH"],
+        "MCP_PORT": str(port),
+        "MCP_GATE_DIR": str(there.stage.gates[0].folder),
+        "MCP_PUBLIC_URL": "http://127.0.0.1:1",
+        "MCP_OAUTH_ISSUERS_FILE": str(issuers),
+        "MCP_OAUTH_KEYS_REFRESH_S": "1",
+        "MCP_OAUTH_KEYS_AGAIN_S": "1",
+    }
     app = Process("oauth", [sys.executable, "-m", "control_plane.oauth"], env, tmp_path / "oauth.log")
     with server:
         app.start()

@@ -24,7 +24,7 @@ from tests.support.prometheus_process import SCRAPE_S, PrometheusProcess
 
 TEMPLATE = ROOT / "observability" / "alertmanager" / "alertmanager.yml.tmpl"
 FIRES_S = 120.0
-"""The longest an alert may take, on a machine with much else to do."""
+"""The longest an alert may take to come or to go, on a machine with much else to do."""
 Json = dict[str, Any]
 Labels = dict[str, str]
 
@@ -195,6 +195,7 @@ class Watch:
     prometheus: AlertingPrometheus
     alertmanager: AlertmanagerProcess
     receiver: Receiver
+    patience_s: float = FIRES_S
 
     def quiet(self, name: str, **labels: str) -> None:
         """An alert does not fire, and whoever is told knows so."""
@@ -202,25 +203,25 @@ class Watch:
         last = self.receiver.last(name, **labels)
         assert last is None or last.status == "resolved"
 
-    def fired(self, name: str, within_s: float = FIRES_S, **labels: str) -> Told:
+    def fired(self, name: str, **labels: str) -> Told:
         """Wait until whoever is told was told of an alert; what was said."""
-        wait_until(lambda: self._is(name, "firing", labels), f"{name} {labels} to be told", within_s)
+        wait_until(lambda: self._is(name, "firing", labels), f"{name} {labels} to be told", self.patience_s)
         found = self.receiver.last(name, **labels)
         assert found
         assert found.annotations["runbook_url"] == f"docs/runbooks/{name}.md"
         assert "no value" not in found.annotations["description"]
         return found
 
-    def cleared(self, name: str, within_s: float = FIRES_S, **labels: str) -> None:
+    def cleared(self, name: str, **labels: str) -> None:
         """Wait until whoever is told was told that it is over."""
-        wait_until(lambda: self._is(name, "resolved", labels), f"{name} {labels} to be over", within_s)
+        wait_until(lambda: self._is(name, "resolved", labels), f"{name} {labels} to be over", self.patience_s)
 
     @contextmanager
-    def fires(self, name: str, within_s: float = FIRES_S, **labels: str) -> Iterator[None]:
+    def fires(self, name: str, **labels: str) -> Iterator[None]:
         """An alert that is quiet before the block, is told within it or soon after."""
         self.quiet(name, **labels)
         yield
-        self.fired(name, within_s, **labels)
+        self.fired(name, **labels)
 
     def _is(self, name: str, status: str, labels: Labels) -> bool:
         last = self.receiver.last(name, **labels)

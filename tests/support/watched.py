@@ -26,7 +26,6 @@ TOOLS: dict[str, dict[str, object]] = {
     "ledger_note": {"entry": "noted"},
 }
 PAUSE_S = 0.05
-TELEMETRY = {"telemetry": {"prometheus_retention_time": "60s"}}
 
 
 class Traffic:
@@ -102,7 +101,7 @@ class Watched:
 
 def consul(folder: Path) -> ConsulProcess:
     """One Consul that tells of itself."""
-    return ConsulProcess(folder, **TELEMETRY)
+    return ConsulProcess(folder, telemetry={"prometheus_retention_time": "60s"})
 
 
 @contextlib.contextmanager
