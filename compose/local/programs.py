@@ -125,6 +125,16 @@ _TABLE = (
         (GoBuild("observability/collector", "tekup.dev/observability/collector", version_in="main.version"),),
         "have Go 1.26 or newer on PATH to build it with",
     ),
+    # 0.31 is the last whose module holds its web pages, without which it does not build.
+    *(
+        Program(
+            name, "0.31.1", "0.28", ("--version",),
+            (GoBuild("observability/alertmanager", f"github.com/prometheus/alertmanager/cmd/{name}",
+                     version_in="github.com/prometheus/common/version.Version"),),
+            "have Go 1.26 or newer on PATH to build it with",
+        )
+        for name in ("alertmanager", "amtool")
+    ),
     # The protocol's own conformance suite, for the tests.
     Program(
         "conformance", "0.2.0-alpha.12", "0.2.0", ("--version",),

@@ -30,6 +30,8 @@ class LedgerSettings(ServiceSettings):
     idle_s: float = 600.0
     total_s: float = 3600.0
     per_client: int = 100
+    most: int = 0
+    """Books at one time; 0 for no bound."""
     without: str = ""
     """A tool that this version has not."""
 
@@ -92,8 +94,9 @@ async def build(kit: Kit, settings: LedgerSettings) -> AsyncIterator[None]:
         """A book is only a name."""
 
     books = kit.handles(
-        "book", forget, idle_s=settings.idle_s, total_s=settings.total_s, per_client=settings.per_client
-    )
+        "book", forget, idle_s=settings.idle_s, total_s=settings.total_s, per_client=settings.per_client,
+        most=settings.most or None,
+    )  # fmt: skip
 
     async def written(entry: str, hold_ms: int, owner: str = "") -> Noted:
         with pen.entry(entry):

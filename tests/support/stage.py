@@ -208,8 +208,10 @@ class Stage:
             return httpx.get(f"{self.urls[name]}/health", timeout=2, trust_env=False).is_success
         return False
 
-    def add_instance(self, version: str, drills: list[Json] | None = None, **variables: str) -> Process:
-        """An instance of the ledger, with drills of its version's."""
+    def add_instance(
+        self, version: str, drills: list[Json] | None = None, within: Sequence[str] = (), **variables: str
+    ) -> Process:
+        """An instance of the ledger, with drills of its version's; `within` is a command that runs it."""
         number = len(self.instances) + 1
         env = {
             "MCP_SECRETS_FILE": str(self._secrets_of(SERVICE)),
@@ -223,7 +225,9 @@ class Stage:
         }
         if drills is not None:
             self.drill(version, drills)
-        made = self._process(f"{SERVICE}-{number}", "tests.support.ledger_service", env).start()
+        made = self._process(f"{SERVICE}-{number}", "tests.support.ledger_service", env)
+        made.command[:0] = within
+        made.start()
         self.instances.append(made)
         return made
 
@@ -299,7 +303,8 @@ class Stage:
 def stage(
     folder: Path, *, gates: Sequence[int] = (2, 2), replicas: int = 1, line: Callable[[str], Cut] | None = None,
     registry: Callable[[Path], ConsulProcess | ConsulCluster] = ConsulProcess,
-    agents: Mapping[str, str] | None = None, mtls: bool = False, **settings: str,
+    agents: Mapping[str, str] | None = None, mtls: bool = False,
+    metrics: Callable[[Path, str], PrometheusProcess] = PrometheusProcess, **settings: str,
 ) -> Iterator[Stage]:  # fmt: skip
     """A stage with one stable version, 1.0.0, in force on every gate, and a client that may do anything.
 
@@ -311,6 +316,7 @@ def stage(
         registry: Makes Consul, one server or several.
         agents: Settings of every agent.
         mtls: Everybody proves itself by a certificate; Consul needs a CA for it.
+        metrics: Makes Prometheus in a folder, on Consul's URL.
         settings: Of every replica.
     """
     known = {"mac": [MAC], "services": {name: [secrets.token_hex(32)] for name in (SERVICE, "hub", "control-plane")}}
@@ -319,7 +325,7 @@ def stage(
     consul_folder, metrics_folder = folder / "consul", folder / "prometheus"
     consul_folder.mkdir()
     metrics_folder.mkdir()
-    with registry(consul_folder) as consul, PrometheusProcess(metrics_folder, consul.url) as prometheus:
+    with registry(consul_folder) as consul, metrics(metrics_folder, consul.url) as prometheus:
         made = Stage(folder, consul, [], prometheus, agent_settings=dict(agents or {}), mtls=mtls)
         try:
             for ttl_s in gates:

@@ -1,0 +1,191 @@
+"""Alert rules: complete, tested by Prometheus's own tool, each with a runbook whose queries can be asked."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from observability.rules import RULES, Scale, rendered, rule_files
+from tests.support.programs import ROOT, program
+from tests.support.promql import EXPORTED, series
+
+pytestmark = pytest.mark.local
+RUNBOOKS = ROOT / "docs" / "runbooks"
+SECTIONS = ["Means", "Check", "Remedy", "Silence"]
+NAMES = {
+    "InstanceRestarted", "InstanceCrashLooping", "MemoryNearLimit", "CpuNearLimit", "ProcessesNearLimit",
+    "FilesNearLimit", "DiskNearlyFull", "ToolSlow", "GateSlow", "ToolErrors", "GateErrors", "SloBurnFast",
+    "SloBurnSlow", "CanaryFailing", "RolloutStuck", "NoLeader", "GatePolicyStale", "GateLagging", "GateTableProblems",
+    "CertificateExpiring", "ConsulNoQuorum", "ScrapeMissing", "BrowserExhausted", "ProbeFailing", "GateOnFallback",
+    "RegistrationRefused", "AuthorizationServerUnreachable", "LogsNotArriving", "TracesNotArriving",
+    "NotificationsFailing", "Watchdog",
+}  # fmt: skip
+Json = dict[str, Any]
+
+
+def rules() -> Iterator[Json]:
+    for path in rule_files().values():
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            yield from group["rules"]
+
+
+ALERTS = [rule for rule in rules() if "alert" in rule]
+RECORDED = {str(rule["record"]) for rule in rules() if "record" in rule}
+TESTS = sorted((RULES / "tests").glob("*.yml"))
+
+
+def promtool(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [program("promtool"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def queries(text: str, language: str = "promql") -> list[str]:
+    """The fenced blocks of a runbook in a language."""
+    return [found.strip() for found in re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+
+
+def runbook(name: str) -> str:
+    return (RUNBOOKS / f"{name}.md").read_text()
+
+
+@pytest.mark.feature("D4")
+def test_every_alert_that_was_agreed_on_is_there_and_no_other() -> None:
+    assert {rule["alert"] for rule in ALERTS} == NAMES
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: f"{rule['alert']}-{rule['labels']['severity']}")
+def test_every_alert_says_how_bad_it_is_what_it_is_and_what_to_do(rule: Json) -> None:
+    name, said = rule["alert"], rule["annotations"]
+    assert rule["labels"]["severity"] in (("none",) if name == "Watchdog" else ("critical", "warning"))
+    assert said["runbook_url"] == f"RUNBOOKS/{name}.md"
+    assert said["summary"]
+    assert not said["summary"].endswith(".")
+    assert said["description"].endswith(".")
+
+
+@pytest.mark.feature("D4")
+@pytest.mark.parametrize("path", [*rule_files().values(), *TESTS], ids=lambda path: str(path.relative_to(RULES)))
+def test_promtool_finds_nothing_wrong(path: Path) -> None:
+    done = promtool("test" if path in TESTS else "check", "rules", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("factor", [1, 0.02, 0.001])
+def test_scaled_rules_are_rules(tmp_path: Path, factor: float) -> None:
+    for name, text in rendered(Scale(factor, window_s=4, interval_s=1), "docs/runbooks").items():
+        (tmp_path / name.replace("/", "-")).write_text(text)
+    done = promtool("check", "rules", *sorted(tmp_path.iterdir()))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_every_alert_is_tested_to_fire_and_not_to_fire(name: str) -> None:
+    looks = [
+        look
+        for path in TESTS
+        for case in yaml.safe_load(path.read_text())["tests"]
+        for look in case.get("promql_expr_test", ())
+        if f'alertname="{name}"' in look["expr"]
+    ]
+    assert [look for look in looks if look["exp_samples"]]
+    assert name == "Watchdog" or [look for look in looks if not look["exp_samples"]]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.name)
+def test_a_test_of_rules_notices_a_rule_that_never_fires(path: Path, tmp_path: Path) -> None:
+    """What holds no matter what the rules say tests nothing."""
+    text = (RULES / "alerts" / path.name).read_text()
+    dead = re.sub(r"expr: (\|\n(?: {10}.*\n)+|.*\n)", "expr: vector(0) > 1\n", text)
+    (tmp_path / "alerts").mkdir()
+    (tmp_path / "alerts" / path.name).write_text(dead)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / path.name).write_text(path.read_text())
+    assert promtool("check", "rules", tmp_path / "alerts" / path.name).returncode == 0
+    assert promtool("test", "rules", tmp_path / "tests" / path.name).returncode != 0
+
+
+@pytest.mark.feature("D4")
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_every_alert_has_a_runbook_with_all_its_sections(name: str) -> None:
+    text = runbook(name)
+    assert text.startswith(f"# {name}\n")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
+    assert queries(text)
+    assert f"[{name}]({name}.md)" in (RUNBOOKS / "README.md").read_text()
+
+
+def test_every_runbook_is_an_alerts_and_what_it_refers_to_exists() -> None:
+    books = {path.stem for path in RUNBOOKS.glob("*.md")} - {"README"}
+    assert books == NAMES
+    for name in books:
+        assert set(re.findall(r"\]\((\w+)\.md\)", runbook(name))) <= NAMES
+
+
+def test_every_query_of_a_runbook_can_be_read(tmp_path: Path) -> None:
+    asked = [
+        {"record": f"{name}:{number}", "expr": query}
+        for name in sorted(NAMES)
+        for number, query in enumerate(queries(runbook(name)))
+    ]
+    path = tmp_path / "queries.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "runbooks", "rules": asked}]}))
+    done = promtool("check", "rules", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    """All PromQL there is, with where it stands."""
+    for rule in rules():
+        yield str(rule.get("alert", rule.get("record"))), str(rule["expr"])
+    for name in NAMES:
+        for query in queries(runbook(name)):
+            yield f"docs/runbooks/{name}.md", query
+    for path in (ROOT / "observability" / "grafana" / "dashboards").glob("*.json"):
+        for query in found_in(json.loads(path.read_text())):
+            yield path.name, query
+
+
+def found_in(part: object) -> Iterator[str]:
+    """PromQL anywhere in a dashboard."""
+    if isinstance(part, dict):
+        if "expr" in part and "loki" not in json.dumps(part.get("datasource", "")):
+            yield re.sub(r"\$\{?\w+(:\w+)?\}?", "x", str(part["expr"]))
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            yield from found_in(each)
+
+
+# Until the recording rules are here as well, their names are those of docs/contracts.md.
+RECORDED_FORM = re.compile(r"(service|service_tool|target|slo):[a-z0-9_]+:?[a-z0-9_]*")
+
+
+def test_nobody_asks_for_a_series_that_nobody_shows() -> None:
+    known = EXPORTED | RECORDED
+    unknown = {
+        (where, name)
+        for where, query in expressions()
+        for name in series(query) - known
+        if RECORDED or not RECORDED_FORM.fullmatch(name)
+    }
+    assert unknown == set()
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ('sum by (service) (rate(a_total{b="c_total"}[5m])) > 0', {"a_total"}),
+        ("x:y:rate5m > on (service) group_left (z) 14.4 * (1 - slo:objective)", {"x:y:rate5m", "slo:objective"}),
+        ("max(a) < 1 or absent(b offset 5m) and c unless d", {"a", "b", "c", "d"}),
+        ("time() - 1e3 > 5m", set()),
+    ],
+)
+def test_the_series_of_a_query_are_found(query: str, names: set[str]) -> None:
+    assert series(query) == names

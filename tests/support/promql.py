@@ -1,0 +1,62 @@
+"""Which series a PromQL query asks for, and which there are."""
+
+from __future__ import annotations
+
+import re
+
+_STRINGS = re.compile(r'"(?:\\.|[^"\\])*"')
+_MATCHERS = re.compile(r"\{[^}]*\}")
+_WINDOWS = re.compile(r"\[[^\]]*\]")
+_LABELS = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)")
+_NAME = re.compile(r"(?<![\w:.])[a-zA-Z_:][\w:]*(?!\s*\(|[\w:])")
+_WORDS = frozenset({"and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "offset",
+                    "bool", "inf", "nan"})  # fmt: skip
+
+_COUNTED = (
+    # instances
+    "tekup_tool_calls_total", "tekup_mirrored_calls_total", "tekup_tool_schema_violations_total",
+    "tekup_list_cache_total", "tekup_requests_refused_total", "tekup_probe_failures_total", "tekup_tls_refused_total",
+    "tekup_tree_cpu_seconds_total", "tekup_hub_calls_total", "process_cpu_seconds_total",
+    # gates
+    "tekup_gate_decisions_total", "tekup_gate_client_calls_total", "tekup_gate_limited_total",
+    "traefik_service_requests_total", "traefik_router_requests_total", "traefik_config_reloads_total",
+    # control plane and oauth
+    "tekup_instances_lost_total", "tekup_rollout_looks_total", "tekup_rollout_ended_total", "tekup_changes_total",
+    "tekup_oauth_decisions_total",
+    # others' own
+    "consul_raft_state_candidate", "consul_raft_state_leader", "consul_raft_apply",
+    "otelcol_exporter_sent_log_records_total", "otelcol_exporter_sent_spans_total",
+    "otelcol_exporter_send_failed_log_records_total", "otelcol_exporter_send_failed_spans_total",
+    "otelcol_receiver_accepted_spans_total", "otelcol_receiver_accepted_log_records_total",
+    "alertmanager_notifications_total", "alertmanager_notifications_failed_total",
+)  # fmt: skip
+_GAUGED = (
+    "tekup_requests_in_flight", "tekup_ready", "tekup_registered", "tekup_leaf_expires_seconds", "tekup_instance_info",
+    "tekup_handles", "tekup_handles_limit", "tekup_tree_memory_bytes", "tekup_tree_processes", "tekup_tree_open_files",
+    "tekup_limit_memory_bytes", "tekup_limit_cpus", "tekup_limit_processes", "tekup_limit_open_files",
+    "tekup_disk_free_bytes", "tekup_disk_size_bytes", "tekup_hub_listening", "tekup_hub_quarantined",
+    "tekup_secret_file_seconds", "process_resident_memory_bytes", "process_start_time_seconds", "process_open_fds",
+    "tekup_gate_table_age_seconds", "tekup_gate_table_problems", "tekup_gate_policy_age_seconds",
+    "tekup_gate_key_last_used_seconds", "tekup_gate_limit_used_seconds", "tekup_gate_limit_calls_under_way",
+    "traefik_tls_certs_not_after", "traefik_open_connections", "traefik_service_server_up",
+    "tekup_probe_ok", "tekup_rollout_phase", "tekup_rollout_moved_seconds", "tekup_registrations_refused",
+    "tekup_control_plane_leading", "tekup_policy_epoch", "tekup_policy_revision", "tekup_gates", "tekup_gates_lagging",
+    "tekup_oauth_keys_age_seconds",
+    "consul_raft_peers", "consul_runtime_alloc_bytes", "consul_runtime_num_goroutines",
+    "otelcol_exporter_queue_size", "otelcol_exporter_queue_capacity",
+    # Prometheus's own, of scraping and of alerts
+    "up", "scrape_duration_seconds", "scrape_samples_scraped", "ALERTS",
+)  # fmt: skip
+_TIMED = ("tekup_tool_seconds", "tekup_mirrored_seconds", "tekup_change_seconds",
+          "traefik_service_request_duration_seconds")  # fmt: skip
+_PARTS = ("bucket", "count", "sum")
+EXPORTED = frozenset((*_COUNTED, *_GAUGED, *(f"{name}_{part}" for name in _TIMED for part in _PARTS)))
+"""Every series that somebody shows (docs/contracts.md), in the name a query knows it by."""
+
+
+def series(query: str) -> set[str]:
+    """Names of all series that a query asks for."""
+    bare = query
+    for pattern, instead in ((_STRINGS, '""'), (_MATCHERS, ""), (_WINDOWS, ""), (_LABELS, " ")):
+        bare = pattern.sub(instead, bare)
+    return {name for name in _NAME.findall(bare) if name.lower() not in _WORDS}
