@@ -120,7 +120,7 @@ class ClientsTable:
         problems: list[str] = []
         before = self._clients
         clients = {
-            client_id: held if (held := before.get(client_id)) and held[0] is client else (client, _client(client))
+            client_id: old if (old := before.get(client_id)) and old[0] is client else (client, _client(client))
             for client_id, client in policy.clients.items()
         }
         keys: dict[str, tuple[Key, ClientPolicy, Json]] = {}
