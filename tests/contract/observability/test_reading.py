@@ -61,7 +61,8 @@ def test_lines_are_found_in_loki_by_trace_client_tool_level_and_process(tmp_path
         "hub-0.1.0-1": [line(25, client=client, tool="search_grep", level="warning", trace_id=trace_id)],
         "traefik": [json.dumps({"StartUTC": datetime.now(UTC).isoformat(), "level": "info",
                                 "DownstreamStatus": 200,
-                                "request_X-Tekup-Client": client, "request_Mcp-Name": "search_grep", "TraceId": trace_id})],
+                                "request_X-Tekup-Client": client, "request_Mcp-Name": "search_grep",
+                                "TraceId": trace_id})],
         "agent": ["no json"],
     }  # fmt: skip
     with OnCall(tmp_path, "loki", "collector") as running:
