@@ -87,7 +87,8 @@ def _duration(line: Line) -> str:
     took = line.fields.get("duration_ms", line.fields.get("Duration"))
     if not isinstance(took, int | float):
         return ""
-    return _ms(took if "duration_ms" in line.fields else took / NANO_A_MS)
+    text = _ms(took if "duration_ms" in line.fields else took / NANO_A_MS)
+    return text.replace(" ", "")  # a row may end after any blank
 
 
 def _ms(ms: float) -> str:

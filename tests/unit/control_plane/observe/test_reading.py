@@ -238,9 +238,9 @@ def test_lines_are_shown_in_80_columns_with_what_matters() -> None:
         "2026-01-31 (UTC)",
         "12:00:00.123 search-1.0.0-1  access status=200 path=/mcp client=dev",
     ]
-    assert rows[2] == "  service=search tool=search_find 20.5 ms"
+    assert rows[2] == "  service=search tool=search_find 20.5ms"
     said = " ".join(" ".join(rows).split())
-    assert "call tool=search_find client=dev outcome=ok 12.3 ms" in said
+    assert "call tool=search_find client=dev outcome=ok 12.3ms" in said
     assert "access (internal) status=200" in said
     assert "ERROR tool.crashed" in said
     assert "exception=ValueError: no" in said
