@@ -66,9 +66,10 @@ def one_more(made: Environment) -> tuple[list[str], dict[str, str], Path]:
 
 
 @pytest.fixture(scope="module")
-def answers(busy: Environment) -> Answers:
+def answers(busy: Environment) -> Iterator[Answers]:
     """The programs of the environment."""
-    return Answers(busy.up["prometheus"], busy.up["loki"], busy.up["jaeger"])
+    with httpx.Client(timeout=30, trust_env=False) as http:
+        yield Answers(busy.up["prometheus"], busy.up["loki"], busy.up["jaeger"], http)
 
 
 def api(made: Environment, method: str, path: str, **body: object) -> Any:

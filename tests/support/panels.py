@@ -8,7 +8,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,12 +40,12 @@ class Panel:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the programs say."""
+    """What the programs say; their URLs, and what asks them."""
 
     prometheus: str
     loki: str
     jaeger: str
-    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30, trust_env=False))
+    http: httpx.Client
 
     def series(self, expr: str, *, now: bool = False) -> list[Json]:
         """Series of a query that have a value, over the time shown or now."""

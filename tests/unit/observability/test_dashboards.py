@@ -18,6 +18,7 @@ from tests.support.programs import ROOT, program
 Json = dict[str, Any]
 BOARDS: dict[str, Json] = {name: json.loads(text) for name, text in rendered()}
 PROVISIONING = ROOT / "observability" / "grafana" / "provisioning"
+RUNBOOKS = ROOT / "docs" / "runbooks"
 WIDTH = 24
 
 
@@ -128,6 +129,19 @@ def test_links_lead_to_dashboards_with_such_variables(name: str) -> None:
             assert set(re.findall(r"&var-(\w+)=", link["url"])) <= known[uid.group(1)], link
         else:
             assert link["url"].startswith(("/explore?", "/public/runbooks/")), link
+
+
+@pytest.mark.skipif(not RUNBOOKS.is_dir(), reason="no runbook has been written yet")
+@pytest.mark.parametrize("name", BOARDS)
+def test_links_lead_to_runbooks_that_are_there(name: str) -> None:
+    there = {path.name for path in RUNBOOKS.glob("*.md")}
+    linked = {
+        link["url"].rsplit("/", 1)[1]
+        for panel in panels(name)
+        for link in links_of(panel)
+        if "/runbooks/" in link["url"]
+    }
+    assert {file for file in linked if not file.startswith("$")} <= there
 
 
 def test_panels_that_show_times_of_calls_lead_to_single_calls() -> None:
