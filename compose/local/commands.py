@@ -17,13 +17,14 @@ from .exits import Exit
 from .layout import Layout
 from .link import Link
 from .logs import follow, log_file, tail
+from .observability_settings import EXTRAS
 from .operators_api import PlaneStatus, first_to_answer
 from .ports import remembered_ports
 from .progress import reporter
 from .ready import wait_until_ready, wait_until_scaled
 from .scale import read_wish
 from .secrets_commands import secrets
-from .settings import SERVICES, Settings, load, named_ports
+from .settings import ALL, SERVICES, Settings, load, named_ports
 from .status import ProcessStatus, Status
 from .typed import typed
 from .up import Up, bring_up, take_down
@@ -53,7 +54,12 @@ Issuers = Annotated[
     typer.Option("--oauth-issuers", exists=True, dir_okay=False, resolve_path=True,
                  help="Let bearers of these authorization servers in. `MCP_OAUTH_ISSUERS_FILE` for good."),
 ]  # fmt: skip
-With = Annotated[list[str] | None, typer.Option("--with", help="Run this besides: prometheus. `MCP_WITH` for good.")]
+With = Annotated[
+    list[str] | None, typer.Option("--with", help=f"Run this besides: {', '.join(EXTRAS)}. `MCP_WITH` for good.")
+]
+Everything = Annotated[
+    bool, typer.Option("--observability", help="Run all of these besides. `MCP_WITH=observability` for good.")
+]
 Tls = Annotated[bool, typer.Option("--tls", help="https, with a certificate made here. `MCP_TLS` for good.")]
 
 
@@ -65,6 +71,7 @@ Mtls = Annotated[
 def up(
     timeout: Timeout = 180,
     also: With = None,
+    observability: Everything = False,
     oauth_issuers: Issuers = None,
     tls: Tls = False,
     mtls: Mtls = False,
@@ -80,11 +87,14 @@ def up(
 
     Example: tekup up --with prometheus
 
+    Example: tekup up --observability
+
     Example: tekup up --tls --oauth-issuers issuers.json
 
     Example: tekup up --mtls
     """
-    given = {"MCP_WITH": ",".join(also or ()), "MCP_OAUTH_ISSUERS_FILE": str(oauth_issuers or "")}
+    asked = [*(also or ()), *((ALL,) if observability else ())]
+    given = {"MCP_WITH": ",".join(asked), "MCP_OAUTH_ISSUERS_FILE": str(oauth_issuers or "")}
     given |= {"MCP_TLS": "local"} if tls else {}
     given |= {"MCP_MTLS": "on"} if mtls else {}
     with reporter() as report:
@@ -109,8 +119,8 @@ def _print_up(result: Up) -> None:
     if result.gateway.ca:
         typer.echo(TRUST.format(ca=result.gateway.ca))
     typer.echo(f"  operators  {result.parts.url('MCP_CONTROL_PLANE_PORT')}  (token in .tekup/operator.token)")
-    if result.prometheus:
-        typer.echo(f"  metrics    {result.prometheus}  (Prometheus)")
+    for name, url in result.extras.items():
+        typer.echo(f"  {name:<10} {url}  ({EXTRAS[name]})")
     typer.echo("")
     typer.echo("One tool call per service, through the gate:")
     for call in result.calls:

@@ -19,8 +19,8 @@ from .errors import BadSettings, LocalError, ProgramUnavailable
 from .layout import Layout
 from .leftovers import family, identity, read_record
 from .link import Link
+from .observability import OAUTH
 from .operators_api import PlaneStatus, ServiceShown, first_to_answer
-from .platform_table import OAUTH
 from .ports import chosen_ports, holder, is_free
 from .programs import NEEDED, Found, Resolver
 from .progress import Silent

@@ -30,30 +30,24 @@ def lay_out_gate(gate: Path, values: Mapping[str, str]) -> None:
     for folder in (gate, gate / "dynamic", gate / "tables", gate / PLUGIN):
         folder.mkdir(parents=True, exist_ok=True)
     for template, target in RENDERED.items():
-        write_atomically(gate / target, _rendered(source / template, values))
+        write_atomically(gate / target, rendered(source / template, values))
     if values.get("OAUTH_ADDRESS"):
-        write_atomically(gate / FOREIGN, _rendered(source / "oauth.yml.tmpl", values))
+        write_atomically(gate / FOREIGN, rendered(source / "oauth.yml.tmpl", values))
     else:
         (gate / FOREIGN).unlink(missing_ok=True)
     _copy_plugin(source / "plugin", gate / PLUGIN)
 
 
-def lay_out_prometheus(folder: Path, values: Mapping[str, str]) -> None:
-    """Write Prometheus's configuration.
+def rendered(template: Path, values: Mapping[str, str]) -> str:
+    """A template with its placeholders filled.
 
     Args:
-        folder: where it goes.
-        values: for the placeholders of the template.
+        template: for Python's string.Template.
+        values: for its placeholders; there may be more.
 
     Raises:
-        StepFailed: the template wants a value we do not have.
+        StepFailed: it wants a value we do not have.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    template = repository() / "observability" / "prometheus" / "prometheus.yml.tmpl"
-    write_atomically(folder / "prometheus.yml", _rendered(template, values))
-
-
-def _rendered(template: Path, values: Mapping[str, str]) -> str:
     try:
         return string.Template(template.read_text(encoding="utf-8")).substitute(values)
     except (KeyError, ValueError) as error:

@@ -129,7 +129,11 @@ class Layout:
     @property
     def prometheus(self) -> Path:
         """Prometheus's configuration and data."""
-        return self.state / "prometheus"
+        return self.folder_of("prometheus")
+
+    def folder_of(self, name: str) -> Path:
+        """Configuration and data of a program that runs when asked for."""
+        return self.state / name
 
     @property
     def gate(self) -> Path:

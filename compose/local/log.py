@@ -6,8 +6,6 @@ import shutil
 import time
 from pathlib import Path
 
-LARGEST_BYTES = 10 * 1024 * 1024
-
 
 def log(event: str, **fields: object) -> None:
     """Write an event and its fields to standard output."""
@@ -16,8 +14,8 @@ def log(event: str, **fields: object) -> None:
         print(json.dumps({"ts": at, "event": event, **fields}, default=str), flush=True)
 
 
-def bound(folder: Path, largest_bytes: int = LARGEST_BYTES) -> list[str]:
-    """Cut every log file that has grown too large; the last full one is kept as `<name>.log.1`.
+def bound(folder: Path, largest_bytes: int, kept: int = 1) -> list[str]:
+    """Cut every log file that has grown too large; the last full one is kept as `<name>.log.1`, older ones behind.
 
     The file is emptied in place, since its writer holds it open and appends; lines written between the copy
     and the emptying are lost.
@@ -25,6 +23,7 @@ def bound(folder: Path, largest_bytes: int = LARGEST_BYTES) -> list[str]:
     Args:
         folder: where the logs are.
         largest_bytes: the size from which a file is cut.
+        kept: how many full ones are kept of each.
 
     Returns:
         The names of the files cut.
@@ -32,8 +31,23 @@ def bound(folder: Path, largest_bytes: int = LARGEST_BYTES) -> list[str]:
     cut = []
     for path in folder.glob("*.log"):
         if path.stat().st_size > largest_bytes:
-            shutil.copyfile(path, path.with_name(path.name + ".1"))
+            _move_up(path, kept)
+            shutil.copyfile(path, _part(path, 1))
             with path.open("r+b") as file:
                 file.truncate(0)
             cut.append(path.name)
     return cut
+
+
+def _move_up(path: Path, kept: int) -> None:
+    """Make room for a new part; what is beyond those kept, by an earlier setting too, goes."""
+    numbers = [int(part.suffix[1:]) for part in path.parent.glob(f"{path.name}.*") if part.suffix[1:].isdecimal()]
+    for number in sorted(numbers, reverse=True):
+        if number >= kept:
+            _part(path, number).unlink()
+        else:
+            _part(path, number).rename(_part(path, number + 1))
+
+
+def _part(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")

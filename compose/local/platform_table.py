@@ -2,50 +2,23 @@
 
 import sys
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import metadata
 
-from .consul_acl import GATE, GATE_ID, OPERATOR, PROMETHEUS, service_role, token_file
+from .consul_acl import GATE, GATE_ID, OPERATOR, service_role, token_file
 from .consul_config import private_config
 from .credentials import service_secrets
 from .edge import edge_values, quoted
 from .files import repository
-from .layout import Layout
+from .observability import OAUTH, extra_processes, metrics_source, own_ports, tracing_env, tracing_values
+from .parts import Parts
 from .ports import HOST
-from .programs import Found
 from .settings import CONTROL_PLANE, SERVICES, Effective, named_ports, replica_ports
-from .table import Process, Ready, Service, Table
+from .table import LogBounds, Process, Ready, Service, Table
 
-OAUTH = "oauth"
 ACL = "consul-acl"
 OWN_PORTS = ("consul-server", "consul-serf", "pages")
 """Ports nobody needs to know; always free ones, remembered like the others."""
 KILL_MARGIN_S = 5.0
-GATEWAY_PORT = "MCP_GATEWAY_PORT"
-PROMETHEUS_PORT = "MCP_PROMETHEUS_PORT"
-SCRAPE_S = 5
-DATACENTER = "local"
-"""`datacenter` in `consul/agent.json`."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """All that decides what runs."""
-
-    layout: Layout
-    effective: Effective
-    ports: Mapping[str, int]
-    programs: Mapping[str, Found]
-
-    def url(self, name: str) -> str:
-        """The base URL of a named port."""
-        encrypted = name == GATEWAY_PORT and self.effective.settings.tls != "off"
-        return f"{'https' if encrypted else 'http'}://{self.address(name)}"
-
-    def address(self, name: str) -> str:
-        """Host and port of a named port."""
-        return f"{HOST}:{self.ports[name]}"
 
 
 def wanted_ports(effective: Effective) -> dict[str, int]:
@@ -53,7 +26,7 @@ def wanted_ports(effective: Effective) -> dict[str, int]:
     named = named_ports(effective.settings)
     further = (port for port in replica_ports(effective.settings).values() if port not in named)
     oauth = (OAUTH,) if effective.settings.oauth_issuers_file else ()
-    return {**named, **dict.fromkeys((*further, *OWN_PORTS, *oauth), 0)}
+    return {**named, **dict.fromkeys((*further, *OWN_PORTS, *own_ports(effective.settings), *oauth), 0)}
 
 
 def gate_values(parts: Parts) -> dict[str, str]:
@@ -69,6 +42,7 @@ def gate_values(parts: Parts) -> dict[str, str]:
         **oauth_values(parts),
         **edge_values(parts.effective.settings),
         "MTLS": str(parts.effective.settings.mtls == "on").lower(),
+        **tracing_values(parts),
     }
 
 
@@ -94,9 +68,14 @@ def platform_table(parts: Parts) -> Table:
     keeper = () if parts.effective.settings.tls == "off" else (_certificate(parts),)
     replicas = (_control_plane(parts, *replica) for replica in replica_ports(parts.effective.settings).items())
     processes = (_consul(parts), _consul_acl(parts), *replicas, _traefik(parts), _agent(parts), *keeper, _pages(parts))
-    extras = tuple(_EXTRAS[name](parts) for name in parts.effective.settings.extras)
+    extras = extra_processes(parts)
     extras += (_oauth(parts),) if parts.effective.settings.oauth_issuers_file else ()
-    return Table(processes=processes + extras, services=tuple(_service(parts, name) for name in SERVICES))
+    settings = parts.effective.settings
+    return Table(
+        processes=processes + extras,
+        services=tuple(_service(parts, name) for name in SERVICES),
+        logs=LogBounds(largest_bytes=settings.log_file_bytes, kept=settings.log_files),
+    )
 
 
 def _consul(parts: Parts) -> Process:
@@ -152,7 +131,7 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
             "MCP_OPERATOR_TOKEN_FILE": str(parts.layout.operator_token),
             "MCP_SECRETS_FILE": str(service_secrets(parts.layout, CONTROL_PLANE)),
             "MCP_GATE_INTERNAL_URL": internal_url(parts),
-            **_metrics_source(parts),
+            **metrics_source(parts),
             "MCP_API_KEY_ENCRYPTION": str(parts.effective.settings.api_key_encryption).lower(),
             **_sealing_keys(parts),
         },
@@ -171,46 +150,6 @@ def _sealing_keys(parts: Parts) -> dict[str, str]:
     if not file and not settings.api_key_encryption and not made.exists():
         return {}
     return {"MCP_API_KEY_ENCRYPTION_KEY_FILE": file or str(made)}
-
-
-def _metrics_source(parts: Parts) -> dict[str, str]:
-    if "prometheus" not in parts.effective.settings.extras:
-        return {}
-    return {"MCP_PROMETHEUS_URL": parts.url(PROMETHEUS_PORT), "MCP_PROMETHEUS_SCRAPE_S": str(SCRAPE_S)}
-
-
-def prometheus_values(parts: Parts) -> dict[str, str]:
-    """Values for the template of Prometheus's configuration."""
-    return {
-        "CONSUL_ADDRESS": parts.address("MCP_CONSUL_PORT"),
-        "CONSUL_DATACENTER": DATACENTER,
-        "CONSUL_TOKEN_FILE": str(token_file(parts.layout, PROMETHEUS)),
-        "CONTROL_PLANE_ADDRESS": parts.address("MCP_CONTROL_PLANE_PORT"),
-        "SCRAPE_INTERVAL": f"{SCRAPE_S}s",
-    }
-
-
-def _prometheus(parts: Parts) -> Process:
-    flags = {
-        "config.file": parts.layout.prometheus / "prometheus.yml",
-        "storage.tsdb.path": parts.layout.prometheus / "data",
-        "storage.tsdb.retention.time": "6h",
-        "storage.tsdb.retention.size": "500MB",
-        "web.listen-address": parts.address(PROMETHEUS_PORT),
-        "log.format": "json",
-    }
-    return Process(
-        name="prometheus",
-        group="prometheus",
-        argv=(str(parts.programs["prometheus"].path), *(f"--{name}={value}" for name, value in flags.items())),
-        ready=Ready(url=f"{parts.url(PROMETHEUS_PORT)}/-/ready"),
-        after=(ACL,),
-        stop_s=10,
-        url=parts.url(PROMETHEUS_PORT),
-    )
-
-
-_EXTRAS = {"prometheus": _prometheus}
 
 
 def _traefik(parts: Parts) -> Process:
@@ -357,6 +296,7 @@ def _python(
         "MCP_CONSUL_URL": parts.url("MCP_CONSUL_PORT"),
         "MCP_MTLS": parts.effective.settings.mtls,
         "PYTHONUNBUFFERED": "1",
+        **tracing_env(parts),
     }
     argv = (sys.executable, "-m", module)
     return Process(name=name, group=group or name, argv=argv, env=common | env, ready=ready, after=after,

@@ -117,6 +117,24 @@ _TABLE = (
         )
         for name in ("alertmanager", "amtool")
     ),
+    # Where logs, traces and what both pass through are kept or handled.
+    Program(
+        "loki", "3.7.8", "3.7", ("-version",),
+        (GoBuild("observability/loki", "github.com/grafana/loki/v3/cmd/loki",
+                 version_in="github.com/grafana/loki/v3/pkg/util/build.Version"),),
+        "have Go 1.26 or newer on PATH to build it with",
+    ),
+    Program(
+        "jaeger", "1.62.0", "1.62", ("version",),
+        (GoBuild("observability/jaeger", "github.com/jaegertracing/jaeger/cmd/all-in-one",
+                 version_in="github.com/jaegertracing/jaeger/pkg/version.latestVersion"),),
+        "have Go 1.26 or newer on PATH to build it with",
+    ),
+    Program(
+        "collector", "0.165.0", "0.165", ("--version",),
+        (GoBuild("observability/collector", "tekup.dev/observability/collector", version_in="main.version"),),
+        "have Go 1.26 or newer on PATH to build it with",
+    ),
     # The protocol's own conformance suite, for the tests.
     Program(
         "conformance", "0.2.0-alpha.12", "0.2.0", ("--version",),

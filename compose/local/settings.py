@@ -14,28 +14,28 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from .errors import BadSettings
 from .layout import SETTINGS_FILE, Layout
+from .observability_settings import EXTRAS, ObservabilitySettings, Port
 
 SERVICES = ("browser", "filesystem", "search", "hub")
 CONTROL_PLANE = "control-plane"
 """Name of the control plane's first replica, and of the group of all."""
-EXTRAS = ("prometheus",)
-"""What runs only when asked for."""
+ALL = "observability"
+"""Stands for all extras."""
 _PREFIXES = tuple(f"MCP_{service.upper()}_" for service in SERVICES)
 _KIT = ("MCP_TOOL_DEADLINE_S", "MCP_RELOAD")
 _SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 NAMES = r"^[A-Za-z0-9.:/\[\], -]*$"
 """Hosts and origins; nothing that YAML or Traefik's templates would read as more than that."""
-Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=0, le=10_000_000)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-class Settings(BaseModel):
+class Settings(ObservabilitySettings):
     """What can be set. Ports: 0 takes a free one and keeps it for this environment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -61,7 +61,6 @@ class Settings(BaseModel):
     control_plane_replicas: Annotated[int, Field(ge=1, le=9)] = Field(
         1, alias="MCP_CONTROL_PLANE_REPLICAS", description="how many control planes; one of them leads"
     )
-    prometheus_port: Port = Field(9090, alias="MCP_PROMETHEUS_PORT", description="Prometheus, where it is asked for")
     gate_allowed_hosts: Annotated[str, Field(pattern=NAMES)] = Field(
         "",
         alias="MCP_GATE_ALLOWED_HOSTS",
@@ -77,7 +76,11 @@ class Settings(BaseModel):
         alias="MCP_GATE_POLICY_MAX_AGE_S",
         description="a gate whose policy nobody confirmed for so long refuses; 0: never",
     )
-    also: str = Field("", alias="MCP_WITH", description="what to run besides, comma-separated: prometheus")
+    also: str = Field(
+        "",
+        alias="MCP_WITH",
+        description=f"what to run besides, comma-separated: {', '.join(EXTRAS)}; or observability for all of these",
+    )
     oauth_issuers_file: str = Field(
         "", alias="MCP_OAUTH_ISSUERS_FILE", description="authorization servers whose bearers count; empty: keys only"
     )
@@ -148,15 +151,16 @@ class Settings(BaseModel):
     @field_validator("also")
     @classmethod
     def _known(cls, also: str) -> str:
-        unknown = sorted(set(listed(also)) - set(EXTRAS))
+        unknown = sorted(set(listed(also)) - {*EXTRAS, ALL})
         if unknown:
-            raise ValueError(f"there is no {', '.join(unknown)} to run besides, only {', '.join(EXTRAS)}")
+            raise ValueError(f"there is no {', '.join(unknown)} to run besides, only {', '.join(EXTRAS)} and {ALL}")
         return also
 
     @property
     def extras(self) -> tuple[str, ...]:
         """What is asked for besides, each a program of that name."""
-        return tuple(name for name in EXTRAS if name in listed(self.also))
+        asked = listed(self.also)
+        return tuple(name for name in EXTRAS if name in asked or ALL in asked)
 
 
 def listed(text: str) -> list[str]:

@@ -109,8 +109,8 @@ class GoBuild:
         """Where the result is kept; the key covers everything that decides what is built."""
         folder = repository() / self.module
         digest = hashlib.sha256(" ".join((self.package, *self._flags(version))).encode())
-        for file in ("go.mod", "go.sum"):
-            digest.update((folder / file).read_bytes())
+        for file in (folder / "go.mod", folder / "go.sum", *sorted(folder.glob("*.go"))):
+            digest.update(file.read_bytes())
         return Entry(name, version, digest.hexdigest(), name)
 
     async def obtain(self, name: str, version: str, work: Work, *, fetch: bool) -> Path | None:

@@ -152,10 +152,11 @@ class Supervisor:
             log("processes not recorded", problem=str(error))
 
     async def _bound_logs(self) -> None:
+        bounds = self._table.logs
         while True:
             await asyncio.sleep(BOUND_LOGS_EVERY_S)
             try:
-                for name in await asyncio.to_thread(bound, self._layout.logs):
+                for name in await asyncio.to_thread(bound, self._layout.logs, bounds.largest_bytes, bounds.kept):
                     log("log file cut", file=name)
             except OSError as error:
                 log("log files not looked after", problem=str(error))

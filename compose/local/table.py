@@ -58,11 +58,21 @@ class Service(_Data):
     pattern: Process
 
 
+class LogBounds(_Data):
+    """How much of each process's log is kept."""
+
+    largest_bytes: int = 10 << 20
+    """A file beyond it is cut."""
+    kept: int = 1
+    """How many cut-off parts stay, the last one as `<name>.log.1`."""
+
+
 class Table(_Data):
     """All processes of an environment."""
 
     processes: tuple[Process, ...] = ()
     services: tuple[Service, ...] = ()
+    logs: LogBounds = LogBounds()
 
     def service(self, name: str) -> Service | None:
         """A service by name."""

@@ -12,19 +12,14 @@ from dataclasses import asdict, dataclass
 
 from .credentials import make_credentials, make_sealing_keys
 from .files import lock_holder, try_lock
-from .gate_folder import lay_out_gate, lay_out_prometheus
+from .gate_folder import lay_out_gate
 from .layout import Layout
 from .link import Link, end_earlier, start_supervisor, stop_supervisor
+from .observability import lay_out_extras, where
+from .observability_settings import EXTRAS
 from .operators_api import CLIENT, OperatorsApi, development_key
-from .platform_table import (
-    GATEWAY_PORT,
-    PROMETHEUS_PORT,
-    Parts,
-    gate_values,
-    platform_table,
-    prometheus_values,
-    wanted_ports,
-)
+from .parts import GATEWAY_PORT, Parts
+from .platform_table import gate_values, platform_table, wanted_ports
 from .ports import chosen_ports, forget_ports, is_free, require_free
 from .programs import NEEDED, Found, Resolver
 from .progress import Reporter, wait_for
@@ -59,9 +54,9 @@ class Up:
         return all(call.ok for call in self.calls)
 
     @property
-    def prometheus(self) -> str:
-        """Where Prometheus is, "" if it was not asked for."""
-        return self.parts.url(PROMETHEUS_PORT) if "prometheus" in self.parts.effective.settings.extras else ""
+    def extras(self) -> Mapping[str, str]:
+        """Where each program is that was asked for besides."""
+        return where(self.parts)
 
     def data(self) -> dict[str, object]:
         """For `--json`."""
@@ -75,7 +70,8 @@ class Up:
             "key": self.key,
             "control_plane": self.parts.url("MCP_CONTROL_PLANE_PORT"),
             "consul": self.parts.url("MCP_CONSUL_PORT"),
-            "prometheus": self.prometheus,
+            **dict.fromkeys(EXTRAS, ""),
+            **self.extras,
             "operator_token_file": str(self.parts.layout.operator_token),
             "started": self.started,
             "scaled_to_0": list(self.scaled_to_0),
@@ -167,7 +163,7 @@ def _prepare(layout: Layout, effective: Effective, programs: dict[str, Found], r
         make_sealing_keys(layout)
     write_welcome(layout)
     lay_out_gate(layout.gate, gate_values(parts))
-    lay_out_prometheus(layout.prometheus, prometheus_values(parts))
+    lay_out_extras(parts)
     prepare_certificate(layout, effective.settings, report)
     write_table(layout.table, platform_table(parts))
     return parts

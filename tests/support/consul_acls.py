@@ -39,7 +39,8 @@ class ConsulWithAcls(ConsulProcess):
         ours = json.loads((repository() / "consul" / "agent.json").read_text())
         acl = {**ours["acl"], "tokens": private["acl"]["tokens"]}
         (folder / "server").mkdir()
-        settings: dict[str, Any] = {"node_name": NODE, "acl": acl, "encrypt": private["encrypt"], **more}
+        settings: dict[str, Any] = {"node_name": NODE, "acl": acl, "encrypt": private["encrypt"]}
+        settings |= {"telemetry": ours["telemetry"], **more}
         super().__init__(folder / "server", **settings)
 
     def start(self) -> None:

@@ -18,6 +18,9 @@ TEMPLATE = ROOT / "observability" / "prometheus" / "prometheus.yml.tmpl"
 SCRAPE_S = 1.0
 START_S = 60.0
 NOBODY = "127.0.0.1:9"
+NOT_HERE = tuple(
+    f"{name}_TARGETS" for name in ("CONSUL", "PROMETHEUS", "ALERTMANAGER", "LOKI", "JAEGER", "COLLECTOR", "OAUTH")
+)
 
 
 def configuration(consul_url: str, token: Path, control_plane: str = NOBODY) -> str:
@@ -26,9 +29,9 @@ def configuration(consul_url: str, token: Path, control_plane: str = NOBODY) -> 
         "CONSUL_DATACENTER": "dc1",
         "CONSUL_TOKEN_FILE": str(token),
         "CONSUL_ADDRESS": consul_url.removeprefix("http://"),
-        "CONTROL_PLANE_ADDRESS": control_plane,
+        "CONTROL_PLANE_TARGETS": f'{{targets: ["{control_plane}"], labels: {{replica: "control-plane"}}}}',
+        **dict.fromkeys(NOT_HERE, ""),
         "SCRAPE_INTERVAL": f"{SCRAPE_S:g}s",
-        "ALERTMANAGER_TARGETS": "",
         "RULES_DIR": str(token.parent / "rules"),
     }
     return string.Template(TEMPLATE.read_text()).substitute(values)

@@ -136,6 +136,21 @@ def test_a_log_that_grew_too_large_is_cut_and_its_last_full_part_kept(layout: La
     assert bound(layout.logs, 50) == []
 
 
+@pytest.mark.feature("D7")
+def test_as_many_cut_off_parts_are_kept_as_the_setting_says_and_older_ones_go(layout: Layout) -> None:
+    layout.make_folders()
+
+    def filled(*texts: str, kept: int) -> dict[str, str]:
+        for text in texts:
+            layout.log("one").write_text(text * 60)
+            bound(layout.logs, 50, kept)
+        return {path.name: path.read_text()[:1] for path in layout.logs.iterdir() if path.suffix != ".log"}
+
+    assert filled("a", "b", "c", "d", kept=3) == {"one.log.1": "d", "one.log.2": "c", "one.log.3": "b"}
+    assert filled("e", kept=2) == {"one.log.1": "e", "one.log.2": "d"}
+    assert filled("f", kept=1) == {"one.log.1": "f"}
+
+
 def test_the_mark_of_an_environment_is_made_once(layout: Layout) -> None:
     assert identity(layout.identity) == identity(layout.identity)
     assert len(identity(layout.identity)) == 32

@@ -7,7 +7,8 @@ import pytest
 from compose.local.credentials import make_credentials
 from compose.local.errors import BadSettings
 from compose.local.layout import Layout
-from compose.local.platform_table import Parts, gate_values, platform_table, wanted_ports
+from compose.local.parts import Parts
+from compose.local.platform_table import gate_values, platform_table, wanted_ports
 from compose.local.programs import Found
 from compose.local.settings import load
 from compose.local.table import Table

@@ -6,6 +6,7 @@ import pytest
 
 from compose.local.errors import BadSettings
 from compose.local.layout import Layout
+from compose.local.observability_settings import EXTRAS, age_s
 from compose.local.settings import Origin, load, named_ports, replica_ports
 
 
@@ -124,5 +125,36 @@ def test_what_runs_besides_is_asked_for_by_name_and_only_then_has_a_port(layout:
 
 
 def test_asking_for_what_there_is_not_names_what_there_is(layout: Layout) -> None:
-    with pytest.raises(BadSettings, match=r"MCP_WITH = 'prometheus,grafana'.*no grafana .*only prometheus"):
+    with pytest.raises(BadSettings, match=r"MCP_WITH = 'prometheus,grafana'.*no grafana .*only prometheus, alertmanager, loki"):
         load(layout, {"MCP_WITH": "prometheus,grafana"})
+
+
+def test_observability_stands_for_all_there_is_to_run_besides(layout: Layout) -> None:
+    settings = load(layout, {"MCP_WITH": "observability"}).settings
+    assert settings.extras == tuple(EXTRAS)
+    assert {f"MCP_{name.upper()}_PORT" for name in EXTRAS} <= named_ports(settings).keys()
+
+
+@pytest.mark.feature("D7")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(f"MCP_{kind}_RETENTION", value) for kind in ("PROMETHEUS", "LOKI", "JAEGER") for value in ("0h", "6 hours", "1w")]
+    + [
+        ("MCP_LOG_FILE_BYTES", "100"),
+        ("MCP_LOG_FILES", "0"),
+        ("MCP_TRACE_SAMPLE", "1.5"),
+        ("MCP_PROMETHEUS_BYTES", "1"),
+    ],
+)
+def test_a_retention_that_makes_no_sense_is_one_message_before_anything_starts(
+    layout: Layout, name: str, value: str
+) -> None:
+    with pytest.raises(BadSettings) as refused:
+        load(layout, {name: value})
+    assert str(refused.value).count(name) == 1
+    assert f"{value}" in str(refused.value)
+
+
+@pytest.mark.parametrize(("age", "seconds"), [("90s", 90), ("15m", 900), ("6h", 21_600), ("7d", 604_800)])
+def test_an_age_in_words_is_so_many_seconds(age: str, seconds: int) -> None:
+    assert age_s(age) == seconds

@@ -1,0 +1,237 @@
+"""The programs for who is on call, as processes of the local environment, and what others are told of them.
+
+Metrics are fetched by Prometheus, which finds what it can in Consul's catalog; traces and log lines go through the
+collector. Nothing here is needed to serve calls, so nothing else waits for it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from .alerting import ALERTMANAGER_PORT, alertmanager, alertmanager_values, lay_out_rules, rules_folder
+from .consul_acl import PROMETHEUS, token_file
+from .files import repository, write_atomically
+from .gate_folder import rendered
+from .observability_settings import age_s
+from .parts import Parts
+from .settings import SERVICES, Settings, replica_ports
+from .table import Process, Ready
+
+PROMETHEUS_PORT = "MCP_PROMETHEUS_PORT"
+LOKI_PORT = "MCP_LOKI_PORT"
+JAEGER_PORT = "MCP_JAEGER_PORT"
+COLLECTOR_PORT = "MCP_COLLECTOR_PORT"
+OAUTH = "oauth"
+SCRAPE_S = 5
+DATACENTER = "local"
+"""`datacenter` in `consul/agent.json`."""
+OWN_PORTS = {
+    "loki": ("loki-grpc",),
+    "jaeger": ("jaeger-otlp", "jaeger-admin", "jaeger-grpc"),
+    "collector": ("collector-metrics", "collector-health"),
+}
+"""Ports of these programs that nobody needs to know."""
+MEMORY = {"loki": "512MiB", "jaeger": "384MiB", "collector": "256MiB"}
+"""From where on Go's collector of garbage works harder."""
+
+
+def own_ports(settings: Settings) -> Iterable[str]:
+    """Names of the further ports of what is asked for."""
+    return (port for name in settings.extras for port in OWN_PORTS.get(name, ()))
+
+
+def extra_processes(parts: Parts) -> tuple[Process, ...]:
+    """What is asked for besides."""
+    return tuple(PROCESSES[name](parts) for name in parts.effective.settings.extras)
+
+
+def lay_out_extras(parts: Parts) -> None:
+    """Write the configuration of what is asked for besides.
+
+    Raises:
+        StepFailed: a template wants a value we do not have.
+    """
+    for name in parts.effective.settings.extras:
+        for template, values in VALUES[name].items():
+            folder = parts.layout.folder_of(name)
+            folder.mkdir(parents=True, exist_ok=True)
+            source = repository() / "observability" / name / template
+            write_atomically(folder / template.removesuffix(".tmpl"), rendered(source, values(parts)))
+    if "prometheus" in parts.effective.settings.extras:
+        lay_out_rules(parts, SCRAPE_S)
+
+
+def metrics_source(parts: Parts) -> dict[str, str]:
+    """What the control plane is told of Prometheus."""
+    if "prometheus" not in parts.effective.settings.extras:
+        return {}
+    return {"MCP_PROMETHEUS_URL": parts.url(PROMETHEUS_PORT), "MCP_PROMETHEUS_SCRAPE_S": str(SCRAPE_S)}
+
+
+def tracing_env(parts: Parts) -> dict[str, str]:
+    """What every process of ours is told of traces; nothing where there is no collector."""
+    settings = parts.effective.settings
+    if "collector" not in settings.extras:
+        return {}
+    return {"MCP_OTLP_URL": parts.url(COLLECTOR_PORT), "MCP_TRACE_SAMPLE": str(settings.trace_sample)}
+
+
+def tracing_values(parts: Parts) -> dict[str, str]:
+    """What Traefik's template is told of traces: `TRACING`, a block of YAML, or nothing."""
+    settings = parts.effective.settings
+    if "collector" not in settings.extras:
+        return {"TRACING": ""}
+    otlp = f'{{grpc: {{endpoint: "{parts.address(COLLECTOR_PORT)}", insecure: true}}}}'
+    return {"TRACING": f"tracing: {{serviceName: traefik, sampleRate: {settings.trace_sample}, otlp: {otlp}}}"}
+
+
+def where(parts: Parts) -> dict[str, str]:
+    """The URL of each program that is asked for, for people and `--json`."""
+    return {name: parts.url(f"MCP_{name.upper()}_PORT") for name in parts.effective.settings.extras}
+
+
+def prometheus_values(parts: Parts) -> dict[str, str]:
+    """Values for the template of Prometheus's configuration."""
+    settings = parts.effective.settings
+    asked = settings.extras
+    replicas = ", ".join(
+        f'{{targets: ["{parts.address(port)}"], labels: {{replica: "{name}"}}}}'
+        for name, port in replica_ports(settings).items()
+    )
+    ports = {
+        "CONSUL": "MCP_CONSUL_PORT",
+        "PROMETHEUS": PROMETHEUS_PORT,
+        "ALERTMANAGER": ALERTMANAGER_PORT if "alertmanager" in asked else "",
+        "LOKI": LOKI_PORT if "loki" in asked else "",
+        "JAEGER": "jaeger-admin" if "jaeger" in asked else "",
+        "COLLECTOR": "collector-metrics" if "collector" in asked else "",
+        "OAUTH": OAUTH if settings.oauth_issuers_file else "",
+    }
+    return {
+        "CONSUL_ADDRESS": parts.address("MCP_CONSUL_PORT"),
+        "CONSUL_DATACENTER": DATACENTER,
+        "CONSUL_TOKEN_FILE": str(token_file(parts.layout, PROMETHEUS)),
+        "CONTROL_PLANE_TARGETS": replicas,
+        **{f"{name}_TARGETS": f'"{parts.address(port)}"' if port else "" for name, port in ports.items()},
+        "RULES_DIR": str(rules_folder(parts)),
+        "SCRAPE_INTERVAL": f"{SCRAPE_S}s",
+    }
+
+
+def loki_values(parts: Parts) -> dict[str, str]:
+    """Values for the template of Loki's configuration."""
+    return {
+        "HTTP_PORT": str(parts.ports[LOKI_PORT]),
+        "GRPC_PORT": str(parts.ports["loki-grpc"]),
+        "DATA_DIR": str(parts.layout.folder_of("loki") / "data"),
+        "RETENTION": parts.effective.settings.loki_retention,
+    }
+
+
+def jaeger_values(parts: Parts) -> dict[str, str]:
+    """Values for the template of Jaeger's configuration."""
+    return {
+        "API_ADDRESS": parts.address(JAEGER_PORT),
+        "OTLP_ADDRESS": parts.address("jaeger-otlp"),
+        "ADMIN_ADDRESS": parts.address("jaeger-admin"),
+        "GRPC_ADDRESS": parts.address("jaeger-grpc"),
+        "DATA_DIR": str(parts.layout.folder_of("jaeger") / "data"),
+        "RETENTION": f"{age_s(parts.effective.settings.jaeger_retention)}s",
+    }
+
+
+def collector_values(parts: Parts) -> dict[str, str]:
+    """Values for the template of the collector's configuration; what does not run is sent nothing."""
+    asked = parts.effective.settings.extras
+    return {
+        "OTLP_ADDRESS": parts.address(COLLECTOR_PORT),
+        "METRICS_PORT": str(parts.ports["collector-metrics"]),
+        "HEALTH_ADDRESS": parts.address("collector-health"),
+        "LOGS_DIR": str(parts.layout.logs),
+        "STATE_DIR": str(parts.layout.folder_of("collector") / "state"),
+        "SERVICES": "|".join(SERVICES),
+        "LOKI_URL": parts.url(LOKI_PORT) if "loki" in asked else NOBODY,
+        "JAEGER_ADDRESS": parts.address("jaeger-otlp") if "jaeger" in asked else NOBODY.removeprefix("http://"),
+    }
+
+
+NOBODY = "http://127.0.0.1:9"
+"""The port of `discard`: nobody listens there, so what is sent is dropped in the end."""
+
+
+def _prometheus(parts: Parts) -> Process:
+    settings, folder = parts.effective.settings, parts.layout.prometheus
+    flags = {
+        "config.file": folder / "prometheus.yml",
+        "storage.tsdb.path": folder / "data",
+        "storage.tsdb.retention.time": settings.prometheus_retention,
+        "storage.tsdb.retention.size": f"{settings.prometheus_bytes}B",
+        "web.listen-address": parts.address(PROMETHEUS_PORT),
+        "enable-feature": "exemplar-storage",
+        "log.format": "json",
+    }
+    return Process(
+        name="prometheus",
+        group="prometheus",
+        argv=(str(parts.programs["prometheus"].path), *(f"--{name}={value}" for name, value in flags.items())),
+        ready=Ready(url=f"{parts.url(PROMETHEUS_PORT)}/-/ready"),
+        after=("consul-acl",),
+        stop_s=10,
+        url=parts.url(PROMETHEUS_PORT),
+    )
+
+
+def _loki(parts: Parts) -> Process:
+    return Process(
+        name="loki",
+        group="loki",
+        argv=(str(parts.programs["loki"].path), f"-config.file={parts.layout.folder_of('loki')}/loki.yml"),
+        env={"GOMEMLIMIT": MEMORY["loki"]},
+        ready=Ready(url=f"{parts.url(LOKI_PORT)}/ready"),
+        stop_s=15,
+        url=parts.url(LOKI_PORT),
+    )
+
+
+def _jaeger(parts: Parts) -> Process:
+    return Process(
+        name="jaeger",
+        group="jaeger",
+        argv=(str(parts.programs["jaeger"].path), f"--config-file={parts.layout.folder_of('jaeger')}/jaeger.yml"),
+        # Its own spans would go to localhost:4317, whoever listens there.
+        env={"SPAN_STORAGE_TYPE": "badger", "OTEL_TRACES_SAMPLER": "always_off", "GOMEMLIMIT": MEMORY["jaeger"]},
+        ready=Ready(url=parts.url("jaeger-admin")),
+        stop_s=10,
+        url=parts.url(JAEGER_PORT),
+    )
+
+
+def _collector(parts: Parts) -> Process:
+    asked = parts.effective.settings.extras
+    return Process(
+        name="collector",
+        group="collector",
+        argv=(str(parts.programs["collector"].path), f"--config={parts.layout.folder_of('collector')}/collector.yml"),
+        env={"GOMEMLIMIT": MEMORY["collector"]},
+        ready=Ready(url=parts.url("collector-health")),
+        # so that it is stopped before those it sends to
+        after=tuple(name for name in ("loki", "jaeger") if name in asked),
+        stop_s=15,
+        url=parts.url(COLLECTOR_PORT),
+    )
+
+
+PROCESSES: Mapping[str, Callable[[Parts], Process]] = {
+    "prometheus": _prometheus,
+    "alertmanager": alertmanager,
+    "loki": _loki,
+    "jaeger": _jaeger,
+    "collector": _collector,
+}
+"""How each extra runs; whoever adds one gives it a template or none in `VALUES` and a name in `EXTRAS`."""
+VALUES: Mapping[str, Mapping[str, Callable[[Parts], dict[str, str]]]] = {
+    "prometheus": {"prometheus.yml.tmpl": prometheus_values},
+    "alertmanager": {"alertmanager.yml.tmpl": alertmanager_values},
+    "loki": {"loki.yml.tmpl": loki_values},
+    "jaeger": {"jaeger.yml.tmpl": jaeger_values},
+    "collector": {"collector.yml.tmpl": collector_values},
+}
+"""The templates of each extra's configuration, in `observability/<name>/`, and what fills them."""
