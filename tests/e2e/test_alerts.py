@@ -70,6 +70,16 @@ def another(there: Watched, version: str = "1.0.0", **more: Any) -> Iterator[Pro
         made.end()
 
 
+def bury(there: Watched) -> None:
+    """Take dead instances out of the catalog, as Consul does after ten minutes."""
+    url = there.stage.consul.url
+    dead = httpx.get(f"{url}/v1/health/state/critical", trust_env=False, timeout=10).json()
+    for one in dead:
+        httpx.put(
+            f"{url}/v1/agent/service/deregister/{one['ServiceID']}", trust_env=False, timeout=10
+        ).raise_for_status()
+
+
 # -- instances
 
 
@@ -77,6 +87,8 @@ def test_an_instance_that_is_killed(there: Watched) -> None:
     with another(there) as instance, there.watch.fires("InstanceRestarted", **LEDGER):
         there.prometheus.until("tekup_instances_lost_total{service='ledger'}", "the count from the start")
         instance.end(signal.SIGKILL)
+        there.watch.fired("InstanceRestarted", **LEDGER)
+        bury(there)
     there.watch.cleared("InstanceRestarted", **LEDGER)
 
 
@@ -89,6 +101,8 @@ def test_instances_that_are_killed_again_and_again(there: Watched) -> None:
         there.prometheus.until("count(tekup_ready{service='ledger'}) >= 4", "all of them seen")
         for one in instances:
             one.end(signal.SIGKILL)
+        there.watch.fired("InstanceCrashLooping", **LEDGER)
+        bury(there)
     there.watch.cleared("InstanceCrashLooping", **LEDGER)
 
 
