@@ -87,7 +87,7 @@ def test_an_instance_that_is_killed(there: Watched) -> None:
     with another(there) as instance, there.watch.fires("InstanceRestarted", **LEDGER):
         there.prometheus.until("tekup_instances_lost_total{service='ledger'}", "the count from the start")
         instance.end(signal.SIGKILL)
-        there.watch.fired("InstanceRestarted", **LEDGER)
+        there.watch.leads_to("InstanceRestarted", about=LEDGER, version="1.0.0")
         bury(there)
     there.watch.cleared("InstanceRestarted", **LEDGER)
 
@@ -120,6 +120,7 @@ def test_memory_near_its_limit(there: Watched) -> None:
         there.prometheus.until('tekup_limit_memory_bytes{version="1.9.0"}', "the limit")
         with there.watch.fires("MemoryNearLimit", version="1.9.0", **LEDGER):
             grow(there, group.used("memory", "memory.usage_in_bytes") * 0.88)
+        there.watch.leads_to("MemoryNearLimit", about=LEDGER, version="1.9.0")
         group.limit("memory", "memory.limit_in_bytes", 4 * group.used("memory", "memory.usage_in_bytes"))
         there.watch.cleared("MemoryNearLimit", version="1.9.0")
 
@@ -175,6 +176,7 @@ def test_open_files_near_their_limit(there: Watched) -> None:
             for _ in range(90):
                 client = life.enter_context(httpx.Client(trust_env=False, timeout=20))
                 client.get(f"http://127.0.0.1:{admin}/health")
+            there.watch.leads_to("FilesNearLimit", about=LEDGER, version="1.9.0")
         there.watch.cleared("FilesNearLimit", version="1.9.0")
 
 
@@ -187,6 +189,7 @@ def test_a_disk_that_is_nearly_full(there: Watched, tmp_path: Path) -> None:
             there.prometheus.until('tekup_disk_free_bytes{version="1.9.0", place="work"}', "the disk")
             with there.watch.fires("DiskNearlyFull", place="work", severity="warning", **LEDGER):
                 (tmp_path / "left").write_bytes(bytes(15 * 2**20))
+            there.watch.leads_to("DiskNearlyFull", about=LEDGER, least=True, place="work")
             with there.watch.fires("DiskNearlyFull", place="work", severity="critical", **LEDGER):
                 (tmp_path / "more").write_bytes(bytes(int(0.8 * 2**20)))
             (tmp_path / "left").unlink()
@@ -202,6 +205,7 @@ def test_hardly_room_for_another_handle(there: Watched) -> None:
         shift(there, {"1.9.0": 100, "1.0.0": 0})
         with there.watch.fires("BrowserExhausted", kind="book", version="1.9.0", **LEDGER):
             there.open_books(10)
+            there.watch.leads_to("BrowserExhausted", about=LEDGER, version="1.9.0")
         shift(there, {"1.0.0": 100})
     there.watch.cleared("BrowserExhausted", kind="book", version="1.9.0")
 
@@ -211,7 +215,7 @@ def test_hardly_room_for_another_handle(there: Watched) -> None:
 
 def test_a_tool_that_is_slow(there: Watched) -> None:
     with there.watch.fires("ToolSlow", tool="ledger_echo", **LEDGER), slow(there):
-        there.watch.fired("ToolSlow", tool="ledger_echo", **LEDGER)
+        there.watch.leads_to("ToolSlow", about=LEDGER, tool="ledger_echo", version="1.0.0")
     there.watch.cleared("ToolSlow", tool="ledger_echo")
 
 
@@ -227,8 +231,8 @@ def test_a_tool_that_breaks_and_an_objective_that_is_missed(there: Watched) -> N
         there.watch.fires("ToolErrors", tool="ledger_echo", **LEDGER),
         there.drill({"tool": "ledger_echo", "break_schema": True}),
     ):
-        there.watch.fired("ToolErrors", tool="ledger_echo", **LEDGER)
-        there.watch.fired("SloBurnFast", **labels)
+        there.watch.leads_to("ToolErrors", about=LEDGER, tool="ledger_echo", outcome="schema", version="1.0.0")
+        there.watch.leads_to("SloBurnFast", about=labels, tool="ledger_echo", outcome="schema", version="1.0.0")
     there.watch.cleared("ToolErrors", tool="ledger_echo")
     there.watch.cleared("SloBurnFast", **labels)
     there.watch.fired("SloBurnSlow", **labels)
@@ -237,7 +241,7 @@ def test_a_tool_that_breaks_and_an_objective_that_is_missed(there: Watched) -> N
 
 def test_a_version_that_answers_with_5xx(there: Watched) -> None:
     with there.watch.fires("GateErrors", target="ledger_1-0-0", **LEDGER), there.drill({"tool": "*", "status": 503}):
-        there.watch.fired("GateErrors", target="ledger_1-0-0")
+        there.watch.leads_to("GateErrors", about={"target": "ledger_1-0-0"}, status="503", version="1.0.0")
     there.watch.cleared("GateErrors", target="ledger_1-0-0")
 
 
@@ -279,7 +283,7 @@ def test_probes_that_fail(there: Watched) -> None:
         there.watch.fires("ProbeFailing", severity="critical", **LEDGER),
         there.drill({"tool": "ledger_list", "error": "drill"}),
     ):
-        there.watch.fired("ProbeFailing", severity="critical", **LEDGER)
+        there.watch.leads_to("ProbeFailing", about=LEDGER, service="ledger", version="1.0.0")
     there.watch.cleared("ProbeFailing", severity="critical", **LEDGER)
 
 
@@ -303,7 +307,7 @@ def test_a_gate_whose_agent_stands_still(there: Watched) -> None:
     there.watch.fired("GateTableProblems", instance="gate-2", table="services")
     there.stage.answer("POST", "/v1/clients", {"id": f"client-{secrets.token_hex(3)}", "reason": "test"})
     there.watch.fired("GateLagging")
-    there.watch.fired("GatePolicyStale", instance="gate-2")
+    there.watch.leads_to("GatePolicyStale", about={"instance": "gate-2"}, instance="gate-2")
     agent.send(signal.SIGCONT)
     there.watch.cleared("GatePolicyStale", instance="gate-2")
     there.watch.cleared("GateTableProblems", instance="gate-2")
@@ -321,6 +325,7 @@ def test_a_canary_that_fails(there: Watched) -> None:
         with there.drill({"tool": "ledger_note", "break_schema": True}, version="1.9.1"):
             ended = there.stage.reached("rolled_back", "succeeded", "failed", within_s=180)
         assert ended["phase"] == "rolled_back", ended["said"]
+        there.watch.leads_to("CanaryFailing", about=LEDGER, version="1.9.1", tool="ledger_note", outcome="schema")
     there.watch.cleared("CanaryFailing", **LEDGER)
 
 
@@ -349,7 +354,7 @@ def test_somebody_registers_in_a_service_s_name(there: Watched) -> None:
     url = there.stage.consul.url
     with there.watch.fires("RegistrationRefused", **LEDGER):
         httpx.put(f"{url}/v1/agent/service/register", json=rogue, trust_env=False).raise_for_status()
-        there.watch.fired("RegistrationRefused", **LEDGER)
+        there.watch.leads_to("RegistrationRefused", about=LEDGER, service="ledger")
     httpx.put(f"{url}/v1/agent/service/deregister/mcp-ledger-rogue", trust_env=False).raise_for_status()
     there.watch.cleared("RegistrationRefused", **LEDGER)
 
@@ -368,7 +373,8 @@ def test_consul_stands_still_and_nothing_that_follows_is_told(there: Watched) ->
     told = len(there.watch.receiver.told)
     with there.watch.fires("ConsulNoQuorum"):
         there.stage.consul.freeze()
-        there.watch.fired("ConsulNoQuorum")
+        consul = there.stage.consul.url.removeprefix("http://")
+        there.watch.leads_to("ConsulNoQuorum", about={}, least=True, instance=consul)
         there.prometheus.until('ALERTS{alertname="NoLeader", alertstate="firing"}', "what follows", 60)
         there.stage.consul.thaw()
     there.watch.cleared("ConsulNoQuorum")
@@ -398,6 +404,8 @@ def test_an_authorization_server_that_is_away(there: Watched, tmp_path: Path) ->
             there.prometheus.until("tekup_oauth_keys_age_seconds < 4", "the issuer's keys", 60)
             with there.watch.fires("AuthorizationServerUnreachable", issuer=server.issuer):
                 server.kill()
+                about = {"issuer": server.issuer}
+                there.watch.leads_to("AuthorizationServerUnreachable", about=about, issuer=server.issuer)
             server.start()
             there.watch.cleared("AuthorizationServerUnreachable", issuer=server.issuer)
         finally:
@@ -413,6 +421,7 @@ def test_an_instance_that_says_nothing_of_itself(there: Watched) -> None:
         there.prometheus.until('up{job="instances", version="1.9.0"} == 1', "the instance seen")
         with there.watch.fires("ScrapeMissing", version="1.9.0", job="instances"):
             instance.send(signal.SIGSTOP)
+            there.watch.leads_to("ScrapeMissing", about={"version": "1.9.0"}, version="1.9.0", job="instances")
         instance.send(signal.SIGCONT)
         there.watch.cleared("ScrapeMissing", version="1.9.0", job="instances")
 
