@@ -4,7 +4,8 @@ What Consul shows is not taken at its word. A check that is critical says "dead"
 a restarted Consul shows every check critical before it has asked, and an instance that is not ready, or hangs, lives.
 One that is missing is missed for a while first: an emptied Consul shows nothing until the instances have registered
 again. And who vanished while the catalog could not be read may have left in order. An instance that was killed and is
-back under the same id within a second shows by when it was started.
+back under the same id within a second shows by when it was started. One that dies while it is not ready, or Consul
+away, is found late: Consul tells of a check's new words within five minutes where its state is the same.
 
 Every replica watches, the leader counts. One that has just been elected counts what was lost a moment before, when
 perhaps nobody led; a leader that dies just after it has counted is counted after once more.

@@ -29,34 +29,34 @@ const (
 
 // counters count one metric's series. Labels come from the tables and from fixed words, never from what a caller sent,
 // but for a proven caller's pinned target, and for tools' names, of which there are toolLimit a service.
+//
+// It must not point to its own kind: route does so already, and the interpreter takes one such type for the other.
 type counters struct {
 	mu        sync.Mutex
 	decisions map[string]*int64
+	usage     map[string]*int64 // what each client used
 	tools     map[string]map[string]bool
-	clients   *counters // what each client used, beside what was decided
 }
 
 func newCounters() *counters {
-	return &counters{decisions: map[string]*int64{}, tools: map[string]map[string]bool{}}
-}
-
-func newDecisions() *counters {
-	made := newCounters()
-	made.clients = newCounters()
-	return made
+	return &counters{decisions: map[string]*int64{}, usage: map[string]*int64{}, tools: map[string]map[string]bool{}}
 }
 
 // counter returns the one of a series, or that of rest where there are too many.
 func (c *counters) counter(series, rest string) *int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.decisions[series] == nil && len(c.decisions) >= seriesLimit {
+	return counterIn(c.decisions, series, rest)
+}
+
+func counterIn(held map[string]*int64, series, rest string) *int64 {
+	if held[series] == nil && len(held) >= seriesLimit {
 		series = rest
 	}
-	if c.decisions[series] == nil {
-		c.decisions[series] = new(int64)
+	if held[series] == nil {
+		held[series] = new(int64)
 	}
-	return c.decisions[series]
+	return held[series]
 }
 
 // toolOf is a tool's name as a label: what is no name of a tool, or one too many, is told apart no more.
@@ -91,10 +91,9 @@ func (c *counters) passedTo(d *decision, target string) *int64 {
 
 // usedBy returns the counter of what a client uses of a service, by how the gate answered.
 func (c *counters) usedBy(client, service, outcome string) *int64 {
-	if c.clients == nil {
-		return new(int64)
-	}
-	return c.clients.counter(usageOf(client, service, outcome), usageOf(others, others, outcome))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return counterIn(c.usage, usageOf(client, service, outcome), usageOf(others, others, outcome))
 }
 
 func (c *counters) refused(no *refusal) {
@@ -155,11 +154,11 @@ func (s *store) print(now time.Time) string {
 	out = append(out,
 		"# HELP tekup_gate_decisions_total Calls by what the gate decided; reason is empty for those passed on, tool and target for refusals.",
 		"# TYPE tekup_gate_decisions_total counter")
-	out = append(out, s.counts.linesOf("tekup_gate_decisions_total")...)
+	out = append(out, s.counts.linesOf("tekup_gate_decisions_total", s.counts.decisions)...)
 	out = append(out,
 		"# HELP tekup_gate_client_calls_total Calls of a client by how the gate answered; one that the hub takes to a service is one of the hub and one of the service.",
 		"# TYPE tekup_gate_client_calls_total counter")
-	out = append(out, s.counts.clients.linesOf("tekup_gate_client_calls_total")...)
+	out = append(out, s.counts.linesOf("tekup_gate_client_calls_total", s.counts.usage)...)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	out = append(out,
@@ -176,7 +175,7 @@ func (s *store) print(now time.Time) string {
 		fmt.Sprintf(`tekup_gate_table_problems{table="secrets"} %d`, len(s.secrets.problems)),
 		"# HELP tekup_gate_limited_total Calls that a client's limit refused.",
 		"# TYPE tekup_gate_limited_total counter")
-	out = append(out, s.limited.linesOf("tekup_gate_limited_total")...)
+	out = append(out, s.limited.linesOf("tekup_gate_limited_total", s.limited.decisions)...)
 	out = append(out, s.bucketLines(now.UnixNano())...)
 	out = append(out,
 		"# HELP tekup_gate_policy_age_seconds Seconds since the agent knew that the tables are what was decided.",
@@ -218,11 +217,11 @@ func (s *store) bucketLines(now int64) []string {
 	return lines
 }
 
-func (c *counters) linesOf(metric string) []string {
+func (c *counters) linesOf(metric string, held map[string]*int64) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	lines := []string{}
-	for series, count := range c.decisions {
+	for series, count := range held {
 		lines = append(lines, fmt.Sprintf("%s{%s} %d", metric, series, atomic.LoadInt64(count)))
 	}
 	sort.Strings(lines)

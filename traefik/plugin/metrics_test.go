@@ -34,7 +34,7 @@ func TestWhatIsNoNameOfAToolIsNoLabel(t *testing.T) {
 }
 
 func TestTooManySeriesAreCountedTogether(t *testing.T) {
-	c := newDecisions()
+	c := newCounters()
 	for i := 0; i < seriesLimit+5; i++ {
 		*c.usedBy(fmt.Sprintf("c%d", i), "alpha", passed)++
 	}

@@ -70,7 +70,7 @@ func newStore(folder string) *store {
 		services:  &source{path: filepath.Join(folder, "services.json")},
 		clients:   &source{path: filepath.Join(folder, "clients.json")},
 		secrets:   &source{path: filepath.Join(folder, "secrets.json")},
-		counts:    newDecisions(),
+		counts:    newCounters(),
 		limited:   newCounters(),
 		buckets:   map[string]*bucket{},
 		held:      new(int64),
