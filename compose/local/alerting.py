@@ -20,7 +20,8 @@ PATIENCE = {
     "PAGE_REPEAT": "1h",
 }
 """How long Alertmanager waits for what; scaled as the rules are."""
-LEAST_S = 1.0
+LEAST_S = 5.0
+"""However scaled: Alertmanager gives a receiver as long as its group waits."""
 
 
 def lay_out_rules(parts: Parts, scrape_s: float) -> None:

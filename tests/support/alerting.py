@@ -22,11 +22,13 @@ from observability.rules import Scale, rendered
 from tests.support.consul_process import free_ports
 from tests.support.gate import wait_until
 from tests.support.programs import ROOT, program
-from tests.support.prometheus_process import SCRAPE_S, PrometheusProcess
+from tests.support.prometheus_process import PrometheusProcess
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
 TEMPLATE = ROOT / "observability" / "alertmanager" / "alertmanager.yml.tmpl"
-WINDOW_S = 10 * SCRAPE_S
+EVERY_S = 2.0
+"""How often Prometheus scrapes and evaluates, and how long it waits for what it scrapes."""
+WINDOW_S = 6 * EVERY_S
 """No window of a scaled rule is shorter: on a machine with much else to do scrapes and evaluations come late."""
 FIRES_S = 120.0
 """The longest an alert may take to come or to go, on a machine with much else to do."""
@@ -111,9 +113,10 @@ class AlertmanagerProcess:
         values = {
             "ALERT_RECEIVER": f'{{url: "{alerts_url}", send_resolved: true}}' if alerts_url else "",
             "WATCHDOG_RECEIVER": f'{{url: "{watchdog_url}", send_resolved: false}}' if watchdog_url else "",
-            "WATCHDOG_REPEAT": "1s",
+            # A receiver is given as long as its group waits.
+            "WATCHDOG_REPEAT": "5s",
             "GROUP_WAIT": "1s",
-            "GROUP_INTERVAL": "1s",
+            "GROUP_INTERVAL": "5s",
             "REPEAT": "1h",
             "PAGE_REPEAT": "1h",
         }
@@ -162,15 +165,17 @@ class AlertingPrometheus(PrometheusProcess):
 
     def __init__(self, folder: Path, consul_url: str, alertmanager: str, factor: float) -> None:
         super().__init__(folder, consul_url)
+        self.scrape_s = EVERY_S
         self._targets = folder / "targets"
         self._targets.mkdir()
-        scale = Scale(factor, window_s=WINDOW_S, interval_s=SCRAPE_S)
+        scale = Scale(factor, window_s=WINDOW_S, interval_s=EVERY_S)
         for name, text in rendered(scale, "docs/runbooks").items():
             path = folder / "rules" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         path = folder / "prometheus.yml"
         config = yaml.safe_load(path.read_text())
+        config["global"] = dict.fromkeys(config["global"], f"{EVERY_S:g}s")
         config["alerting"]["alertmanagers"][0]["static_configs"] = [{"targets": [alertmanager]}]
         jobs = {job["job_name"]: job for job in config["scrape_configs"]}
         for name in ("control-plane", "consul", "alertmanager", "oauth", "collector", "loki"):

@@ -51,7 +51,7 @@ def test_nobody_is_told_unless_there_is_somebody(tmp_path: Path) -> None:
 def test_patience_is_scaled_and_never_none(tmp_path: Path) -> None:
     assert alertmanager_values(parts(tmp_path))["GROUP_WAIT"] == "30s"
     scaled = alertmanager_values(parts(tmp_path, MCP_ALERT_TIME_SCALE="0.001"))
-    assert (scaled["GROUP_WAIT"], scaled["PAGE_REPEAT"]) == ("1000ms", "3600ms")
+    assert (scaled["GROUP_WAIT"], scaled["PAGE_REPEAT"]) == ("5000ms", "5000ms")
 
 
 @pytest.mark.parametrize("url", ["ftp://x", 'http://x"}', "http://${HOME}"])
