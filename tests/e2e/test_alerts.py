@@ -16,11 +16,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.support.authorization import AuthorizationServer
 from tests.support.box import box
@@ -312,6 +317,42 @@ def test_a_gate_whose_agent_stands_still(there: Watched) -> None:
     there.watch.cleared("GatePolicyStale", instance="gate-2")
     there.watch.cleared("GateTableProblems", instance="gate-2")
     wait_until(lambda: not there.prometheus.firing("GateLagging"), "the gate to catch up", 60)
+
+
+def test_a_certificate_that_ends_soon(there: Watched) -> None:
+    gate = there.stage.gates[0]
+    with there.watch.fires("CertificateExpiring", certificate="edge", sans="mcp.example"):
+        show(gate.folder, "short", timedelta(hours=1))
+        there.watch.fired("CertificateExpiring", certificate="edge", sans="mcp.example")
+    show(gate.folder, "long", timedelta(days=90))
+    there.watch.cleared("CertificateExpiring", certificate="edge", sans="mcp.example")
+
+
+def show(gate: Path, name: str, life: timedelta) -> None:
+    """Give a gate a certificate for mcp.example that lives so long."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mcp.example")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + life)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("mcp.example")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (gate / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (gate / f"{name}.key").write_bytes(private)
+    spare = gate / "dynamic" / ".tls.yml.tmp"
+    pair = {"certFile": str(gate / f"{name}.pem"), "keyFile": str(gate / f"{name}.key")}
+    spare.write_text(json.dumps({"tls": {"certificates": [pair]}}))
+    spare.rename(gate / "dynamic" / "tls.yml")
 
 
 # -- rollouts
