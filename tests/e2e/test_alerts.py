@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.support.authorization import AuthorizationServer
-from tests.support.box import box
+from tests.support.box import Box, box
 from tests.support.consul_process import free_ports
 from tests.support.gate import wait_until
 from tests.support.stage import Process
@@ -124,18 +125,21 @@ def test_memory_near_its_limit(there: Watched) -> None:
         group.limit("memory", "memory.limit_in_bytes", 2 * group.used("memory", "memory.usage_in_bytes"))
         there.prometheus.until('tekup_limit_memory_bytes{version="1.9.0"}', "the limit")
         with there.watch.fires("MemoryNearLimit", version="1.9.0", **LEDGER):
-            grow(there, group.used("memory", "memory.usage_in_bytes") * 0.88)
+            grow(there, group, group.used("memory", "memory.usage_in_bytes") * 0.88)
         there.watch.leads_to("MemoryNearLimit", about=LEDGER, version="1.9.0")
         group.limit("memory", "memory.limit_in_bytes", 4 * group.used("memory", "memory.usage_in_bytes"))
         there.watch.cleared("MemoryNearLimit", version="1.9.0")
 
 
-def grow(there: Watched, more: float) -> None:
-    """The version 1.9.0 keeps so many bytes more: by one call that is sent to it alone."""
+def grow(there: Watched, group: Box, more: float) -> None:
+    """The version 1.9.0 keeps so many bytes more, by the first call of half the traffic that comes to it."""
+    enough = group.used("memory", "memory.usage_in_bytes") + more * 0.9
     with there.drill({"tool": "ledger_open", "grow_mb": int(more / 2**20)}, version="1.9.0"):
         shift(there, {"1.0.0": 50, "1.9.0": 50})
-        for _ in range(2):  # the lanes take turns
+        for _ in range(40):
             there.call("ledger_open")
+            if group.used("memory", "memory.usage_in_bytes") > enough:
+                break
         shift(there, {"1.0.0": 100})
 
 
@@ -256,15 +260,19 @@ def test_answers_that_come_late_though_no_tool_is_slow(there: Watched) -> None:
         for _ in range(40):
             if there.watch.receiver.last("GateSlow", **LEDGER):
                 break
-            freeze(instance, 1.5)
+            freeze(there, instance, 1.5)
             until_later(0.4)
     there.watch.cleared("GateSlow", **LEDGER)
 
 
-def freeze(instance: Process, for_s: float) -> None:
-    instance.send(signal.SIGSTOP)
-    until_later(for_s)
-    instance.send(signal.SIGCONT)
+def freeze(there: Watched, instance: Process, for_s: float) -> None:
+    """An instance stands still while a dozen callers wait for it."""
+    with ThreadPoolExecutor(12) as callers:
+        instance.send(signal.SIGSTOP)
+        for _ in range(12):
+            callers.submit(there.call, "ledger_list")
+        until_later(for_s)
+        instance.send(signal.SIGCONT)
 
 
 def until_later(for_s: float) -> None:
