@@ -48,6 +48,7 @@ _DISKS: Final = {
 class _Seen:
     gauges: dict[str, float] = field(default_factory=dict)
     cpu_seconds: float = 0.0
+    cpu_raw_seconds: float = 0.0
     disks: dict[str, os.statvfs_result] = field(default_factory=dict)
 
 
@@ -122,11 +123,12 @@ class Usage(Collector):
         if gauges["tekup_tree_processes"] is None:
             gauges["tekup_tree_processes"] = tree.tasks
         spent = group.cpu_seconds() if group else None
+        raw_seconds = tree.cpu_seconds if spent is None else spent
         # A process whose parent did not wait for it takes its time with it; a counter must not go back.
-        cpu_seconds = max(tree.cpu_seconds if spent is None else spent, self._seen.cpu_seconds)
+        cpu_seconds = self._seen.cpu_seconds + max(raw_seconds - self._seen.cpu_raw_seconds, 0)
         known = {name: value for name, value in gauges.items() if value is not None}
         disks = {place: disk for place, paths in self._places.items() if (disk := _fullest(paths)) is not None}
-        return _Seen(known, cpu_seconds, disks)
+        return _Seen(known, cpu_seconds, raw_seconds, disks)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Environment, make_environment
+from tests.support.documented import problems
 from tests.support.gate import wait_until
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(3600)]
@@ -48,6 +49,30 @@ def test_every_instance_and_the_gate_are_found_and_a_new_instance_as_well(measur
     wait_until(lambda: services().count("search") == 2, "the second instance of search", FOUND_S)
     wait_until(lambda: labels_of(measured, 'tekup_gate_decisions_total{service="search"}'), "the plugin", FOUND_S)
     wait_until(lambda: labels_of(measured, 'traefik_service_requests_total{instance="local"}'), "Traefik", FOUND_S)
+
+
+@pytest.mark.feature("D1")
+def test_everything_that_is_shown_is_documented_and_as_prometheus_wants_it(measured: Environment) -> None:
+    found = {}
+    for who, url in shown_by(measured):
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            found[url] = (who, problems(who, answer.read().decode()))
+    assert {"instance", "instance,hub", "gate", "control-plane"} == {who for who, _ in found.values()}
+    assert {url: wrong for url, (_, wrong) in found.items() if wrong} == {}
+
+
+def shown_by(environment: Environment) -> Iterator[tuple[str, str]]:
+    """Every `/metrics`, and who shows it."""
+    yield "control-plane", f"{environment.control_plane_url}/metrics"
+    for name in ("mcp-browser", "mcp-filesystem", "mcp-search", "mcp-hub", "tekup-gate"):
+        url = f"{environment.consul_url}/v1/catalog/service/{name}"
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=environment.consul_token()), timeout=10
+        ) as answer:
+            for one in json.load(answer):
+                port = one["ServiceMeta"].get("admin", one["ServicePort"])
+                who = {"tekup-gate": "gate", "mcp-hub": "instance,hub"}.get(name, "instance")
+                yield who, f"http://{one['ServiceAddress']}:{port}/metrics"
 
 
 def test_status_shows_prometheus_and_the_control_plane_is_told_where_it_is(measured: Environment) -> None:

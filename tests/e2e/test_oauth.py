@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e.conftest import Environment
 from tests.support.authorization import AuthorizationServer, Person, signed_in
+from tests.support.documented import problems
 from tests.support.foreign import Foreign, add_hub, let_client, let_in
 from tests.support.gate import wait_until
 from tests.support.mint import Mint
@@ -144,7 +145,9 @@ async def test_keys_work_beside_it_and_owe_it_nothing(world: World) -> None:
 
 def judged(world: World) -> float:
     """How many bearers the app has been asked about."""
-    lines = httpx.get(f"{world.foreign.url}/metrics", trust_env=False).text.splitlines()
+    text = httpx.get(f"{world.foreign.url}/metrics", trust_env=False).text
+    assert problems("oauth", text) == []
+    lines = text.splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("tekup_oauth_decisions_total"))
 
 

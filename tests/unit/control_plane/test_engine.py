@@ -334,6 +334,16 @@ async def test_metrics_show_the_phase_and_what_looks_came_to(world: World, engin
     text = engine._plane.metrics.shown("")[0].decode()
     assert text.count("tekup_rollout_phase{") == 1
     assert 'tekup_rollout_looks_total{service="search",verdict="inconclusive"}' in text
+    assert 'tekup_rollout_ended_total{outcome="succeeded",service="search"} 1.0' in text
+    assert 'tekup_rollout_ended_total{outcome="rolled_back",service="search"} 0.0' in text
+    assert 'tekup_rollout_moved_seconds{service="search"}' not in text, "none runs any more"
+
+
+async def test_metrics_show_when_a_rollout_that_runs_last_moved_on(world: World, engine: Engine) -> None:
+    await engine.start("search", WISH, Start("1.1.0", {"steps": [{"weight_pct": 10, "bake_s": 3600}]}))
+    rollout = await reached(engine, Phase.BAKING)
+    shown = f'tekup_rollout_moved_seconds{{service="search"}} {max(rollout.since, rollout.step_since)}'
+    await until(lambda: shown in engine._plane.metrics.shown("")[0].decode())
 
 
 async def test_the_past_is_judged_by_the_same_checks(world: World, engine: Engine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -112,6 +113,34 @@ async def test_the_same_wish_twice_makes_one_revision(plane: ControlPlane, store
     first = await plane.set_traffic("search", {"1.1.0": 10}, WHY)
     second = await plane.set_traffic("search", {"1.1.0": 10}, WHY)
     assert (second.changed, second.revision.number) == (False, first.revision.number)
+
+
+async def test_changes_are_counted_by_what_came_of_them(plane: ControlPlane, store: Memory) -> None:
+    await store.register(OLD, NEW)
+    await seen(plane, "1.0.0", "1.1.0")
+    for _ in range(2):
+        await plane.set_traffic("search", {"1.1.0": 10}, WHY)
+    with pytest.raises(NotFound):
+        await plane.set_traffic("nowhere", {"1": 100}, WHY)
+    text = plane.metrics.shown("")[0].decode()
+    for result in ("in_force", "unchanged", "notfound"):
+        assert f'tekup_changes_total{{result="{result}",verb="traffic.set"}} 1.0' in text
+    assert 'tekup_change_seconds_count{verb="traffic.set"} 2.0' in text
+
+
+async def test_the_leader_counts_what_was_lost_and_shows_every_version_from_the_start(
+    plane: ControlPlane, store: Memory
+) -> None:
+    await store.register(OLD, NOTES)
+    await seen(plane, "1.0.0")
+
+    async def shows(count: float) -> bool:
+        series = f'tekup_instances_lost_total{{service="search",version="1.0.0"}} {count}'
+        return series in plane.metrics.shown("")[0].decode()
+
+    await eventually(lambda: shows(0.0), "the series of a version that has lost nothing")
+    await store.register(replace(OLD, passing=False, dead=True), NOTES)
+    await eventually(lambda: shows(1.0), "the loss")
 
 
 async def test_a_change_without_a_reason_is_refused(plane: ControlPlane) -> None:

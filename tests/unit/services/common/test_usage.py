@@ -87,6 +87,16 @@ async def test_a_control_group_of_its_own_tells_use_and_limits(tmp_path: Path) -
     assert (shown["tekup_tree_processes", ""], shown["tekup_limit_processes", ""]) == (17, 64)
 
 
+def test_time_that_processes_took_with_them_does_not_turn_the_counter_back(tmp_path: Path) -> None:
+    usage = Usage(group_of_version_2(tmp_path))
+    shown = []
+    for spent_us in (2_500_000, 500_000, 1_500_000):
+        (tmp_path / "cpu.stat").write_text(f"usage_usec {spent_us}\n")
+        usage._seen = usage._look()
+        shown.append(values(usage)["tekup_tree_cpu_seconds_total", ""])
+    assert shown == [2.5, 2.5, 3.5]
+
+
 async def test_limits_that_are_not_there_are_not_shown(tmp_path: Path) -> None:
     group = group_of_version_2(tmp_path, memory_max="max\n", cpu_max="max 100000\n", pids_max="max\n")
     assert (group.memory_limit_bytes(), group.cpus_limit(), group.tasks_limit()) == (None, None, None)
