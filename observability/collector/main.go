@@ -33,6 +33,7 @@ func main() {
 		BuildInfo: component.BuildInfo{Command: "collector", Description: "TekUp's collector", Version: version},
 		Factories: factories,
 		ConfigProviderSettings: otelcol.ConfigProviderSettings{ResolverSettings: confmap.ResolverSettings{
+			DefaultScheme:     "file",
 			ProviderFactories: []confmap.ProviderFactory{fileprovider.NewFactory()},
 		}},
 	})

@@ -25,7 +25,7 @@ START_S = 60.0
 NEEDED = ("consul", "traefik", "chromium", "rg")
 
 
-def made_parts(folder: Path, programs: Mapping[str, str] | None = None, **settings: str) -> Parts:
+def made_parts(folder: Path, programs: Mapping[str, str] | None = None, /, **settings: str) -> Parts:
     """An environment as `tekup up` would make it, with nothing started; all ports are free ones.
 
     Args:
@@ -48,17 +48,20 @@ class OnCall:
     Args:
         folder: Where everything lies.
         names: Which.
+        instead: What stands in their configurations instead of what; each must be there.
         **settings: By variable.
     """
 
-    def __init__(self, folder: Path, *names: str, **settings: str) -> None:
+    def __init__(self, folder: Path, *names: str, instead: Mapping[str, str] | None = None, **settings: str) -> None:
         paths = {name: program(name) for name in names}
-        self.parts = made_parts(folder, paths, MCP_WITH=",".join(names), **settings)
+        self.parts = made_parts(folder, paths, **{"MCP_WITH": ",".join(names), **settings})
         self._names = names
+        self._instead = dict(instead or {})
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
         lay_out_extras(self.parts)
+        self._replace()
         try:
             for name in self._names:
                 self.start(name)
@@ -72,6 +75,15 @@ class OnCall:
     def __exit__(self, *_: object) -> None:
         for name in list(self._running):
             self.end(name, signal.SIGKILL)
+
+    def _replace(self) -> None:
+        paths = [self.parts.layout.folder_of(name) / f"{name}.yml" for name in self._names]
+        texts = {path: path.read_text() for path in paths}
+        for old, new in self._instead.items():
+            assert any(old in text for text in texts.values()), f"no configuration has {old!r}"
+            texts = {path: text.replace(old, new) for path, text in texts.items()}
+        for path, text in texts.items():
+            path.write_text(text)
 
     @property
     def logs(self) -> Path:

@@ -169,6 +169,15 @@ def test_build_tags_decide_what_is_built() -> None:
     assert plain.folder != tagged.folder
 
 
+def test_a_program_of_our_own_is_another_one_when_its_source_changes(tmp_path: Path) -> None:
+    for file in ("go.mod", "go.sum", "main.go"):
+        (tmp_path / file).write_text("one")
+    build = GoBuild(str(tmp_path), "example.test/x")
+    before = build.entry("tool", "1")
+    (tmp_path / "main.go").write_text("two")
+    assert build.entry("tool", "1").folder != before.folder
+
+
 def test_the_conformance_suites_lock_pins_every_package_by_its_content_and_by_no_address() -> None:
     lock = json.loads((repository() / "tests" / "conformance" / "package-lock.json").read_text())
     packages = {path: package for path, package in lock["packages"].items() if path}
