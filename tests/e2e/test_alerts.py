@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -174,8 +175,9 @@ def test_processes_near_their_limit(there: Watched) -> None:
 def test_open_files_near_their_limit(there: Watched) -> None:
     with another(there, "1.9.0") as instance:
         hard = resource.prlimit(instance.pid, resource.RLIMIT_NOFILE)[1]
-        resource.prlimit(instance.pid, resource.RLIMIT_NOFILE, (120, hard))
-        there.prometheus.until('tekup_limit_open_files{version="1.9.0"} == 120', "the limit")
+        limit = psutil.Process(instance.pid).num_fds() + 100
+        resource.prlimit(instance.pid, resource.RLIMIT_NOFILE, (limit, hard))
+        there.prometheus.until(f'tekup_limit_open_files{{version="1.9.0"}} == {limit}', "the limit")
         (admin,) = (
             one["ServiceMeta"]["admin"]
             for one in httpx.get(f"{there.stage.consul.url}/v1/catalog/service/mcp-ledger", trust_env=False).json()
