@@ -31,7 +31,7 @@ down: $(READY) ## Stop everything that `make up` started
 	@$(BIN)/tekup down
 
 programs: $(READY)
-	@$(BIN)/python -m compose.local.programs consul traefik chromium rg go conformance prometheus promtool loki jaeger collector > /dev/null
+	@$(BIN)/python -m compose.local.programs consul traefik chromium rg go conformance prometheus promtool alertmanager amtool loki jaeger collector > /dev/null
 
 test: $(READY) programs lint types go-test ## Lint, types, unit, contract and local end-to-end tests
 	$(BIN)/pytest -m "not docker and not long"

@@ -27,7 +27,8 @@ _PART = re.compile(r"(\d+)(ms|[smhdwy])")
 # A string, or a name that may hold what looks like a duration (`rate5m`), or a duration.
 _TOKEN = re.compile(
     r"""(?P<other>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_:][A-Za-z0-9_:]*|\d*\.\d+)"""
-    rf"|(?P<window>(?<=\[){_DURATION.pattern}(?=[\]:]))|(?P<duration>{_DURATION.pattern}\b)"
+    rf"|(?P<window>(?<=\[){_DURATION.pattern}(?=[\]:])|(?<=offset ){_DURATION.pattern}\b)"
+    rf"|(?P<duration>{_DURATION.pattern}\b)"
 )
 
 
@@ -37,7 +38,7 @@ class Scale:
 
     Attributes:
         factor: What they are multiplied by.
-        window_s: No window becomes shorter: a rate needs two samples, and one may be late.
+        window_s: No window and no offset becomes shorter: a rate needs two samples, and one may be late.
         interval_s: No group is evaluated more often.
     """
 

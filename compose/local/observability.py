@@ -6,6 +6,7 @@ collector. Nothing here is needed to serve calls, so nothing else waits for it.
 
 from collections.abc import Callable, Iterable, Mapping
 
+from .alerting import ALERTMANAGER_PORT, alertmanager, alertmanager_values, lay_out_rules, rules_folder
 from .consul_acl import PROMETHEUS, token_file
 from .files import repository, write_atomically
 from .gate_folder import rendered
@@ -16,7 +17,6 @@ from .table import Process, Ready
 from .tracing import gate_tracing
 
 PROMETHEUS_PORT = "MCP_PROMETHEUS_PORT"
-ALERTMANAGER_PORT = "MCP_ALERTMANAGER_PORT"
 LOKI_PORT = "MCP_LOKI_PORT"
 JAEGER_PORT = "MCP_JAEGER_PORT"
 COLLECTOR_PORT = "MCP_COLLECTOR_PORT"
@@ -56,6 +56,8 @@ def lay_out_extras(parts: Parts) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             source = repository() / "observability" / name / template
             write_atomically(folder / template.removesuffix(".tmpl"), rendered(source, values(parts)))
+    if "prometheus" in parts.effective.settings.extras:
+        lay_out_rules(parts, SCRAPE_S)
 
 
 def metrics_source(parts: Parts) -> dict[str, str]:
@@ -108,6 +110,7 @@ def prometheus_values(parts: Parts) -> dict[str, str]:
         "CONSUL_TOKEN_FILE": str(token_file(parts.layout, PROMETHEUS)),
         "CONTROL_PLANE_TARGETS": replicas,
         **{f"{name}_TARGETS": f'"{parts.address(port)}"' if port else "" for name, port in ports.items()},
+        "RULES_DIR": str(rules_folder(parts)),
         "SCRAPE_INTERVAL": f"{SCRAPE_S}s",
     }
 
@@ -217,6 +220,7 @@ def _collector(parts: Parts) -> Process:
 
 PROCESSES: Mapping[str, Callable[[Parts], Process]] = {
     "prometheus": _prometheus,
+    "alertmanager": alertmanager,
     "loki": _loki,
     "jaeger": _jaeger,
     "collector": _collector,
@@ -224,6 +228,7 @@ PROCESSES: Mapping[str, Callable[[Parts], Process]] = {
 """How each extra runs; whoever adds one gives it a template or none in `VALUES` and a name in `EXTRAS`."""
 VALUES: Mapping[str, Mapping[str, Callable[[Parts], dict[str, str]]]] = {
     "prometheus": {"prometheus.yml.tmpl": prometheus_values},
+    "alertmanager": {"alertmanager.yml.tmpl": alertmanager_values},
     "loki": {"loki.yml.tmpl": loki_values},
     "jaeger": {"jaeger.yml.tmpl": jaeger_values},
     "collector": {"collector.yml.tmpl": collector_values},

@@ -4,10 +4,13 @@ import re
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
+
+from .alerting_settings import AlertSettings
 
 EXTRAS = {
     "prometheus": "metrics, Prometheus",
+    "alertmanager": "alerts, Alertmanager's API",
     "loki": "log lines, Loki's API",
     "jaeger": "traces, Jaeger's API",
     "collector": "takes traces, OTLP over gRPC",
@@ -37,7 +40,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Age = Annotated[str, AfterValidator(_age)]
 
 
-class ObservabilitySettings(BaseModel):
+class ObservabilitySettings(AlertSettings):
     """What can be set about metrics, logs and traces. Ports: 0 takes a free one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -14,16 +14,23 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.support.authorization import AuthorizationServer
-from tests.support.box import box
+from tests.support.box import Box, box
 from tests.support.consul_process import free_ports
 from tests.support.gate import wait_until
 from tests.support.stage import Process
@@ -70,6 +77,16 @@ def another(there: Watched, version: str = "1.0.0", **more: Any) -> Iterator[Pro
         made.end()
 
 
+def bury(there: Watched) -> None:
+    """Take dead instances out of the catalog, as Consul does after ten minutes."""
+    url = there.stage.consul.url
+    dead = httpx.get(f"{url}/v1/health/state/critical", trust_env=False, timeout=10).json()
+    for one in dead:
+        httpx.put(
+            f"{url}/v1/agent/service/deregister/{one['ServiceID']}", trust_env=False, timeout=10
+        ).raise_for_status()
+
+
 # -- instances
 
 
@@ -77,6 +94,8 @@ def test_an_instance_that_is_killed(there: Watched) -> None:
     with another(there) as instance, there.watch.fires("InstanceRestarted", **LEDGER):
         there.prometheus.until("tekup_instances_lost_total{service='ledger'}", "the count from the start")
         instance.end(signal.SIGKILL)
+        there.watch.leads_to("InstanceRestarted", about=LEDGER, version="1.0.0")
+        bury(there)
     there.watch.cleared("InstanceRestarted", **LEDGER)
 
 
@@ -89,6 +108,8 @@ def test_instances_that_are_killed_again_and_again(there: Watched) -> None:
         there.prometheus.until("count(tekup_ready{service='ledger'}) >= 4", "all of them seen")
         for one in instances:
             one.end(signal.SIGKILL)
+        there.watch.fired("InstanceCrashLooping", **LEDGER)
+        bury(there)
     there.watch.cleared("InstanceCrashLooping", **LEDGER)
 
 
@@ -105,17 +126,21 @@ def test_memory_near_its_limit(there: Watched) -> None:
         group.limit("memory", "memory.limit_in_bytes", 2 * group.used("memory", "memory.usage_in_bytes"))
         there.prometheus.until('tekup_limit_memory_bytes{version="1.9.0"}', "the limit")
         with there.watch.fires("MemoryNearLimit", version="1.9.0", **LEDGER):
-            grow(there, group.used("memory", "memory.usage_in_bytes") * 0.88)
+            grow(there, group, group.used("memory", "memory.usage_in_bytes") * 0.88)
+        there.watch.leads_to("MemoryNearLimit", about=LEDGER, version="1.9.0")
         group.limit("memory", "memory.limit_in_bytes", 4 * group.used("memory", "memory.usage_in_bytes"))
         there.watch.cleared("MemoryNearLimit", version="1.9.0")
 
 
-def grow(there: Watched, more: float) -> None:
-    """The version 1.9.0 keeps so many bytes more: by one call that is sent to it alone."""
+def grow(there: Watched, group: Box, more: float) -> None:
+    """The version 1.9.0 keeps so many bytes more, by the first call of half the traffic that comes to it."""
+    enough = group.used("memory", "memory.usage_in_bytes") + more * 0.9
     with there.drill({"tool": "ledger_open", "grow_mb": int(more / 2**20)}, version="1.9.0"):
         shift(there, {"1.0.0": 50, "1.9.0": 50})
-        for _ in range(2):  # the lanes take turns
+        for _ in range(40):
             there.call("ledger_open")
+            if group.used("memory", "memory.usage_in_bytes") > enough:
+                break
         shift(there, {"1.0.0": 100})
 
 
@@ -150,8 +175,9 @@ def test_processes_near_their_limit(there: Watched) -> None:
 def test_open_files_near_their_limit(there: Watched) -> None:
     with another(there, "1.9.0") as instance:
         hard = resource.prlimit(instance.pid, resource.RLIMIT_NOFILE)[1]
-        resource.prlimit(instance.pid, resource.RLIMIT_NOFILE, (120, hard))
-        there.prometheus.until('tekup_limit_open_files{version="1.9.0"} == 120', "the limit")
+        limit = psutil.Process(instance.pid).num_fds() + 100
+        resource.prlimit(instance.pid, resource.RLIMIT_NOFILE, (limit, hard))
+        there.prometheus.until(f'tekup_limit_open_files{{version="1.9.0"}} == {limit}', "the limit")
         (admin,) = (
             one["ServiceMeta"]["admin"]
             for one in httpx.get(f"{there.stage.consul.url}/v1/catalog/service/mcp-ledger", trust_env=False).json()
@@ -161,6 +187,7 @@ def test_open_files_near_their_limit(there: Watched) -> None:
             for _ in range(90):
                 client = life.enter_context(httpx.Client(trust_env=False, timeout=20))
                 client.get(f"http://127.0.0.1:{admin}/health")
+            there.watch.leads_to("FilesNearLimit", about=LEDGER, version="1.9.0")
         there.watch.cleared("FilesNearLimit", version="1.9.0")
 
 
@@ -173,6 +200,7 @@ def test_a_disk_that_is_nearly_full(there: Watched, tmp_path: Path) -> None:
             there.prometheus.until('tekup_disk_free_bytes{version="1.9.0", place="work"}', "the disk")
             with there.watch.fires("DiskNearlyFull", place="work", severity="warning", **LEDGER):
                 (tmp_path / "left").write_bytes(bytes(15 * 2**20))
+            there.watch.leads_to("DiskNearlyFull", about=LEDGER, least=True, place="work")
             with there.watch.fires("DiskNearlyFull", place="work", severity="critical", **LEDGER):
                 (tmp_path / "more").write_bytes(bytes(int(0.8 * 2**20)))
             (tmp_path / "left").unlink()
@@ -188,6 +216,7 @@ def test_hardly_room_for_another_handle(there: Watched) -> None:
         shift(there, {"1.9.0": 100, "1.0.0": 0})
         with there.watch.fires("BrowserExhausted", kind="book", version="1.9.0", **LEDGER):
             there.open_books(10)
+            there.watch.leads_to("BrowserExhausted", about=LEDGER, version="1.9.0")
         shift(there, {"1.0.0": 100})
     there.watch.cleared("BrowserExhausted", kind="book", version="1.9.0")
 
@@ -197,7 +226,7 @@ def test_hardly_room_for_another_handle(there: Watched) -> None:
 
 def test_a_tool_that_is_slow(there: Watched) -> None:
     with there.watch.fires("ToolSlow", tool="ledger_echo", **LEDGER), slow(there):
-        there.watch.fired("ToolSlow", tool="ledger_echo", **LEDGER)
+        there.watch.leads_to("ToolSlow", about=LEDGER, tool="ledger_echo", version="1.0.0")
     there.watch.cleared("ToolSlow", tool="ledger_echo")
 
 
@@ -213,8 +242,8 @@ def test_a_tool_that_breaks_and_an_objective_that_is_missed(there: Watched) -> N
         there.watch.fires("ToolErrors", tool="ledger_echo", **LEDGER),
         there.drill({"tool": "ledger_echo", "break_schema": True}),
     ):
-        there.watch.fired("ToolErrors", tool="ledger_echo", **LEDGER)
-        there.watch.fired("SloBurnFast", **labels)
+        there.watch.leads_to("ToolErrors", about=LEDGER, tool="ledger_echo", outcome="schema", version="1.0.0")
+        there.watch.leads_to("SloBurnFast", about=labels, tool="ledger_echo", outcome="schema", version="1.0.0")
     there.watch.cleared("ToolErrors", tool="ledger_echo")
     there.watch.cleared("SloBurnFast", **labels)
     there.watch.fired("SloBurnSlow", **labels)
@@ -223,7 +252,7 @@ def test_a_tool_that_breaks_and_an_objective_that_is_missed(there: Watched) -> N
 
 def test_a_version_that_answers_with_5xx(there: Watched) -> None:
     with there.watch.fires("GateErrors", target="ledger_1-0-0", **LEDGER), there.drill({"tool": "*", "status": 503}):
-        there.watch.fired("GateErrors", target="ledger_1-0-0")
+        there.watch.leads_to("GateErrors", about={"target": "ledger_1-0-0"}, status="503", version="1.0.0")
     there.watch.cleared("GateErrors", target="ledger_1-0-0")
 
 
@@ -233,15 +262,19 @@ def test_answers_that_come_late_though_no_tool_is_slow(there: Watched) -> None:
         for _ in range(40):
             if there.watch.receiver.last("GateSlow", **LEDGER):
                 break
-            freeze(instance, 1.5)
+            freeze(there, instance, 1.5)
             until_later(0.4)
     there.watch.cleared("GateSlow", **LEDGER)
 
 
-def freeze(instance: Process, for_s: float) -> None:
-    instance.send(signal.SIGSTOP)
-    until_later(for_s)
-    instance.send(signal.SIGCONT)
+def freeze(there: Watched, instance: Process, for_s: float) -> None:
+    """An instance stands still while a dozen callers wait for it."""
+    with ThreadPoolExecutor(12) as callers:
+        instance.send(signal.SIGSTOP)
+        for _ in range(12):
+            callers.submit(there.call, "ledger_list")
+        until_later(for_s)
+        instance.send(signal.SIGCONT)
 
 
 def until_later(for_s: float) -> None:
@@ -265,7 +298,7 @@ def test_probes_that_fail(there: Watched) -> None:
         there.watch.fires("ProbeFailing", severity="critical", **LEDGER),
         there.drill({"tool": "ledger_list", "error": "drill"}),
     ):
-        there.watch.fired("ProbeFailing", severity="critical", **LEDGER)
+        there.watch.leads_to("ProbeFailing", about=LEDGER, service="ledger", version="1.0.0")
     there.watch.cleared("ProbeFailing", severity="critical", **LEDGER)
 
 
@@ -289,11 +322,47 @@ def test_a_gate_whose_agent_stands_still(there: Watched) -> None:
     there.watch.fired("GateTableProblems", instance="gate-2", table="services")
     there.stage.answer("POST", "/v1/clients", {"id": f"client-{secrets.token_hex(3)}", "reason": "test"})
     there.watch.fired("GateLagging")
-    there.watch.fired("GatePolicyStale", instance="gate-2")
+    there.watch.leads_to("GatePolicyStale", about={"instance": "gate-2"}, instance="gate-2")
     agent.send(signal.SIGCONT)
     there.watch.cleared("GatePolicyStale", instance="gate-2")
     there.watch.cleared("GateTableProblems", instance="gate-2")
     wait_until(lambda: not there.prometheus.firing("GateLagging"), "the gate to catch up", 60)
+
+
+def test_a_certificate_that_ends_soon(there: Watched) -> None:
+    gate = there.stage.gates[0]
+    with there.watch.fires("CertificateExpiring", certificate="edge", sans="mcp.example"):
+        show(gate.folder, "short", timedelta(hours=1))
+        there.watch.fired("CertificateExpiring", certificate="edge", sans="mcp.example")
+    show(gate.folder, "long", timedelta(days=90))
+    there.watch.cleared("CertificateExpiring", certificate="edge", sans="mcp.example")
+
+
+def show(gate: Path, name: str, life: timedelta) -> None:
+    """Give a gate a certificate for mcp.example that lives so long."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mcp.example")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + life)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("mcp.example")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (gate / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (gate / f"{name}.key").write_bytes(private)
+    spare = gate / "dynamic" / ".tls.yml.tmp"
+    pair = {"certFile": str(gate / f"{name}.pem"), "keyFile": str(gate / f"{name}.key")}
+    spare.write_text(json.dumps({"tls": {"certificates": [pair]}}))
+    spare.rename(gate / "dynamic" / "tls.yml")
 
 
 # -- rollouts
@@ -307,6 +376,7 @@ def test_a_canary_that_fails(there: Watched) -> None:
         with there.drill({"tool": "ledger_note", "break_schema": True}, version="1.9.1"):
             ended = there.stage.reached("rolled_back", "succeeded", "failed", within_s=180)
         assert ended["phase"] == "rolled_back", ended["said"]
+        there.watch.leads_to("CanaryFailing", about=LEDGER, version="1.9.1", tool="ledger_note", outcome="schema")
     there.watch.cleared("CanaryFailing", **LEDGER)
 
 
@@ -335,7 +405,7 @@ def test_somebody_registers_in_a_service_s_name(there: Watched) -> None:
     url = there.stage.consul.url
     with there.watch.fires("RegistrationRefused", **LEDGER):
         httpx.put(f"{url}/v1/agent/service/register", json=rogue, trust_env=False).raise_for_status()
-        there.watch.fired("RegistrationRefused", **LEDGER)
+        there.watch.leads_to("RegistrationRefused", about=LEDGER, service="ledger")
     httpx.put(f"{url}/v1/agent/service/deregister/mcp-ledger-rogue", trust_env=False).raise_for_status()
     there.watch.cleared("RegistrationRefused", **LEDGER)
 
@@ -354,7 +424,8 @@ def test_consul_stands_still_and_nothing_that_follows_is_told(there: Watched) ->
     told = len(there.watch.receiver.told)
     with there.watch.fires("ConsulNoQuorum"):
         there.stage.consul.freeze()
-        there.watch.fired("ConsulNoQuorum")
+        consul = there.stage.consul.url.removeprefix("http://")
+        there.watch.leads_to("ConsulNoQuorum", about={}, least=True, instance=consul)
         there.prometheus.until('ALERTS{alertname="NoLeader", alertstate="firing"}', "what follows", 60)
         there.stage.consul.thaw()
     there.watch.cleared("ConsulNoQuorum")
@@ -384,6 +455,8 @@ def test_an_authorization_server_that_is_away(there: Watched, tmp_path: Path) ->
             there.prometheus.until("tekup_oauth_keys_age_seconds < 4", "the issuer's keys", 60)
             with there.watch.fires("AuthorizationServerUnreachable", issuer=server.issuer):
                 server.kill()
+                about = {"issuer": server.issuer}
+                there.watch.leads_to("AuthorizationServerUnreachable", about=about, issuer=server.issuer)
             server.start()
             there.watch.cleared("AuthorizationServerUnreachable", issuer=server.issuer)
         finally:
@@ -399,6 +472,7 @@ def test_an_instance_that_says_nothing_of_itself(there: Watched) -> None:
         there.prometheus.until('up{job="instances", version="1.9.0"} == 1', "the instance seen")
         with there.watch.fires("ScrapeMissing", version="1.9.0", job="instances"):
             instance.send(signal.SIGSTOP)
+            there.watch.leads_to("ScrapeMissing", about={"version": "1.9.0"}, version="1.9.0", job="instances")
         instance.send(signal.SIGCONT)
         there.watch.cleared("ScrapeMissing", version="1.9.0", job="instances")
 

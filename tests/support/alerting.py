@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 import subprocess
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import isnan
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,9 +22,14 @@ from observability.rules import Scale, rendered
 from tests.support.consul_process import free_ports
 from tests.support.gate import wait_until
 from tests.support.programs import ROOT, program
-from tests.support.prometheus_process import SCRAPE_S, PrometheusProcess
+from tests.support.prometheus_process import PrometheusProcess
 
+RUNBOOKS = ROOT / "docs" / "runbooks"
 TEMPLATE = ROOT / "observability" / "alertmanager" / "alertmanager.yml.tmpl"
+EVERY_S = 2.0
+"""How often Prometheus scrapes and evaluates, and how long it waits for what it scrapes."""
+WINDOW_S = 6 * EVERY_S
+"""No window of a scaled rule is shorter: on a machine with much else to do scrapes and evaluations come late."""
 FIRES_S = 120.0
 """The longest an alert may take to come or to go, on a machine with much else to do."""
 Json = dict[str, Any]
@@ -106,9 +113,10 @@ class AlertmanagerProcess:
         values = {
             "ALERT_RECEIVER": f'{{url: "{alerts_url}", send_resolved: true}}' if alerts_url else "",
             "WATCHDOG_RECEIVER": f'{{url: "{watchdog_url}", send_resolved: false}}' if watchdog_url else "",
-            "WATCHDOG_REPEAT": "1s",
+            # A receiver is given as long as its group waits.
+            "WATCHDOG_REPEAT": "5s",
             "GROUP_WAIT": "1s",
-            "GROUP_INTERVAL": "1s",
+            "GROUP_INTERVAL": "5s",
             "REPEAT": "1h",
             "PAGE_REPEAT": "1h",
         }
@@ -157,15 +165,17 @@ class AlertingPrometheus(PrometheusProcess):
 
     def __init__(self, folder: Path, consul_url: str, alertmanager: str, factor: float) -> None:
         super().__init__(folder, consul_url)
+        self.scrape_s = EVERY_S
         self._targets = folder / "targets"
         self._targets.mkdir()
-        scale = Scale(factor, window_s=4 * SCRAPE_S, interval_s=SCRAPE_S)
+        scale = Scale(factor, window_s=WINDOW_S, interval_s=EVERY_S)
         for name, text in rendered(scale, "docs/runbooks").items():
             path = folder / "rules" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         path = folder / "prometheus.yml"
         config = yaml.safe_load(path.read_text())
+        config["global"] = dict.fromkeys(config["global"], f"{EVERY_S:g}s")
         config["alerting"]["alertmanagers"][0]["static_configs"] = [{"targets": [alertmanager]}]
         jobs = {job["job_name"]: job for job in config["scrape_configs"]}
         for name in ("control-plane", "consul", "alertmanager", "oauth", "collector", "loki"):
@@ -186,6 +196,18 @@ class AlertingPrometheus(PrometheusProcess):
         """Labels of the alerts of this name that fire now."""
         wanted = "".join(f', {label}="{value}"' for label, value in labels.items())
         return [found for found, _ in self.values(f'ALERTS{{alertname="{name}", alertstate="firing"{wanted}}}')]
+
+
+def queries(text: str, language: str = "promql") -> list[str]:
+    """The fenced blocks of a runbook in a language."""
+    return [found.strip() for found in re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+
+
+def _filled(query: str, labels: Labels) -> str:
+    """A runbook's query about what an alert is about."""
+    for name in ("service", "version", "instance", "target", "tool"):
+        query = query.replace(name.upper(), labels.get(name, ".*"))
+    return query
 
 
 @dataclass
@@ -222,6 +244,26 @@ class Watch:
         self.quiet(name, **labels)
         yield
         self.fired(name, **labels)
+
+    def leads_to(self, name: str, *, least: bool = False, about: Labels, **cause: str) -> None:
+        """Follow the runbook of an alert that fires: one of its queries names the cause before anything else.
+
+        Args:
+            least: The cause is what has the lowest value, not the highest.
+            about: Labels of the alert.
+            cause: What the answer's first series has to say.
+        """
+        labels = self.fired(name, **about).labels
+        asked = [_filled(query, labels) for query in queries((RUNBOOKS / f"{name}.md").read_text())]
+        first: dict[str, Labels] = {}
+
+        def found() -> bool:
+            for query in asked:
+                answer = [(value, found) for found, value in self.prometheus.values(query) if not isnan(value)]
+                first[query] = sorted(answer, key=lambda one: one[0], reverse=not least)[0][1] if answer else {}
+            return any(cause.items() <= one.items() for one in first.values())
+
+        wait_until(found, f"{cause} to come first in one of {first}", 30)
 
     def _is(self, name: str, status: str, labels: Labels) -> bool:
         last = self.receiver.last(name, **labels)

@@ -32,7 +32,6 @@ def configuration(consul_url: str, token: Path, control_plane: str = NOBODY) -> 
         "CONTROL_PLANE_TARGETS": f'{{targets: ["{control_plane}"], labels: {{replica: "control-plane"}}}}',
         **dict.fromkeys(NOT_HERE, ""),
         "SCRAPE_INTERVAL": f"{SCRAPE_S:g}s",
-        "ALERTMANAGER_TARGETS": "",
         "RULES_DIR": str(token.parent / "rules"),
     }
     return string.Template(TEMPLATE.read_text()).substitute(values)

@@ -19,7 +19,7 @@ from tests.support.load import body, headers
 from tests.support.stage import SERVICE, Stage, stage
 
 FACTOR = 0.005
-"""Five minutes are 1.5 s, an hour 18 s; no window is shorter than four scrapes of a second each."""
+"""Five minutes are 1.5 s, an hour 18 s; no window is shorter than six scrapes of two seconds each."""
 TOOLS: dict[str, dict[str, object]] = {
     "ledger_list": {},
     "ledger_echo": {"text": "again"},

@@ -156,6 +156,14 @@ def test_the_pinned_prometheus_is_the_one_its_module_requires(name: str) -> None
     assert required.group(1) == PROGRAMS[name].pinned
 
 
+@pytest.mark.parametrize("name", ["alertmanager", "amtool"])
+def test_the_pinned_alertmanager_is_the_one_its_module_requires(name: str) -> None:
+    text = (repository() / "observability" / "alertmanager" / "go.mod").read_text()
+    required = re.search(r"github\.com/prometheus/alertmanager v(\S+)", text)
+    assert required is not None
+    assert required.group(1) == PROGRAMS[name].pinned
+
+
 def test_build_tags_decide_what_is_built() -> None:
     plain, tagged = (GoBuild("consul", "example.test/x", tags).entry("tool", "1") for tags in ((), ("small",)))
     assert plain.folder != tagged.folder

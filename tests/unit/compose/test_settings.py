@@ -125,7 +125,9 @@ def test_what_runs_besides_is_asked_for_by_name_and_only_then_has_a_port(layout:
 
 
 def test_asking_for_what_there_is_not_names_what_there_is(layout: Layout) -> None:
-    with pytest.raises(BadSettings, match=r"MCP_WITH = 'prometheus,grafana'.*no grafana .*only prometheus, loki"):
+    with pytest.raises(
+        BadSettings, match=r"MCP_WITH = 'prometheus,grafana'.*no grafana .*only prometheus, alertmanager, loki"
+    ):
         load(layout, {"MCP_WITH": "prometheus,grafana"})
 
 

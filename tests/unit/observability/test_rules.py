@@ -34,6 +34,10 @@ def test_a_window_stays_wide_enough_and_a_bound_does_not_mind() -> None:
     assert scale.expression("rate(x[5m]) > 10m") == "rate(x[4000ms]) > 600ms"
 
 
+def test_an_offset_is_a_window_as_well() -> None:
+    assert Scale(0.001, window_s=4).expression("x offset 15m > 15m") == "x offset 4000ms > 900ms"
+
+
 def test_a_window_that_was_narrow_before_does_not_become_wider() -> None:
     assert Scale(0.5, window_s=60).expression("x[30s]") == "x[30000ms]"
 

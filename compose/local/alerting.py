@@ -1,0 +1,91 @@
+"""Alerts in the local environment: Prometheus's rules as they are wanted here, and Alertmanager as a process."""
+
+from pathlib import Path
+
+from observability.rules import Scale, rendered, seconds
+
+from .errors import StepFailed
+from .files import repository, write_atomically
+from .parts import Parts
+from .table import Process, Ready
+
+ALERTMANAGER_PORT = "MCP_ALERTMANAGER_PORT"
+SAMPLES = 4
+"""No window of a rule is shorter than so many scrapes."""
+PATIENCE = {
+    "WATCHDOG_REPEAT": "1m",
+    "GROUP_WAIT": "30s",
+    "GROUP_INTERVAL": "5m",
+    "REPEAT": "12h",
+    "PAGE_REPEAT": "1h",
+}
+"""How long Alertmanager waits for what; scaled as the rules are."""
+LEAST_S = 5.0
+"""However scaled: Alertmanager gives a receiver as long as its group waits."""
+
+
+def lay_out_rules(parts: Parts, scrape_s: float) -> None:
+    """Write the rules beside Prometheus's configuration, and take away what is none any more.
+
+    Args:
+        parts: The environment.
+        scrape_s: How often Prometheus scrapes, in seconds.
+
+    Raises:
+        StepFailed: a rule makes no sense.
+    """
+    settings, folder = parts.effective.settings, rules_folder(parts)
+    runbooks = settings.runbooks_url or (repository() / "docs" / "runbooks").as_uri()
+    scale = Scale(settings.alert_time_scale, window_s=SAMPLES * scrape_s, interval_s=scrape_s)
+    try:
+        files = rendered(scale, runbooks)
+    except (OSError, ValueError) as error:
+        raise StepFailed(f"the rules of observability/prometheus/rules cannot be written: {error}") from error
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+    for stranger in folder.rglob("*.yml"):
+        if str(stranger.relative_to(folder)) not in files:
+            stranger.unlink()
+
+
+def rules_folder(parts: Parts) -> Path:
+    """Where Prometheus finds its rules."""
+    return parts.layout.prometheus / "rules"
+
+
+def alertmanager_values(parts: Parts) -> dict[str, str]:
+    """Values for the template of Alertmanager's configuration."""
+    settings = parts.effective.settings
+    scale = Scale(settings.alert_time_scale)
+    patience = {name: scale.duration(text, min(LEAST_S, seconds(text))) for name, text in PATIENCE.items()}
+    return {
+        "ALERT_RECEIVER": _webhook(settings.alert_webhook_url, resolved=True),
+        "WATCHDOG_RECEIVER": _webhook(settings.watchdog_webhook_url, resolved=False),
+        **patience,
+    }
+
+
+def _webhook(url: str, *, resolved: bool) -> str:
+    return f'{{url: "{url}", send_resolved: {str(resolved).lower()}}}' if url else ""
+
+
+def alertmanager(parts: Parts) -> Process:
+    """Alertmanager, alone: nobody to gossip with."""
+    folder = parts.layout.folder_of("alertmanager")
+    flags = {
+        "config.file": folder / "alertmanager.yml",
+        "storage.path": folder / "data",
+        "web.listen-address": parts.address(ALERTMANAGER_PORT),
+        "cluster.listen-address": "",
+        "log.format": "json",
+    }
+    return Process(
+        name="alertmanager",
+        group="alertmanager",
+        argv=(str(parts.programs["alertmanager"].path), *(f"--{name}={value}" for name, value in flags.items())),
+        ready=Ready(url=f"{parts.url(ALERTMANAGER_PORT)}/-/ready"),
+        stop_s=10,
+        url=parts.url(ALERTMANAGER_PORT),
+    )
