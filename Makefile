@@ -6,6 +6,8 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Most tests wait, for one process or another: three side by side keep two cores busy.
+WORKERS ?= 3
 CODE := control_plane services compose observability tests
 
 .DEFAULT_GOAL := help
@@ -34,7 +36,7 @@ programs: $(READY)
 	@$(BIN)/python -m compose.local.programs consul traefik chromium rg go conformance prometheus promtool alertmanager amtool loki jaeger collector > /dev/null
 
 test: $(READY) programs lint types go-test ## Lint, types, unit, contract and local end-to-end tests
-	$(BIN)/pytest -m "not docker and not long"
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not docker and not long"
 
 test-docker: $(READY) ## Tests that need a Docker engine
 	$(BIN)/pytest -m docker || { code=$$?; [ $$code -eq 5 ] && echo "no container test yet" || exit $$code; }

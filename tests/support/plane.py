@@ -34,14 +34,16 @@ class ObedientGate:
 
     async def _follow(self) -> None:
         await self._report(0, 0)
-        after = 0
+        after, reported = 0, (0, 0)
         while True:
-            listing = await self._store.read(REVISION_KEY, after=after, wait_s=5)
+            # Not for longer: one that is told to obey again does so at once, whether anything was written or not.
+            listing = await self._store.read(REVISION_KEY, after=after, wait_s=0.1)
             after = listing.index
             if "" in listing.entries and self.obeys:
                 revision = Revision.parse(listing.entries[""].value, "revision")
-                await self._report(revision.epoch, revision.number)
-                after = (await self._store.read(REVISION_KEY)).index
+                if revision.place != reported:
+                    reported = revision.place
+                    await self._report(*reported)
 
     async def _report(self, epoch: int, number: int) -> None:
         report = GateReport(id=self._gate, epoch=epoch, number=number, at=0)
