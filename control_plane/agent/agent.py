@@ -85,6 +85,7 @@ class Agent:
 
     async def run(self) -> None:
         """Work for ever."""
+        log.info("agent.began", extra={"epoch": self._in_force[0], "revision": self._in_force[1]})
         for stray in self._folder.sweep():
             log.warning("gate.stray_file_removed", extra={"file": stray})
         if self._memory.policy:
@@ -225,7 +226,10 @@ class Agent:
     def _report(self, applied: Applied, problems: tuple[str, ...]) -> None:
         everything = (*problems, *applied.problems)
         if applied.in_force and self._memory.policy:
-            self._in_force = self._memory.policy.revision.place
+            place = self._memory.policy.revision.place
+            if place != self._in_force:
+                log.info("gate.in_force", extra={"epoch": place[0], "revision": place[1]})
+            self._in_force = place
         self._tell(everything)
 
     def _tell(self, problems: tuple[str, ...]) -> None:

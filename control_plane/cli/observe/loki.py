@@ -70,7 +70,6 @@ class Loki:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(timeout=TIMEOUT_S, trust_env=False)
 
     def read(self, wanted: Wanted, most: int) -> Found:
         """The newest lines that fit, of the last seven days unless it is said since when.
@@ -117,7 +116,8 @@ class Loki:
         asked: dict[str, str | int] = {"query": query_of(wanted), "start": start, "end": end, "limit": most,
                                        "direction": "backward"}  # fmt: skip
         try:
-            answer = self._http.get(f"{self.url}/loki/api/v1/query_range", params=asked)
+            where = f"{self.url}/loki/api/v1/query_range"
+            answer = httpx.get(where, params=asked, timeout=TIMEOUT_S, trust_env=False)
             if not answer.is_success:
                 raise LokiFailed(f"Loki at {self.url} answered {answer.status_code}: {answer.text.strip()[:300]}")
             streams = answer.json()["data"]["result"]

@@ -235,7 +235,7 @@ async def test_a_consul_restored_from_an_older_backup_is_taken_up_once_that_is_a
     await asyncio.to_thread(world.server.start)
     await eventually(world.report, "the gate's report", 30)
     later = (await until_led(lambda: world.plane.rights.create_key("dev", WISH)))[0]
-    await world.plane.rights.revoke_key(world.key.split("_")[1], WISH)
+    await until_led(lambda: world.plane.rights.revoke_key(world.key.split("_")[1], WISH))
     world.server.kill()
     world.server.lose_data()
     shutil.copytree(tmp_path / "backup", world.server.data)
@@ -248,14 +248,14 @@ async def test_a_consul_restored_from_an_older_backup_is_taken_up_once_that_is_a
     await eventually(refuses_to_go_back, "the gate to say that Consul is older", 30)
     with pytest.raises(Conflict, match="older state was restored"):
         await until_led(lambda: world.plane.rights.add_client(ClientPolicy(id="ci"), WISH))
-    repaired = await world.plane.repair(WISH)
+    repaired = await until_led(lambda: world.plane.repair(WISH))
     assert (repaired.revision.epoch, repaired.waiting_for) == (2, ())
     # The older state knew nothing of the revocation; the gate did. And it knows nothing of the later key.
     assert not await world.served()
     assert (await world.plane.policy()).keys[world.key.split("_")[1]].revoked
     world.key = later.text
     assert not await world.served()
-    world.key = (await world.plane.rights.create_key("dev", WISH))[0].text
+    world.key = (await until_led(lambda: world.plane.rights.create_key("dev", WISH)))[0].text
     assert await world.served()
 
 

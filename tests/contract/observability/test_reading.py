@@ -6,7 +6,7 @@ import json
 import secrets
 import subprocess
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -49,9 +49,10 @@ def test_spans_that_were_sent_come_back_as_a_tree_and_an_unknown_trace_as_none(t
 
 def test_lines_are_found_in_loki_by_trace_client_tool_level_and_process(tmp_path: Path) -> None:
     trace_id, client = secrets.token_hex(16), f"c-{secrets.token_hex(4)}"
+    began_s = time.time()
 
     def line(ago_s: int, **fields: object) -> str:
-        at = datetime.now(UTC) - timedelta(seconds=ago_s)
+        at = datetime.fromtimestamp(began_s - ago_s, UTC)
         return json.dumps({"ts": at.isoformat(timespec="milliseconds"), "level": "info", "event": "call", **fields})
 
     written = {
@@ -78,7 +79,7 @@ def test_lines_are_found_in_loki_by_trace_client_tool_level_and_process(tmp_path
         assert found(Wanted(client=client)) == ["search-0.1.0-1", "hub-0.1.0-1", "search-0.1.0-1", "traefik"]
         assert found(Wanted(client=client, tool="search_grep", level="warning")) == ["hub-0.1.0-1"]
         assert found(Wanted(process="agent")) == ["agent"]
-        assert found(Wanted(client=client, since=time.time() - 22)) == ["search-0.1.0-1", "traefik"]
+        assert found(Wanted(client=client, since=began_s - 22)) == ["search-0.1.0-1", "traefik"]
         newest = loki.read(Wanted(trace=trace_id), 2)
         assert ([one.process for one in newest.lines], newest.more) == (["hub-0.1.0-1", "traefik"], True)
         assert loki.read(Wanted(trace=trace_id), 9).lines[0].text == written["search-0.1.0-1"][0]
