@@ -56,10 +56,13 @@ def test_everything_that_runs_is_scraped_and_answers(watched: Environment) -> No
     wait_until(all_up, "all targets up", SEEN_S)
     planes = targets(watched)["control-plane"]
     assert sorted(one["labels"]["replica"] for one in planes) == ["control-plane", "control-plane-2"]
-    answer = httpx.get(
-        f"{watched.up['prometheus']}/api/v1/query", params={"query": "consul_raft_peers"}, trust_env=False
-    )
-    assert answer.json()["data"]["result"]
+
+    def peers() -> object:
+        asked = {"query": "consul_raft_peers"}
+        answer = httpx.get(f"{watched.up['prometheus']}/api/v1/query", params=asked, timeout=10, trust_env=False)
+        return answer.json()["data"]["result"]
+
+    wait_until(peers, "what Consul counts now and then", SEEN_S)
 
 
 @pytest.mark.feature("D2")
