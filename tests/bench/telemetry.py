@@ -1,4 +1,4 @@
-"""What telemetry costs a service: off, with its log lines, with traces of all calls as well, and with a collector gone wrong.
+"""What telemetry costs a service: off, with log lines, with traces of all calls too, and with a collector gone wrong.
 
 Counting is never off; it is 2 µs of a call (docs/observability.md).
 """
