@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -43,6 +44,7 @@ from control_plane.rights import Rights
 from control_plane.sealed import Sealing
 from control_plane.sealing import keep_sealed
 from control_plane.shelf import Shelf
+from control_plane.staffing import staffing
 from control_plane.state import State
 from control_plane.usage import Usage
 from observability.telemetry.traces import root_span, span
@@ -57,6 +59,7 @@ IN_FORCE_TIMEOUT_S = 10.0
 RETRY_S = 0.5
 FINISH_EVERY_S = 1.0
 LOSSES_EVERY_S = 1.0
+STAFFING_EVERY_S = 2.0
 RIGHTS = (Table.CLIENTS.prefix, Table.KEYS.prefix)
 
 
@@ -143,6 +146,7 @@ class ControlPlane:
             tasks.create_task(self._take_in())
             tasks.create_task(self._finish_begun())
             tasks.create_task(self._count_losses())
+            tasks.create_task(self._watch_lanes())
             tasks.create_task(keep_sealed(self.rights, self.leadership))
             if self.usage:
                 tasks.create_task(self.usage.run())
@@ -158,6 +162,14 @@ class ControlPlane:
                 self.metrics.losses.lost(version)
                 log.warning("instance.lost", extra={"service": version[0], "version": version[1]})
             await asyncio.sleep(LOSSES_EVERY_S)
+
+    async def _watch_lanes(self) -> None:
+        while True:
+            with suppress(TekupError):  # what was shown stays: alerts about Consul say why
+                leading = self.leadership.leading and self.registry.complete
+                decided = (await self.page(afresh=False)).all(Table.SERVICES, ServicePolicy) if leading else {}
+                self.metrics.lanes.show(staffing(decided.values(), self.instances()))
+            await asyncio.sleep(STAFFING_EVERY_S)
 
     def _standing(self) -> Standing:
         epoch, number = self.gates.running

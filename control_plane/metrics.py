@@ -198,6 +198,31 @@ class LossMetrics:
         self._lost.labels(*version).inc()
 
 
+class LaneMetrics:
+    """How many there are to answer for each version that has a share; on the replica that leads.
+
+    Args:
+        registry: Where they are shown.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._live = Gauge(
+            "tekup_lane_instances",
+            "Live instances of a version that the policy gives calls to; with 0 others answer for it",
+            ["service", "target"],
+            registry=registry,
+        )
+        self._shown: frozenset[tuple[str, str]] = frozenset()
+
+    def show(self, live: Mapping[tuple[str, str], int]) -> None:
+        """Show these services and targets, and no others."""
+        for gone in self._shown - live.keys():
+            self._live.remove(*gone)
+        for lane, count in live.items():
+            self._live.labels(*lane).set(count)
+        self._shown = frozenset(live)
+
+
 class PlaneMetrics:
     """The metrics of one replica.
 
@@ -227,6 +252,7 @@ class PlaneMetrics:
         self.rollouts = RolloutMetrics(self._registry)
         self.changes = ChangeMetrics(self._registry)
         self.losses = LossMetrics(self._registry)
+        self.lanes = LaneMetrics(self._registry)
 
     def watch_secret(self, secret: str, written_s: Callable[[], float]) -> None:
         """Show which of a secret's files is in use.

@@ -10,6 +10,7 @@ import os
 import resource
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -174,21 +175,25 @@ def test_processes_near_their_limit(there: Watched) -> None:
 
 def test_open_files_near_their_limit(there: Watched) -> None:
     with another(there, "1.9.0") as instance:
+        process = psutil.Process(instance.pid)
         hard = resource.prlimit(instance.pid, resource.RLIMIT_NOFILE)[1]
-        limit = psutil.Process(instance.pid).num_fds() + 100
+        limit = process.num_fds() + 600  # what is left beyond the alert is more than gates and Consul need
         resource.prlimit(instance.pid, resource.RLIMIT_NOFILE, (limit, hard))
         there.prometheus.until(f'tekup_limit_open_files{{version="1.9.0"}} == {limit}', "the limit")
-        (admin,) = (
-            one["ServiceMeta"]["admin"]
-            for one in httpx.get(f"{there.stage.consul.url}/v1/catalog/service/mcp-ledger", trust_env=False).json()
-            if one["ServiceMeta"]["version"] == "1.9.0"
-        )
+        admin = admin_port(there, "1.9.0")
         with ExitStack() as life, there.watch.fires("FilesNearLimit", version="1.9.0", **LEDGER):
-            for _ in range(90):
-                client = life.enter_context(httpx.Client(trust_env=False, timeout=20))
-                client.get(f"http://127.0.0.1:{admin}/health")
+            for _ in range(int(limit * 0.9) - process.num_fds()):
+                life.enter_context(socket.create_connection(("127.0.0.1", admin), 20))
             there.watch.leads_to("FilesNearLimit", about=LEDGER, version="1.9.0")
         there.watch.cleared("FilesNearLimit", version="1.9.0")
+
+
+def admin_port(there: Watched, version: str) -> int:
+    """Of the only instance of a version."""
+    url = f"{there.stage.consul.url}/v1/catalog/service/mcp-ledger"
+    found = httpx.get(url, trust_env=False, timeout=10).json()
+    (port,) = (one["ServiceMeta"]["admin"] for one in found if one["ServiceMeta"]["version"] == version)
+    return int(port)
 
 
 def test_a_disk_that_is_nearly_full(there: Watched, tmp_path: Path) -> None:
@@ -282,12 +287,14 @@ def until_later(for_s: float) -> None:
     threading.Event().wait(for_s)
 
 
-def test_a_version_whose_only_instance_is_gone(there: Watched) -> None:
+def test_a_version_whose_only_instance_hangs(there: Watched) -> None:
+    """Gates take it out of the lanes at once: that it is to get half of all calls, only the control plane knows."""
     with another(there, "1.9.0") as instance:
         shift(there, {"1.0.0": 50, "1.9.0": 50})
-        there.prometheus.until('tekup_probe_ok{version="1.9.0"}', "the version probed", 60)
+        there.prometheus.until('tekup_lane_instances{target="ledger_1-9-0"} == 1', "its share and who lives", 60)
         with there.watch.fires("GateOnFallback", target="ledger_1-9-0", **LEDGER):
             instance.send(signal.SIGSTOP)
+            there.watch.leads_to("GateOnFallback", least=True, about=LEDGER, target="ledger_1-9-0")
         instance.send(signal.SIGCONT)
         there.watch.cleared("GateOnFallback", target="ledger_1-9-0")
         shift(there, {"1.0.0": 100})
@@ -302,11 +309,25 @@ def test_probes_that_fail(there: Watched) -> None:
     there.watch.cleared("ProbeFailing", severity="critical", **LEDGER)
 
 
-def test_probes_of_one_instance_that_fail(there: Watched) -> None:
-    with another(there, "1.9.0", drills=[{"tool": "ledger_list", "error": "drill"}]):
-        there.watch.fired("ProbeFailing", version="1.9.0", **LEDGER)
-        there.stage.drill("1.9.0", [])
-        wait_until(lambda: not there.prometheus.firing("ProbeFailing"), "its probes to work", 60)
+def test_probes_of_one_instance_that_fail_while_its_version_works(there: Watched, tmp_path: Path) -> None:
+    drills = tmp_path / "drill.json"
+    drills.write_text(json.dumps([{"tool": "ledger_list", "error": "drill"}]))
+    with another(there):
+        sound_ones = instance_ids(there)
+        there.watch.quiet("ProbeFailing", **LEDGER)
+        with another(there, MCP_DRILL_FILE=str(drills)):
+            (failing,) = instance_ids(there) - sound_ones
+            about = {"exported_instance": failing, "severity": "warning", **LEDGER}
+            there.watch.fired("ProbeFailing", **about)
+            drills.write_text("[]")
+            there.watch.cleared("ProbeFailing", **about)
+
+
+def instance_ids(there: Watched) -> set[str]:
+    """Of the ledger's instances in the catalog."""
+    url = f"{there.stage.consul.url}/v1/health/service/mcp-ledger?passing"
+    found = httpx.get(url, trust_env=False, timeout=10).json()
+    return {one["Service"]["Meta"]["instance"] for one in found}
 
 
 # -- gates

@@ -41,6 +41,7 @@ _GAUGED = (
     "traefik_tls_certs_not_after", "traefik_open_connections", "traefik_service_server_up",
     "tekup_probe_ok", "tekup_rollout_phase", "tekup_rollout_moved_seconds", "tekup_registrations_refused",
     "tekup_control_plane_leading", "tekup_policy_epoch", "tekup_policy_revision", "tekup_gates", "tekup_gates_lagging",
+    "tekup_lane_instances",
     "tekup_oauth_keys_age_seconds",
     "consul_raft_peers", "consul_runtime_alloc_bytes", "consul_runtime_num_goroutines",
     "otelcol_exporter_queue_size", "otelcol_exporter_queue_capacity",

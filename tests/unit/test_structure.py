@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 PURE = {"model", "errors", "contract", "course", "decide", "delivery", "lint", "names", "rollout", "steer", "render",
         "clients", "keys",
         "routes", "signed", "analysis", "checks", "readings", "sequential", "schemas", "shapes", "values", "resources",
-        "differences", "desired", "page", "peers", "shadow", "tallies", "losses"}  # fmt: skip
+        "differences", "desired", "page", "peers", "shadow", "tallies", "losses",
+        "staffing"}  # fmt: skip
 PURE_PARTS = [f"oauth/{name}" for name in ("answers", "issuers", "jwks", "scopes", "tokens")]
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports"},

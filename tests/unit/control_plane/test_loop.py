@@ -143,6 +143,24 @@ async def test_the_leader_counts_what_was_lost_and_shows_every_version_from_the_
     await eventually(lambda: shows(1.0), "the loss")
 
 
+async def test_the_leader_shows_how_many_live_of_each_version_that_has_a_share(
+    plane: ControlPlane, store: Memory
+) -> None:
+    await store.register(OLD)
+    await store.register(OLD, NEW)
+    await seen(plane, "1.0.0", "1.1.0")
+
+    async def shows(version: str, count: float) -> bool:
+        series = f'tekup_lane_instances{{service="search",target="search_{version}"}} {count}'
+        return series in plane.metrics.shown("")[0].decode()
+
+    await eventually(lambda: shows("1-0-0", 1.0), "the version that has all")
+    assert "search_1-1-0" not in plane.metrics.shown("")[0].decode()
+    await plane.set_traffic("search", {"1.0.0": 50, "1.1.0": 50}, WHY)
+    await store.register(OLD, replace(NEW, passing=False))
+    await eventually(lambda: shows("1-1-0", 0.0), "the version that nobody answers for")
+
+
 async def test_a_change_without_a_reason_is_refused(plane: ControlPlane) -> None:
     with pytest.raises(Refused, match="a reason is needed"):
         await plane.rights.add_client(ClientPolicy(id="ci"), Wish("eva", " "))
