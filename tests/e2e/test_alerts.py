@@ -152,13 +152,25 @@ def shift(there: Watched, weights_pct: dict[str, int]) -> None:
 def test_processors_near_their_limit(there: Watched) -> None:
     with box() as group, another(there, "1.9.0", within=group.command) as instance:
         there.prometheus.until('tekup_tree_cpu_seconds_total{version="1.9.0"}', "the instance seen")
+        # Before everybody else on the machine, whatever its load, and still no more than this.
+        group.limit("cpu", "cpu.shares", 100_000)
         group.limit("cpu", "cpu.cfs_quota_us", 20_000)
-        with there.watch.fires("CpuNearLimit", version="1.9.0", **LEDGER):
-            burner = subprocess.Popen([*group.command, "sh", "-c", "while :; do :; done"])
+        there.prometheus.until('tekup_limit_cpus{version="1.9.0"} < 0.21', "the limit")
+        there.watch.quiet("CpuNearLimit", version="1.9.0")
+        with ended(subprocess.Popen([*group.command, "nice", "sh", "-c", "while :; do :; done"])):
+            there.watch.fired("CpuNearLimit", version="1.9.0", **LEDGER)
         assert instance.alive
-        burner.kill()
-        burner.wait()
         there.watch.cleared("CpuNearLimit", version="1.9.0")
+
+
+@contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A process that lives no longer than a block."""
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_processes_near_their_limit(there: Watched) -> None:
@@ -182,10 +194,18 @@ def test_open_files_near_their_limit(there: Watched) -> None:
         there.prometheus.until(f'tekup_limit_open_files{{version="1.9.0"}} == {limit}', "the limit")
         admin = admin_port(there, "1.9.0")
         with ExitStack() as life, there.watch.fires("FilesNearLimit", version="1.9.0", **LEDGER):
-            for _ in range(int(limit * 0.9) - process.num_fds()):
-                life.enter_context(socket.create_connection(("127.0.0.1", admin), 20))
+            while process.num_fds() < 0.88 * limit:
+                connect(life, process, admin, 20)
             there.watch.leads_to("FilesNearLimit", about=LEDGER, version="1.9.0")
         there.watch.cleared("FilesNearLimit", version="1.9.0")
+
+
+def connect(life: ExitStack, process: psutil.Process, port: int, count: int) -> None:
+    """So many connections more, each of them taken: what waits to be taken would exhaust the process later."""
+    enough = process.num_fds() + count - 5  # those of others come and go meanwhile
+    for _ in range(count):
+        life.enter_context(socket.create_connection(("127.0.0.1", port), 20))
+    wait_until(lambda: process.num_fds() >= enough, "the connections taken", 30)
 
 
 def admin_port(there: Watched, version: str) -> int:

@@ -25,9 +25,9 @@ _COUNTED = (
     "tekup_oauth_decisions_total",
     # others' own
     "consul_raft_state_candidate", "consul_raft_state_leader", "consul_raft_apply",
-    "otelcol_exporter_sent_log_records_total", "otelcol_exporter_sent_spans_total",
-    "otelcol_exporter_send_failed_log_records_total", "otelcol_exporter_send_failed_spans_total",
-    "otelcol_receiver_accepted_spans_total", "otelcol_receiver_accepted_log_records_total",
+    "otelcol_exporter_sent_log_records", "otelcol_exporter_sent_spans",
+    "otelcol_exporter_send_failed_log_records", "otelcol_exporter_send_failed_spans",
+    "otelcol_receiver_accepted_spans", "otelcol_receiver_accepted_log_records",
     "alertmanager_notifications_total", "alertmanager_notifications_failed_total",
 )  # fmt: skip
 _GAUGED = (
@@ -44,6 +44,13 @@ _GAUGED = (
     "tekup_lane_instances",
     "tekup_oauth_keys_age_seconds",
     "consul_raft_peers", "consul_runtime_alloc_bytes", "consul_runtime_num_goroutines",
+    # Others' own, as docs/observability.md and the boards of Consul and of what is used ask for them.
+    "consul_autopilot_failure_tolerance", "consul_autopilot_healthy", "consul_client_rpc_exceeded",
+    "consul_mesh_active_root_ca_expiry", "consul_raft_commitTime_count", "consul_raft_commitTime_sum",
+    "consul_rpc_queries_blocking", "consul_rpc_request", "consul_server_isLeader", "consul_session_ttl_active",
+    "consul_state_kv_entries", "consul_state_service_instances", "consul_txn_apply_count", "consul_txn_apply_sum",
+    "process_max_fds", "prometheus_tsdb_head_series", "prometheus_tsdb_storage_blocks_bytes",
+    "prometheus_tsdb_wal_storage_size_bytes",
     "otelcol_exporter_queue_size", "otelcol_exporter_queue_capacity",
     # Prometheus's own, of scraping and of alerts
     "up", "scrape_duration_seconds", "scrape_samples_scraped", "ALERTS",
