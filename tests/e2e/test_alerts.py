@@ -320,6 +320,20 @@ def test_a_version_whose_only_instance_hangs(there: Watched) -> None:
         shift(there, {"1.0.0": 100})
 
 
+def test_a_version_that_lives_and_that_gates_take_for_broken(there: Watched) -> None:
+    labels = {"target": "ledger_1-9-0", **LEDGER}
+    with another(there, "1.9.0"):
+        shift(there, {"1.0.0": 50, "1.9.0": 50})
+        there.prometheus.until('tekup_lane_instances{target="ledger_1-9-0"} == 1', "its share and who lives", 60)
+        there.watch.quiet("GateOnFallback", **labels)
+        with there.drill({"tool": "*", "status": 503}, version="1.9.0"):
+            told = there.watch.fired("GateOnFallback", **labels)
+            assert "% of the calls meant for" in told.annotations["description"]
+            assert there.prometheus.values('tekup_lane_instances{target="ledger_1-9-0"} == 1')
+        there.watch.cleared("GateOnFallback", **labels)
+        shift(there, {"1.0.0": 100})
+
+
 def test_probes_that_fail(there: Watched) -> None:
     with (
         there.watch.fires("ProbeFailing", severity="critical", **LEDGER),
