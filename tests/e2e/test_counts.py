@@ -215,6 +215,11 @@ def everybodys(found: Evidence) -> dict[str, list[int]]:
             found.accesses("public", DownstreamStatus=401).total()
             + found.accesses("public", DownstreamStatus=403).total(),
         ],
+        "refused to a client that is known": [
+            made["without the right"],
+            used(counted, "narrow", "ledger", "refused"),
+            found.accesses("public", "narrow", DownstreamStatus=403, **{"request_X-Tekup-Service": "ledger"}).total(),
+        ],
         "the hub's hops": [
             older,
             decided(counted, tool=TOOL, **{"class": "hub"}),
