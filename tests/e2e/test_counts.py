@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.documented import problems
+from tests.support.evidence import Evidence
 from tests.support.gate import wait_until
 from tests.support.load import body, headers
+from tests.support.otlp import Collector, collecting
 from tests.support.stage import Stage, stage
+from tests.support.tallies import Tallies
 
-pytestmark = [pytest.mark.local, pytest.mark.feature("D1", "D3"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.local, pytest.mark.feature("D1", "D2", "D3", "D4"), pytest.mark.timeout(600)]
 
 TOOL = "ledger_echo"
 LEGACY = "2025-11-25"
 COPIES = "tekup_mirrored_calls_total"
 HEAP = 25
 SETTLED = 2
-Series = tuple[str, str, str, frozenset[tuple[str, str]]]
 PROBES = 3
 
 
@@ -52,9 +55,18 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def collector() -> Iterator[Collector]:
+    """Where all spans come to."""
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Stage]:
     """Two instances of the stable version, the hub, and a version that gets copies of every call."""
-    with stage(tmp_path_factory.mktemp("stage"), gates=(2,), MCP_PROBE_EVERY_S="1") as made:
+    folder = tmp_path_factory.mktemp("stage")
+    (folder / "levels").write_text("info\ncall=debug\n")  # what probes call is logged as well
+    with stage(folder, gates=(2,), collector=collector.url, MCP_PROBE_EVERY_S="1") as made:
         made.add_hub()
         made.add_instance("1.0.0")
         made.add_instance("1.1.0")
@@ -72,47 +84,17 @@ def instances(stage: Stage, name: str) -> list[tuple[str, str]]:
     ]
 
 
-class Counted:
-    """What is shown now by everybody: value by metric and labels."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._values: dict[Series, float] = {}
-        self._read("gate", "", f"{stage.gates[0].private}/metrics")
-        for name in ("mcp-ledger", "mcp-hub"):
-            for version, url in instances(stage, name):
-                self._read(name, version, url)
-
-    def _read(self, who: str, version: str, url: str) -> None:
-        text = httpx.get(url, trust_env=False, timeout=10).text
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                series = who, version, sample.name, frozenset(sample.labels.items())
-                self._values[series] = self._values.get(series, 0) + sample.value
-
-    def since(self, before: Counted) -> Counted:
-        """What came anew."""
-        made = object.__new__(Counted)
-        made._values = {series: value - before._values.get(series, 0) for series, value in self._values.items()}
-        return made
-
-    def sum(self, who: str, name: str, version: str = "", **labels: str) -> int:
-        """Of all series with these labels; a label "~" is any value but none."""
-        total = 0.0
-        for (whose, of, metric, had), value in self._values.items():
-            given = dict(had)
-            fits = all(
-                given.get(label) == wanted or (wanted == "~" and given.get(label)) for label, wanted in labels.items()
-            )
-            if whose == who and metric == name and fits and version in ("", of):
-                total += value
-        return round(total)
+def shown(stage: Stage) -> Tallies:
+    """What everybody counts now."""
+    sources = [("gate", "", f"{stage.gates[0].private}/metrics")]
+    return Tallies([*sources, *((name, *one) for name in ("mcp-ledger", "mcp-hub") for one in instances(stage, name))])
 
 
-def decided(counted: Counted, **labels: str) -> int:
+def decided(counted: Tallies, **labels: str) -> int:
     return counted.sum("gate", "tekup_gate_decisions_total", **labels)
 
 
-def used(counted: Counted, client: str, service: str, outcome: str) -> int:
+def used(counted: Tallies, client: str, service: str, outcome: str) -> int:
     return counted.sum("gate", "tekup_gate_client_calls_total", client=client, service=service, outcome=outcome)
 
 
@@ -169,12 +151,12 @@ def test_every_count_of_a_thousand_mixed_calls_is_the_clients_own(made: Stage) -
     asyncio.run(_settled(url, made.key))
     (mirror_url,) = (found for version, found in instances(made, "mcp-ledger") if version == "1.1.0")
     until_copied(mirror_url, SETTLED)
-    before = Counted(made)
+    before = shown(made)
     asyncio.run(call_all(mirror_url, url, {"dev": made.key, "narrow": narrow}, SETTLED))
     count = {name: kind.count for name, kind in KINDS.items()}
     modern, older = count["good"] + count["wrong"], count["older, good"] + count["older, wrong"]
-    until(lambda: decided(Counted(made).since(before), **{"class": "control-plane"}) >= PROBES, "probes meanwhile")
-    counted = Counted(made).since(before)
+    until(lambda: decided(shown(made).since(before), **{"class": "control-plane"}) >= PROBES, "probes meanwhile")
+    counted = shown(made).since(before)
 
     assert decided(counted, era="modern", service="ledger", tool=TOOL, reason="", **{"class": "key"}) == modern
     assert decided(counted, era="legacy", service="hub", tool="", reason="", **{"class": "key"}) == older
@@ -203,11 +185,110 @@ def test_every_count_of_a_thousand_mixed_calls_is_the_clients_own(made: Stage) -
 
 
 def test_everything_that_is_shown_after_all_that_is_documented(made: Stage) -> None:
-    shown = [("gate", f"{made.gates[0].private}/metrics"), ("control-plane", f"{made.urls['r1']}/metrics")]
-    shown += [("instance", url) for _, url in instances(made, "mcp-ledger")]
-    shown += [("instance,hub", url) for _, url in instances(made, "mcp-hub")]
-    wrong = {url: problems(who, httpx.get(url, trust_env=False, timeout=10).text) for who, url in shown}
+    pages = [("gate", f"{made.gates[0].private}/metrics"), ("control-plane", f"{made.urls['r1']}/metrics")]
+    pages += [("instance", url) for _, url in instances(made, "mcp-ledger")]
+    pages += [("instance,hub", url) for _, url in instances(made, "mcp-hub")]
+    wrong = {url: problems(who, httpx.get(url, trust_env=False, timeout=10).text) for who, url in pages}
     assert {url: found for url, found in wrong.items() if found} == {}
+
+
+def everybodys(found: Evidence) -> dict[str, list[int]]:
+    """What the client did, gate and services count, log lines tell and spans tell, by what it is."""
+    made = {name: kind.count + (kind in (KINDS["good"], KINDS["older, good"])) for name, kind in KINDS.items()}
+    older = made["older, good"] + made["older, wrong"]
+    calls = made["good"] + made["wrong"] + older
+    wrong = made["wrong"] + made["older, wrong"]
+    counted, count = found.counted, "tekup_tool_calls_total"
+    served = f"server tools/call {TOOL}"
+    ours, probing = "tekup-ledger", {"tekup.probe": "control-plane"}
+    copy = {"tekup.mirrored": True}
+    return {
+        "at the edge": [
+            sum(made.values()),
+            decided(counted, **{"class": "key"}) + decided(counted, **{"class": "none"}),
+            found.accesses("public").total(),
+            found.spanned("tekup-gate: server POST", entry_point="public").total(),
+        ],
+        "refused at the edge": [
+            sum(made[name] for name, kind in KINDS.items() if kind.status >= 400),
+            decided(counted, reason="~", **{"class": "key"}) + decided(counted, reason="~", **{"class": "none"}),
+            found.accesses("public", DownstreamStatus=401).total()
+            + found.accesses("public", DownstreamStatus=403).total(),
+        ],
+        "refused to a client that is known": [
+            made["without the right"],
+            used(counted, "narrow", "ledger", "refused"),
+            found.accesses("public", "narrow", DownstreamStatus=403, **{"request_X-Tekup-Service": "ledger"}).total(),
+        ],
+        "the hub's hops": [
+            older,
+            decided(counted, tool=TOOL, **{"class": "hub"}),
+            found.accesses("internal", "dev", **{"request_Mcp-Name": TOOL}).total(),
+            found.spanned("tekup-hub: client call ledger", **{"tekup.method": "tools/call"}).total(),
+        ],
+        "served by the hub": [
+            older,
+            counted.sum("mcp-hub", count),
+            found.called("hub", "dev").total(),
+            found.spanned(f"tekup-hub: {served}").total(),
+        ],
+        "served": [
+            calls,
+            counted.sum("mcp-ledger", count),
+            found.called("ledger", "dev").total(),
+            found.spanned(f"{ours}: {served}").total(),
+        ],
+        "served, in vain": [
+            wrong,
+            counted.sum("mcp-ledger", count, outcome="tool_error"),
+            found.called("ledger", "dev", outcome="tool_error").total(),
+            found.spanned(f"{ours}: {served}", **{"tekup.outcome": "tool_error"}).total(),
+        ],
+        "copies": [
+            calls,
+            counted.sum("mcp-ledger", COPIES, "1.1.0"),
+            found.called("ledger", "dev", mirrored=True, version="1.1.0").total(),
+            found.spanned(f"{ours}: {served}", **copy).total(),
+        ],
+        "probes": [
+            decided(counted, tool="~", **{"class": "control-plane"}),
+            found.accesses("internal", "~control-plane", **{"request_Mcp-Method": "tools/call"}).total(),
+            found.called("ledger", "~control-plane").total(),
+            found.spanned(f"{ours}: server tools/call ledger_list", **probing).total(),
+        ],
+        "asked by the control plane": [
+            decided(counted, **{"class": "control-plane"}),
+            found.accesses("internal", "~control-plane").total(),
+        ],
+        "all that the gate decided": [decided(counted), len(found.edge)],
+    }
+
+
+def test_log_lines_and_traces_agree_with_the_counts_call_by_call(made: Stage, collector: Collector) -> None:
+    made.replicas["r1"].send(signal.SIGSTOP)  # so that no further probe is made while we look
+
+    def look() -> Evidence:
+        edge = made.gates[0].folder / "traefik.log"
+        return Evidence.of(shown(made), edge, [process.log for process in made.instances], collector)
+
+    def agree() -> bool:
+        return all(len(set(counts)) == 1 for counts in everybodys(look()).values())
+
+    with contextlib.suppress(AssertionError):
+        until(agree, "everybody's counts to agree")
+    found = look()
+    assert everybodys(found) == {what: [counts[0]] * len(counts) for what, counts in everybodys(found).items()}
+    served = found.called("ledger", "dev")
+    assert set(served.values()) == {1}, "each call has a trace of its own"
+    older = found.accesses("public", "dev", **{"request_X-Tekup-Service": "hub"})
+    assert found.accesses("public", "dev", **{"request_X-Tekup-Service": "ledger"}) + older == served
+    assert found.accesses("internal", "dev") == found.called("hub", "dev") == older
+    assert found.called("ledger", "dev", mirrored=True) == served, "a copy is in the trace of its call"
+    for copied in (None, True):
+        assert found.spanned(f"tekup-ledger: server tools/call {TOOL}", **{"tekup.mirrored": copied}) == served
+    probes = found.accesses("internal", "~control-plane", **{"request_Mcp-Method": "tools/call"})
+    assert probes == found.called("ledger", "~control-plane")
+    assert not probes & served
 
 
 async def _settled(url: str, key: str) -> None:

@@ -99,6 +99,7 @@ class Stage:
         agent_settings: Of every agent.
         out: Replicas that are not asked unless named: the test has killed, frozen or cut them off.
         mtls: Whether all prove themselves to each other by certificates.
+        collector: Where everybody sends spans, "" for nowhere.
     """
 
     folder: Path
@@ -114,6 +115,7 @@ class Stage:
     agent_settings: dict[str, str] = field(default_factory=dict)
     out: set[str] = field(default_factory=set)
     mtls: bool = False
+    collector: str = ""
 
     def ask(self, method: str, path: str, body: Json | None = None, replica: str = "") -> Json:
         """Ask the API of a replica, the first one not out unless told; fails with what it said.
@@ -178,7 +180,8 @@ class Stage:
     def add_gate(self, ttl_s: int = 2) -> None:
         """Another gate, with its agent, whose session lives so long at least."""
         number = len(self.gates) + 1
-        gate = lay_out(self.folder / f"gate-{number}", mtls="on" if self.mtls else "off")
+        folder = self.folder / f"gate-{number}"
+        gate = lay_out(folder, mtls="on" if self.mtls else "off", collector=self.collector)
         gate.write("tables/secrets.json", json.dumps(self.secrets))
         gate.start()
         self.gates.append(gate)
@@ -220,7 +223,10 @@ class Stage:
     def add_instance(
         self, version: str, drills: list[Json] | None = None, within: Sequence[str] = (), **variables: str
     ) -> Process:
-        """An instance of the ledger, with drills of its version's; `within` is a command that runs it."""
+        """An instance of the ledger, with drills of its version's; `within` is a command that runs it.
+
+        Like the hub it heeds the folder's `levels`, where a test may say what is logged.
+        """
         number = len(self.instances) + 1
         env = {
             "MCP_SECRETS_FILE": str(self._secrets_of(SERVICE)),
@@ -230,6 +236,7 @@ class Stage:
             "MCP_DRAIN_DEADLINE_S": "10",
             "MCP_LEDGER_FILE": str(self.folder / f"ledger-{number}"),
             "MCP_DRILL_FILE": str(self.drill_file(version)),
+            "MCP_LOG_LEVEL_FILE": str(self.folder / "levels"),
             **variables,
         }
         if drills is not None:
@@ -283,6 +290,7 @@ class Stage:
             "MCP_CONSUL_URL": self.consul.url,
             "MCP_VERSION": "1.0.0",
             "MCP_GATE_INTERNAL_URL": self.internal_url,
+            "MCP_LOG_LEVEL_FILE": str(self.folder / "levels"),
         }
         made = self._process("hub", "services.hub", env).start()
         self.instances.append(made)
@@ -297,7 +305,7 @@ class Stage:
 
     def _process(self, name: str, module: str, env: dict[str, str]) -> Process:
         given = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": os.environ.get("HOME", "/"),
-                 "MCP_MTLS": "on" if self.mtls else "off", **env}  # fmt: skip
+                 "MCP_MTLS": "on" if self.mtls else "off", "MCP_OTLP_URL": self.collector, **env}  # fmt: skip
         return Process(name, [sys.executable, "-m", module], given, self.folder / f"{name}.log")
 
     def close(self) -> None:
@@ -313,7 +321,7 @@ def stage(
     folder: Path, *, gates: Sequence[int] = (2, 2), replicas: int = 1, line: Callable[[str], Cut] | None = None,
     registry: Callable[[Path], ConsulProcess | ConsulCluster] = ConsulProcess,
     agents: Mapping[str, str] | None = None, mtls: bool = False,
-    metrics: Callable[[Path, str], PrometheusProcess] = PrometheusProcess, **settings: str,
+    metrics: Callable[[Path, str], PrometheusProcess] = PrometheusProcess, collector: str = "", **settings: str,
 ) -> Iterator[Stage]:  # fmt: skip
     """A stage with one stable version, 1.0.0, in force on every gate, and a client that may do anything.
 
@@ -326,6 +334,7 @@ def stage(
         agents: Settings of every agent.
         mtls: Everybody proves itself by a certificate; Consul needs a CA for it.
         metrics: Makes Prometheus in a folder, on Consul's URL.
+        collector: Where everybody sends spans, "" for nowhere.
         settings: Of every replica.
     """
     known = {"mac": [MAC], "services": {name: [secrets.token_hex(32)] for name in (SERVICE, "hub", "control-plane")}}
@@ -335,7 +344,7 @@ def stage(
     consul_folder.mkdir()
     metrics_folder.mkdir()
     with registry(consul_folder) as consul, metrics(metrics_folder, consul.url) as prometheus:
-        made = Stage(folder, consul, [], prometheus, agent_settings=dict(agents or {}), mtls=mtls)
+        made = Stage(folder, consul, [], prometheus, agent_settings=dict(agents or {}), mtls=mtls, collector=collector)
         try:
             for ttl_s in gates:
                 made.add_gate(ttl_s)

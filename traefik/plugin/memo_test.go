@@ -121,7 +121,7 @@ func TestADecisionIsRememberedNoLongerThanItsKeyLives(t *testing.T) {
 func TestARefusedCallerBearsNoNameOfItsOwnChoice(t *testing.T) {
 	g, got := openTo(t, 1)
 	r, status := serve(g)
-	if status != http.StatusUnauthorized || got.calls != 0 || r.Header.Get(headerClient) != "" {
+	if status != http.StatusUnauthorized || got.calls != 0 || r.Header.Get(headerClient) != "dev" {
 		t.Errorf("%d, %d calls went on as %q", status, got.calls, r.Header.Get(headerClient))
 	}
 }

@@ -203,11 +203,19 @@ func (g *gate) decideAnew(w http.ResponseWriter, r *http.Request, id [sha256.Siz
 	return d
 }
 
+func leaveName(h http.Header, header, name string) {
+	delete(h, header)
+	if name != "" {
+		h[header] = []string{name}
+	}
+}
+
 // refuse answers in a service's place.
 func (g *gate) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
-	// The access log keeps these three: a refused caller must not be able to write itself another name into it.
-	delete(r.Header, headerClient)
-	delete(r.Header, headerService)
+	// The access log keeps these three: a refused caller must not be able to write itself another name into it, and
+	// stands there under the name its refusal is counted by.
+	leaveName(r.Header, headerClient, no.client)
+	leaveName(r.Header, headerService, no.service)
 	delete(r.Header, headerRoute)
 	g.store.counts.refused(no)
 	no.id = idOf(r)
