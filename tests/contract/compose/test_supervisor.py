@@ -88,11 +88,15 @@ def test_a_process_deaf_to_term_is_killed_at_its_deadline(make: Make, tiny: Make
     assert 0.5 <= time.monotonic() - began < 5
 
 
-def test_down_ends_everything_although_the_supervisor_was_killed(make: Make, tiny: Make, tmp_path: Path) -> None:
+def test_down_ends_everything_although_the_supervisor_was_killed(
+    make: Make, tiny: Make, until: Make, tmp_path: Path
+) -> None:
     environment = make(tiny("one", "--grandchild", str(tmp_path / "pid")), tiny("two"))
     environment.up()
     ports = [port_of(process.url) for process in environment.link.status().processes]
-    os.kill(environment.link.status().pid, signal.SIGKILL)
+    supervisor = environment.link.status().pid
+    os.kill(supervisor, signal.SIGKILL)
+    until(lambda: gone(supervisor), "the supervisor is gone")
     assert len(environment.down()) == 3
     assert environment.mine() == []
     assert all(is_free(port) for port in ports)

@@ -219,9 +219,10 @@ class Caller:
         self._consul, self._instance = consul, instance
         self.by = papers(consul, "tekup-gate")
         self.answers: list[str] = []
+        self.enough = False
 
     async def run(self) -> None:
-        while True:
+        while not self.enough:
             async with httpx.AsyncClient(verify=self.by.context(), timeout=20, trust_env=False) as http:
                 for _ in range(10):
                     try:
@@ -270,9 +271,8 @@ async def test_leaf_and_ca_change_under_load_and_no_call_is_lost(tmp_path: Path,
         await caller.more(200)  # a gate that still has the old leaf
         caller.by = await asyncio.to_thread(papers, consul, "tekup-gate")
         await caller.more(200)
-        for task in work:
-            task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
+        caller.enough = True  # and no cancelling: a connection cut off while it is being made is closed by nobody
+        await asyncio.gather(*work)
         assert caller.lost == []
         assert len(caller.answers) >= 1000
 
