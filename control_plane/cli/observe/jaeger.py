@@ -10,6 +10,7 @@ import httpx
 
 from compose.local.errors import LocalError
 from compose.local.exits import Exit
+from control_plane.cli.observe.asking import asking
 
 __all__ = ["Jaeger", "JaegerFailed", "Span", "as_tree", "spans_of"]
 
@@ -69,17 +70,13 @@ class Jaeger:
         Raises:
             JaegerFailed: It did not tell.
         """
-        try:
+        with asking("Jaeger", self.url, JaegerFailed):
             answer = httpx.get(f"{self.url}/api/traces/{trace_id}", timeout=TIMEOUT_S, trust_env=False)
             if answer.status_code == httpx.codes.NOT_FOUND:
                 return ()
             if not answer.is_success:
                 raise JaegerFailed(f"Jaeger at {self.url} answered {answer.status_code}: {answer.text.strip()[:300]}")
             return spans_of(answer.json())
-        except httpx.HTTPError as error:
-            raise JaegerFailed(f"Jaeger at {self.url} does not answer: {error or type(error).__name__}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise JaegerFailed(f"what answers at {self.url} is no Jaeger: {type(error).__name__} {error}") from error
 
 
 def spans_of(answer: Mapping[str, Any]) -> tuple[Span, ...]:

@@ -10,6 +10,7 @@ import httpx
 
 from compose.local.errors import LocalError
 from compose.local.exits import Exit
+from control_plane.cli.observe.asking import asking
 from control_plane.cli.observe.files import Found, Newest
 from control_plane.cli.observe.lines import LEVELS, Line, Wanted, line_of
 
@@ -115,7 +116,7 @@ class Loki:
     def _page(self, wanted: Wanted, start: int, end: int, most: int) -> list[tuple[int, Line]]:
         asked: dict[str, str | int] = {"query": query_of(wanted), "start": start, "end": end, "limit": most,
                                        "direction": "backward"}  # fmt: skip
-        try:
+        with asking("Loki", self.url, LokiFailed):
             where = f"{self.url}/loki/api/v1/query_range"
             answer = httpx.get(where, params=asked, timeout=TIMEOUT_S, trust_env=False)
             if not answer.is_success:
@@ -126,10 +127,6 @@ class Loki:
                 for stream in streams
                 for at, text, *_ in stream["values"]
             ]
-        except httpx.HTTPError as error:
-            raise LokiFailed(f"Loki at {self.url} does not answer: {error or type(error).__name__}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise LokiFailed(f"what answers at {self.url} is no Loki: {type(error).__name__} {error}") from error
 
 
 def _line(text: str, labels: dict[str, str], at: int) -> Line:

@@ -10,6 +10,7 @@ import httpx
 
 from compose.local.errors import LocalError
 from compose.local.exits import Exit
+from control_plane.cli.observe.asking import asking
 
 __all__ = ["Used", "read_usage", "usage_query"]
 
@@ -66,16 +67,12 @@ def read_usage(url: str, since: str, client: str = "") -> list[Used]:
         PrometheusFailed: It did not tell.
     """
     asked = {"query": usage_query(since, client)}
-    try:
+    with asking("Prometheus", url, PrometheusFailed):
         answer = httpx.post(f"{url.rstrip('/')}/api/v1/query", data=asked, timeout=TIMEOUT_S, trust_env=False)
         said = answer.json()
         if said["status"] != "success":
             raise PrometheusFailed(f"Prometheus at {url} refuses the question: {said.get('error', answer.status_code)}")
         return used(said["data"]["result"])
-    except httpx.HTTPError as error:
-        raise PrometheusFailed(f"Prometheus at {url} does not answer: {error or type(error).__name__}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise PrometheusFailed(f"what answers at {url} is no Prometheus: {type(error).__name__} {error}") from error
 
 
 def used(results: Iterable[Mapping[str, Any]]) -> list[Used]:
