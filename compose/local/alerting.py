@@ -6,8 +6,9 @@ from observability.rules import Scale, rendered, seconds
 
 from .errors import StepFailed
 from .files import repository, write_atomically
+from .on_call import on_call_program
 from .parts import Parts
-from .table import Process, Ready
+from .table import Process
 
 ALERTMANAGER_PORT = "MCP_ALERTMANAGER_PORT"
 SAMPLES = 4
@@ -81,11 +82,10 @@ def alertmanager(parts: Parts) -> Process:
         "cluster.listen-address": "",
         "log.format": "json",
     }
-    return Process(
-        name="alertmanager",
-        group="alertmanager",
-        argv=(str(parts.programs["alertmanager"].path), *(f"--{name}={value}" for name, value in flags.items())),
-        ready=Ready(url=f"{parts.url(ALERTMANAGER_PORT)}/-/ready"),
-        stop_s=10,
-        url=parts.url(ALERTMANAGER_PORT),
+    return on_call_program(
+        parts,
+        "alertmanager",
+        *(f"--{name}={value}" for name, value in flags.items()),
+        port=ALERTMANAGER_PORT,
+        ready=f"{parts.url(ALERTMANAGER_PORT)}/-/ready",
     )

@@ -11,9 +11,10 @@ from .consul_acl import PROMETHEUS, token_file
 from .files import repository, write_atomically
 from .gate_folder import rendered
 from .observability_settings import age_s
+from .on_call import on_call_program
 from .parts import Parts
 from .settings import SERVICES, Settings, replica_ports
-from .table import Process, Ready
+from .table import Process
 from .tracing import gate_tracing
 
 PROMETHEUS_PORT = "MCP_PROMETHEUS_PORT"
@@ -167,54 +168,52 @@ def _prometheus(parts: Parts) -> Process:
         "enable-feature": "exemplar-storage",
         "log.format": "json",
     }
-    return Process(
-        name="prometheus",
-        group="prometheus",
-        argv=(str(parts.programs["prometheus"].path), *(f"--{name}={value}" for name, value in flags.items())),
-        ready=Ready(url=f"{parts.url(PROMETHEUS_PORT)}/-/ready"),
+    return on_call_program(
+        parts,
+        "prometheus",
+        *(f"--{name}={value}" for name, value in flags.items()),
+        port=PROMETHEUS_PORT,
+        ready=f"{parts.url(PROMETHEUS_PORT)}/-/ready",
         after=("consul-acl",),
-        stop_s=10,
-        url=parts.url(PROMETHEUS_PORT),
     )
 
 
 def _loki(parts: Parts) -> Process:
-    return Process(
-        name="loki",
-        group="loki",
-        argv=(str(parts.programs["loki"].path), f"-config.file={parts.layout.folder_of('loki')}/loki.yml"),
+    return on_call_program(
+        parts,
+        "loki",
+        f"-config.file={parts.layout.folder_of('loki')}/loki.yml",
+        port=LOKI_PORT,
+        ready=f"{parts.url(LOKI_PORT)}/ready",
         env={"GOMEMLIMIT": MEMORY["loki"]},
-        ready=Ready(url=f"{parts.url(LOKI_PORT)}/ready"),
         stop_s=15,
-        url=parts.url(LOKI_PORT),
     )
 
 
 def _jaeger(parts: Parts) -> Process:
-    return Process(
-        name="jaeger",
-        group="jaeger",
-        argv=(str(parts.programs["jaeger"].path), f"--config-file={parts.layout.folder_of('jaeger')}/jaeger.yml"),
+    return on_call_program(
+        parts,
+        "jaeger",
+        f"--config-file={parts.layout.folder_of('jaeger')}/jaeger.yml",
+        port=JAEGER_PORT,
+        ready=parts.url("jaeger-admin"),
         # Its own spans would go to localhost:4317, whoever listens there.
         env={"SPAN_STORAGE_TYPE": "badger", "OTEL_TRACES_SAMPLER": "always_off", "GOMEMLIMIT": MEMORY["jaeger"]},
-        ready=Ready(url=parts.url("jaeger-admin")),
-        stop_s=10,
-        url=parts.url(JAEGER_PORT),
     )
 
 
 def _collector(parts: Parts) -> Process:
     asked = parts.effective.settings.extras
-    return Process(
-        name="collector",
-        group="collector",
-        argv=(str(parts.programs["collector"].path), f"--config={parts.layout.folder_of('collector')}/collector.yml"),
-        env={"GOMEMLIMIT": MEMORY["collector"]},
-        ready=Ready(url=parts.url("collector-health")),
+    return on_call_program(
+        parts,
+        "collector",
+        f"--config={parts.layout.folder_of('collector')}/collector.yml",
+        port=COLLECTOR_PORT,
+        ready=parts.url("collector-health"),
         # so that it is stopped before those it sends to
         after=tuple(name for name in ("loki", "jaeger") if name in asked),
+        env={"GOMEMLIMIT": MEMORY["collector"]},
         stop_s=15,
-        url=parts.url(COLLECTOR_PORT),
     )
 
 
