@@ -205,8 +205,19 @@ class World:
         own = (run.client, run.key, run.allow, run.roots) == (client, "" if user else f"{name}-1", *rights)
         return own and (run.copy, run.shadow, run.odd) == (False, "", ())
 
+    def ended(self) -> list[str]:
+        """Which of the services have ended, with what, and what they said last."""
+        found = []
+        for name, instance in INSTANCES.items():
+            code = self.gate.backends[instance][1].poll()
+            if code is not None:
+                said = (self.folder / f"{name}.log").read_text(errors="replace")[-2000:]
+                found.append(f"{name} ended with {code}; its last words: {said}")
+        return found
+
     def alive(self) -> None:
-        """A permitted call works."""
+        """Every service runs, and a permitted call works."""
+        assert self.ended() == []
         mark = secrets.token_hex(8)
         told = self.tool("dev", "vault_peek", {"mark": mark})
         assert "peeked" in told, told

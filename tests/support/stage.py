@@ -61,15 +61,15 @@ class Process:
 
     def send(self, number: int) -> None:
         """Send its process a signal."""
-        os.kill(self.pid, number)
+        assert self.running
+        self.running.send_signal(number)
 
     def end(self, number: int = signal.SIGTERM, within_s: float = 30) -> None:
         """End it; at once after a while."""
         if self.running is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.running.pid, signal.SIGCONT)
-            os.kill(self.running.pid, number)
+        self.running.send_signal(signal.SIGCONT)  # Popen's own signals nobody once the process is reaped
+        self.running.send_signal(number)
         try:
             self.running.wait(within_s)
         except subprocess.TimeoutExpired:
