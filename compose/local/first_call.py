@@ -21,12 +21,12 @@ BEFORE = 12
 
 
 async def _filesystem(client: Client, target: Target) -> str:
-    path = str(target.layout.workspace / WELCOME_FILE)
+    path = str(target.workspace / WELCOME_FILE)
     return _found(await client.call_tool("filesystem_read_file", {"path": path}), WORD)
 
 
 async def _search(client: Client, target: Target) -> str:
-    return _found(await client.call_tool("search_grep", {"pattern": WORD, "path": str(target.layout.workspace)}), WORD)
+    return _found(await client.call_tool("search_grep", {"pattern": WORD, "path": str(target.workspace)}), WORD)
 
 
 async def _browser(client: Client, target: Target) -> str:

@@ -5,6 +5,7 @@ Apart from `first_call`, so that commands that make no call do not wait for the 
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
@@ -42,7 +43,8 @@ class Target:
 
     gateway: Gateway
     key: str
-    layout: Layout
+    workspace: Path
+    """Where filesystem and search find the welcome."""
     page_url: str
 
     def endpoint(self, service: str) -> str:

@@ -40,7 +40,7 @@ class Settings(ObservabilitySettings):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    env: Literal["development"] = Field(
+    env: Literal["development", "staging", "production"] = Field(
         "development", alias="MCP_ENV", description="kind of environment; local processes are for development"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -156,6 +156,12 @@ class Settings(ObservabilitySettings):
             raise ValueError(f"there is no {', '.join(unknown)} to run besides, only {', '.join(EXTRAS)} and {ALL}")
         return also
 
+    def problems(self) -> list[str]:
+        """What an environment of this kind cannot be, though each setting is right by itself."""
+        if self.env == "development":
+            return []
+        return [f"MCP_ENV = {self.env!r}: local processes are for development; compose/docker-compose.*.yml has others"]
+
     @property
     def extras(self) -> tuple[str, ...]:
         """What is asked for besides, each a program of that name."""
@@ -202,12 +208,13 @@ def _shown(name: str, value: str) -> str:
     return "(hidden)" if value and secret else value
 
 
-def load(layout: Layout, environ: Mapping[str, str] | None = None) -> Effective:
+def load(layout: Layout, environ: Mapping[str, str] | None = None, kind: type[Settings] = Settings) -> Effective:
     """Read the settings of an environment.
 
     Args:
         layout: which environment.
         environ: the environment variables; by default this process's.
+        kind: what can be set in an environment of its kind.
 
     Returns:
         The effective settings.
@@ -216,8 +223,8 @@ def load(layout: Layout, environ: Mapping[str, str] | None = None) -> Effective:
         BadSettings: with every problem there is.
     """
     environ = os.environ if environ is None else environ
-    known = {str(field.alias) for field in Settings.model_fields.values()}
-    names = {name: str(field.alias) for name, field in Settings.model_fields.items()}
+    known = {str(field.alias) for field in kind.model_fields.values()}
+    names = {name: str(field.alias) for name, field in kind.model_fields.items()}
     from_file = {names.get(name, name): value for name, value in _read_file(layout.settings).items()}
     from_environment = {name: value for name, value in environ.items() if value and (name in known or _handed(name))}
     merged: dict[str, object] = {**from_file, **from_environment}
@@ -226,8 +233,9 @@ def load(layout: Layout, environ: Mapping[str, str] | None = None) -> Effective:
     origins.update(dict.fromkeys(from_environment, Origin.ENVIRONMENT))
     own = {name: value for name, value in merged.items() if name in known or not _handed(name)}
     problems: list[str] = []
-    settings = _validated(own, origins, problems)
+    settings = _validated(kind, own, origins, problems)
     handed_on = {name: _text(value) for name, value in merged.items() if name not in own}
+    problems += settings.problems() if settings else []
     problems += _clashes(settings) if settings else []
     problems += _missing_folders(settings, origins) if settings else []
     problems += _missing_files(settings, origins) if settings else []
@@ -255,9 +263,11 @@ def _read_file(path: Path) -> dict[str, object]:
         raise BadSettings(f"{path} cannot be read: {error}") from error
 
 
-def _validated(values: dict[str, object], origins: Mapping[str, Origin], problems: list[str]) -> Settings | None:
+def _validated(
+    kind: type[Settings], values: dict[str, object], origins: Mapping[str, Origin], problems: list[str]
+) -> Settings | None:
     try:
-        return Settings.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         for detail in error.errors():
             name = str(detail["loc"][0])

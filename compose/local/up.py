@@ -110,7 +110,7 @@ def bring_up(layout: Layout, timeout_s: float, report: Reporter, given: Mapping[
         key = _key(parts, report, timeout_s)
         scaled_to_0 = wait_until_ready(layout, report, timeout_s).scaled_to_0()
     edge = gateway(layout, effective.settings, parts.address(GATEWAY_PORT))
-    target = Target(edge, key, layout, f"{parts.url('pages')}/")
+    target = Target(edge, key, layout.workspace, f"{parts.url('pages')}/")
     called = tuple(name for name in SERVICES if name not in ("hub", *scaled_to_0))
     wait_until_served(target, called, timeout_s, report)
     calls = _first_calls(target, called, report)

@@ -1,0 +1,27 @@
+"""Whether Consul knows everybody's token: the health check of whoever keeps its access (standard library only).
+
+``python -m compose.containers.laid_out URL TOKEN_FILE``: the operator's token is introduced last.
+"""
+
+import sys
+import urllib.request
+from pathlib import Path
+
+ANSWER_S = 3.0
+
+
+def main() -> int:
+    """0 if the token is known, else 1 with a word on standard error."""
+    url, file = sys.argv[1:]
+    try:
+        token = Path(file).read_text(encoding="ascii").strip()
+        asked = urllib.request.Request(f"{url}/v1/acl/token/self", headers={"X-Consul-Token": token})  # noqa: S310
+        with urllib.request.urlopen(asked, timeout=ANSWER_S):  # noqa: S310 (the URL is the environment's own)
+            return 0
+    except OSError as error:
+        sys.stderr.write(f"not yet: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

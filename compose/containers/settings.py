@@ -1,0 +1,73 @@
+"""The settings of an environment of containers: those of the local one, and what only containers have.
+
+Compose hands them on by name; a problem of any is said before anything else starts.
+"""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from compose.local.settings import Settings
+
+LEAST_BYTES = {"browser": 512 << 20, "filesystem": 96 << 20, "search": 128 << 20, "hub": 96 << 20}
+"""With less memory an instance does not get as far as its first call (docs/containers.md, "Limits")."""
+LEAST_CPUS = 0.05
+_BYTES = re.compile(r"([1-9][0-9]*)([bkmg]?)b?", re.IGNORECASE)
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def bytes_of(text: str) -> int:
+    """An amount of memory as Compose writes it (`512m`, `2g`), in bytes.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = _BYTES.fullmatch(text.strip())
+    if not found:
+        raise ValueError("it must be a number of bytes with k, m or g, as in 512m or 2g")
+    return int(found[1]) * _UNITS[found[2].lower()]
+
+
+def _at_least(service: str) -> AfterValidator:
+    least = LEAST_BYTES[service]
+
+    def check(text: str) -> str:
+        if bytes_of(text) < least:
+            raise ValueError(f"{service} needs {least >> 20}m at least")
+        return text
+
+    return AfterValidator(check)
+
+
+Cpus = Annotated[float, Field(ge=LEAST_CPUS, le=1024)]
+OfBrowser = Annotated[str, _at_least("browser")]
+OfFilesystem = Annotated[str, _at_least("filesystem")]
+OfSearch = Annotated[str, _at_least("search")]
+OfHub = Annotated[str, _at_least("hub")]
+Url = Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+/?)?$")]
+
+
+class ContainerSettings(Settings):
+    """What can be set for containers. Ports are those published on the machine; inside they are fixed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    browser_memory: OfBrowser = Field("2g", alias="MCP_BROWSER_MEMORY", description="memory of a browser instance")
+    browser_cpus: Cpus = Field(1.0, alias="MCP_BROWSER_CPUS", description="processors of a browser instance")
+    filesystem_memory: OfFilesystem = Field(
+        "512m", alias="MCP_FILESYSTEM_MEMORY", description="memory of a filesystem instance"
+    )
+    filesystem_cpus: Cpus = Field(0.5, alias="MCP_FILESYSTEM_CPUS", description="processors of a filesystem instance")
+    search_memory: OfSearch = Field("1g", alias="MCP_SEARCH_MEMORY", description="memory of a search instance")
+    search_cpus: Cpus = Field(0.5, alias="MCP_SEARCH_CPUS", description="processors of a search instance")
+    hub_memory: OfHub = Field("512m", alias="MCP_HUB_MEMORY", description="memory of a hub instance")
+    hub_cpus: Cpus = Field(0.5, alias="MCP_HUB_CPUS", description="processors of a hub instance")
+    enable_sandbox: bool = Field(True, alias="MCP_ENABLE_SANDBOX", description="Chromium's own sandbox")
+    network_isolation: bool = Field(
+        True, alias="MCP_NETWORK_ISOLATION", description="no way out of the networks of the services"
+    )
+
+    def problems(self) -> list[str]:
+        """None: containers are for all three kinds of environment."""
+        return []

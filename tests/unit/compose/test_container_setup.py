@@ -1,0 +1,158 @@
+"""What `setup` makes for an environment of containers, and what each container is given of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from compose.containers.places import Here
+from compose.containers.settings import ContainerSettings, bytes_of
+from compose.containers.setup import prepare
+from compose.local.errors import BadSettings, StepFailed
+from compose.local.files import repository
+from compose.local.layout import Layout
+from compose.local.settings import load
+
+RECIPIENTS = ("consul", "control-plane", "gate", "browser", "filesystem", "search", "hub")
+
+
+def here(root: Path, **settings: str) -> Here:
+    """An environment whose volumes are folders below `root`."""
+    return Here(load(Layout(root / "keep"), settings, ContainerSettings), root)
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Path:
+    """All volumes, empty."""
+    for folder in ("keep", "workspace", *(f"given/{name}" for name in RECIPIENTS)):
+        (tmp_path / folder).mkdir(parents=True)
+    return tmp_path
+
+
+def texts(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_each_recipient_is_given_its_own_secrets_and_nobody_elses(volumes: Path) -> None:
+    prepare(here(volumes))
+    tokens = {name: (volumes / "given" / name / "consul.token").read_text() for name in RECIPIENTS[1:]}
+    assert len(set(tokens.values())) == len(tokens)
+    for name, token in tokens.items():
+        for other in RECIPIENTS:
+            found = any(token.strip() in text for text in texts(volumes / "given" / other).values())
+            assert found == (other == name), f"{name}'s token lies with {other}"
+    management = (volumes / "keep/.tekup/secrets/consul/management.token").read_text().strip()
+    assert not any(management in text for text in texts(volumes / "given").values())
+    assert not any(management in text for text in texts(volumes / "keep/.tekup/gate").values())
+
+
+def test_what_is_given_can_be_read_by_its_owner_alone(volumes: Path) -> None:
+    prepare(here(volumes))
+    modes = {path: path.stat().st_mode & 0o777 for path in (volumes / "given").rglob("*") if path.is_file()}
+    assert set(modes.values()) == {0o600}
+
+
+def test_a_second_time_changes_nothing(volumes: Path) -> None:
+    prepare(here(volumes, MCP_API_KEY_ENCRYPTION="true"))
+    before = {path: (path.read_text(), path.stat().st_ino) for path in (volumes / "given").rglob("*") if path.is_file()}
+    prepare(here(volumes, MCP_API_KEY_ENCRYPTION="true"))
+    after = {path: (path.read_text(), path.stat().st_ino) for path in (volumes / "given").rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_sealing_keys_are_given_to_those_who_seal_and_open(volumes: Path) -> None:
+    prepare(here(volumes, MCP_API_KEY_ENCRYPTION="true"))
+    assert [name for name in RECIPIENTS if (volumes / "given" / name / "sealing-keys.json").exists()] == [
+        "control-plane",
+        "gate",
+    ]
+
+
+def test_a_file_of_an_earlier_time_does_not_stay_with_a_recipient(volumes: Path) -> None:
+    (volumes / "given/hub/old.token").write_text("once")
+    prepare(here(volumes))
+    assert sorted(path.name for path in (volumes / "given/hub").iterdir()) == ["consul.token", "secrets.json"]
+
+
+def test_the_gate_listens_everywhere_in_its_networks_and_finds_its_tables_where_it_sees_them(volumes: Path) -> None:
+    prepare(here(volumes))
+    static = yaml.safe_load((volumes / "keep/.tekup/gate/traefik.yml").read_text())
+    assert {name: entry["address"] for name, entry in static["entryPoints"].items()} == {
+        "public": ":3000",
+        "internal": ":3005",
+        "private": ":3006",
+    }
+    assert 'tables: "/gate/tables"' in (volumes / "keep/.tekup/gate/dynamic/gate.yml").read_text()
+
+
+def test_consul_is_told_of_its_network_and_keeps_what_every_environment_has(volumes: Path) -> None:
+    prepare(here(volumes))
+    given = volumes / "given/consul"
+    assert json.loads((given / "agent.json").read_text())["acl"]["default_policy"] == "deny"
+    assert json.loads((given / "zz-container.json").read_text()) == {"client_addr": "0.0.0.0"}
+    assert json.loads((given / "private.json").read_text())["encrypt"]
+
+
+def test_the_welcome_is_laid_into_an_empty_workspace_and_into_no_other(volumes: Path) -> None:
+    prepare(here(volumes))
+    assert "lighthouse" in (volumes / "workspace/welcome.md").read_text()
+    (volumes / "workspace/welcome.md").unlink()
+    (volumes / "workspace/mine.txt").write_text("mine")
+    prepare(here(volumes))
+    assert [path.name for path in (volumes / "workspace").iterdir()] == ["mine.txt"]
+
+
+def test_a_damaged_file_of_secrets_stops_it_and_is_left_as_it_is(volumes: Path) -> None:
+    prepare(here(volumes))
+    secrets = volumes / "keep/.tekup/gate/tables/secrets.json"
+    secrets.write_text("{")
+    given = texts(volumes / "given")
+    with pytest.raises(StepFailed, match=r"secrets\.json cannot be read"):
+        prepare(here(volumes))
+    assert secrets.read_text() == "{"
+    assert texts(volumes / "given") == given
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("MCP_ENV", "testing", "'development', 'staging' or 'production'"),
+        ("MCP_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+        ("MCP_BROWSER_MEMORY", "100m", "browser needs 512m at least"),
+        ("MCP_SEARCH_MEMORY", "much", "as in 512m or 2g"),
+        ("MCP_FILESYSTEM_CPUS", "0", "greater than or equal to 0.05"),
+        ("MCP_GATEWAY_PORT", "70000", "less than or equal to 65535"),
+        ("MCP_ENABLE_SANDBOX", "perhaps", "valid boolean"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_it_may_be(tmp_path: Path, name: str, value: str, said: str) -> None:
+    with pytest.raises(BadSettings) as raised:
+        here(tmp_path, **{name: value})
+    assert f"{name} = {value!r} (from environment)" in str(raised.value)
+    assert said in str(raised.value)
+
+
+def test_all_wrong_settings_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings) as raised:
+        here(tmp_path, MCP_ENV="testing", MCP_HUB_MEMORY="1m")
+    assert "MCP_ENV" in str(raised.value)
+    assert "MCP_HUB_MEMORY" in str(raised.value)
+
+
+def test_each_kind_of_environment_can_be_made_of_containers_and_one_of_local_processes(tmp_path: Path) -> None:
+    for kind in ("development", "staging", "production"):
+        assert here(tmp_path, MCP_ENV=kind).effective.settings.env == kind
+    with pytest.raises(BadSettings, match="local processes are for development"):
+        load(Layout(tmp_path), {"MCP_ENV": "staging"})
+
+
+@pytest.mark.parametrize(("text", "amount"), [("512m", 512 << 20), ("2g", 2 << 30), ("2GB", 2 << 30), ("1024", 1024)])
+def test_memory_is_read_as_compose_reads_it(text: str, amount: int) -> None:
+    assert bytes_of(text) == amount
+
+
+def test_every_setting_that_compose_hands_on_is_one(tmp_path: Path) -> None:
+    base = yaml.safe_load((repository() / "compose/base.yml").read_text())
+    known = {str(field.alias) for field in ContainerSettings.model_fields.values()}
+    assert set(base["services"]["setup"]["environment"]) <= known
