@@ -13,6 +13,12 @@ from tests.support.prometheus_process import PrometheusProcess
 from tests.support.replicas import Crew, replicas
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Tests marked `anywhere` run against an environment of local processes, or against another."""
+    kinds = ("local", "dev", "staging", "prod")
+    parser.addoption("--environment", choices=kinds, default="local", help="what `anywhere` tests run against")
+
+
 @pytest.fixture(scope="session")
 def shared_consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulProcess]:
     """A real Consul for tests that only add to it."""

@@ -18,6 +18,8 @@ from compose.local.consul_api import token_header
 from compose.local.layout import Layout
 from compose.local.link import Link
 from compose.local.status import ProcessStatus, Status
+from tests.support.container_environment import ContainerEnvironment, container_environment
+from tests.support.engine import Engine
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PORTS = ("GATEWAY", "BROWSER", "FILESYSTEM", "SEARCH", "HUB", "INTERNAL", "PRIVATE", "CONTROL_PLANE", "CONSUL")
@@ -58,6 +60,11 @@ class Environment:
     def state(self) -> Path:
         """Its state folder."""
         return self.directory / ".tekup"
+
+    @property
+    def workspace(self) -> Path:
+        """The folder of filesystem and search."""
+        return self.state / "workspace"
 
     @property
     def gateway_url(self) -> str:
@@ -130,9 +137,17 @@ def make_environment(directory: Path) -> Environment:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+def environment(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Environment | ContainerEnvironment]:
     """A full environment that is up, shared by all tests; leave it as you found it."""
-    made = make_environment(tmp_path_factory.mktemp("environment"))
+    folder, kind = tmp_path_factory.mktemp("environment"), request.config.getoption("--environment")
+    if kind != "local":
+        engine: Engine = request.getfixturevalue("engine")
+        with container_environment(engine.env, kind, folder) as running:
+            yield running
+        return
+    made = make_environment(folder)
     try:
         made.start()
         yield made

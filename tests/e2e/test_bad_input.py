@@ -28,6 +28,7 @@ TOOL_ERRORS = [
 ]
 
 
+@pytest.mark.anywhere
 @pytest.mark.feature("B10")
 @pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
 @pytest.mark.parametrize(("tool", "arguments", "said"), TOOL_ERRORS)
@@ -46,6 +47,7 @@ async def test_a_wrong_call_is_a_tool_error_that_names_what_was_wrong(
             assert not (await client.call_tool("search_status", {})).is_error
 
 
+@pytest.mark.anywhere
 @pytest.mark.feature("B10", "B1")
 @pytest.mark.parametrize(
     ("url", "said"),
@@ -86,6 +88,7 @@ RAW = [
 ]
 
 
+@pytest.mark.anywhere
 @pytest.mark.feature("B10", "A6")
 @pytest.mark.parametrize(
     ("case", "method", "name", "more", "raw", "statuses", "said"), RAW, ids=[row[0] for row in RAW]
@@ -121,6 +124,7 @@ async def test_a_garbled_request_is_a_json_rpc_error_that_names_it(
         assert alive.status_code == 200
 
 
+@pytest.mark.anywhere
 @pytest.mark.feature("A6")
 @pytest.mark.parametrize("header", ["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Param-Handle"])
 async def test_a_doubled_protocol_header_is_refused(environment: Any, header: str) -> None:

@@ -30,6 +30,7 @@ def well_shown(text: str) -> bool:
     return all(len(line) <= 80 for line in text.splitlines())
 
 
+@pytest.mark.anywhere
 def test_what_is_exported_is_there_already_and_fits_the_schema(environment: Any, exported: Path) -> None:
     planned = environment.tekup("plan", "-f", str(exported))
     assert (planned.returncode, planned.stdout) == (0, "nothing to change\n")
@@ -45,6 +46,7 @@ def test_what_is_exported_is_there_already_and_fits_the_schema(environment: Any,
     assert together == (exported / "services.yml").read_text() + (exported / "clients.yml").read_text()
 
 
+@pytest.mark.anywhere
 def test_a_change_is_planned_applied_shown_and_rolled_back(environment: Any, exported: Path) -> None:
     (exported / "more").mkdir()
     (exported / "more" / "reader.yml").write_text(
@@ -78,6 +80,7 @@ def test_a_change_is_planned_applied_shown_and_rolled_back(environment: Any, exp
     assert "revision 99999 does not exist" in unknown.stderr
 
 
+@pytest.mark.anywhere
 def test_a_set_with_mistakes_is_refused_whole_and_each_is_named(environment: Any, exported: Path) -> None:
     services = exported / "services.yml"
     services.write_text(services.read_text().replace("version: ", "version: 9.", 1))
@@ -114,6 +117,7 @@ def test_what_another_hand_changes_is_drift_and_is_put_back(environment: Any) ->
     assert environment.tekup("drift").returncode == 0
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     "verb",
     [

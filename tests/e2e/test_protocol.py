@@ -20,6 +20,7 @@ TOOL = {
 }
 
 
+@pytest.mark.anywhere
 @pytest.mark.feature("A2", "A13", "B1", "B2", "B3")
 @pytest.mark.parametrize("mode", ERAS)
 @pytest.mark.parametrize("service", TOOL)
@@ -33,6 +34,7 @@ async def test_each_service_lists_and_answers_on_its_own_path(environment: Any, 
         assert not result.is_error, result
 
 
+@pytest.mark.anywhere
 @pytest.mark.feature("A3", "A13")
 @pytest.mark.parametrize("mode", ERAS)
 async def test_one_endpoint_lists_and_answers_for_all(environment: Any, mode: str) -> None:
@@ -43,6 +45,7 @@ async def test_one_endpoint_lists_and_answers_for_all(environment: Any, mode: st
             assert not (await client.call_tool(tool, arguments)).is_error
 
 
+@pytest.mark.anywhere
 @pytest.mark.feature("A4")
 @pytest.mark.parametrize("mode", ERAS)
 async def test_a_page_opened_is_a_page_read(environment: Any, mode: str) -> None:
@@ -59,6 +62,7 @@ async def test_a_page_opened_is_a_page_read(environment: Any, mode: str) -> None
         assert "open" in gone.content[0].text  # type: ignore[union-attr]
 
 
+@pytest.mark.anywhere
 @pytest.mark.feature("A12", "A13")
 @pytest.mark.parametrize("mode", ERAS)
 async def test_many_calls_at_once_are_all_answered(environment: Any, mode: str) -> None:
@@ -75,6 +79,7 @@ async def test_many_calls_at_once_are_all_answered(environment: Any, mode: str) 
             tasks.create_task(work())
 
 
+@pytest.mark.anywhere
 @pytest.mark.feature("A5")
 @pytest.mark.parametrize("path", ["/mcp", "/browser/mcp", "/filesystem/mcp", "/search/mcp"])
 @pytest.mark.parametrize(
@@ -94,9 +99,10 @@ async def test_without_a_good_key_nothing_runs(
         answer = await client.post(environment.gateway_url + path, headers=sent, json=request)
     assert answer.status_code in ((400, 401) if modern and path not in ("/mcp", "/filesystem/mcp") else (401,))
     assert answer.json()["error"]["message"]
-    assert not (environment.state / "workspace" / "written-without-a-key.txt").exists()
+    assert not (environment.workspace / "written-without-a-key.txt").exists()
 
 
+@pytest.mark.anywhere
 @pytest.mark.feature("A5", "A6")
 async def test_a_client_from_birth_to_revocation(environment: Any) -> None:
     assert environment.tekup("clients", "add", "narrow", "--allow", "search_*", "--reason", "test").returncode == 0
