@@ -28,4 +28,9 @@ for name in $services control-plane; do
     printf 'Metadata-Version: 2.1\nName: tekup-mcp\nVersion: %s\n' "$version" > "$about/METADATA"
 done
 mkdir /empty
-find /apps /empty \( -type d -o -name METADATA \) -exec touch --date=@315532800 {} +
+# Mount points: a new volume takes over whose the folder is.
+for place in keep/.tekup/gate workspace data/consul \
+    given/consul given/control-plane given/gate given/browser given/filesystem given/search given/hub; do
+    mkdir -p "/volumes/$place"
+done
+find /apps /empty /volumes \( -type d -o -name METADATA \) -exec touch --date=@315532800 {} +
