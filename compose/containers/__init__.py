@@ -1,0 +1,1 @@
+"""What runs inside containers to set an environment up, and what its Compose files pin."""
