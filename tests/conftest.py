@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,8 +12,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.consul_process import ConsulProcess
+from tests.support.engine import Engine
+from tests.support.engine import engine as an_engine
+from tests.support.leftovers import left, removed, things
 from tests.support.prometheus_process import PrometheusProcess
 from tests.support.replicas import Crew, replicas
+from tests.support.stand_ins import base_image, stand_ins
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BUILD_S = 1800.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,3 +62,42 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
         yield lambda consul_url: running.enter_context(
             PrometheusProcess(tmp_path_factory.mktemp("prometheus"), consul_url)
         )
+
+
+@pytest.fixture(scope="session")
+def run_prefix() -> str:
+    """What the names of everything made in this run begin with: Compose projects, and the value of `tekup.test`."""
+    return f"tekup-test-{secrets.token_hex(3)}"
+
+
+@pytest.fixture(scope="session")
+def engine(run_prefix: str) -> Iterator[Engine]:
+    """A container engine; what tests leave on it fails the run's last test, by name, and is removed."""
+    with an_engine() as running:
+        before = things(running)
+        yield running
+        found = list(removed(running, left(running, run_prefix, before)))
+        assert not found, f"tests have left {', '.join(found)}: remove what you make, in a fixture's last lines"
+
+
+@pytest.fixture(scope="session")
+def base(engine: Engine) -> str:
+    """The image everything is built on."""
+    return base_image(engine)
+
+
+@pytest.fixture(scope="session")
+def third_parties(engine: Engine, base: str) -> list[str]:
+    """The images of third parties that can be had here, each by its own name; see `stand_ins`."""
+    return stand_ins(engine, base)
+
+
+@pytest.fixture(scope="session")
+def images(engine: Engine, base: str) -> None:
+    """The platform's own images, built of this checkout; what has not changed comes from the cache."""
+    env = {**engine.env, "PYTHONPATH": str(REPOSITORY)}
+    built = subprocess.run(
+        [sys.executable, "-m", "compose.images", "build"], cwd=REPOSITORY, env=env, capture_output=True, text=True,
+        timeout=BUILD_S, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr[-4000:]

@@ -144,6 +144,8 @@ def environment(
     folder, kind = tmp_path_factory.mktemp("environment"), request.config.getoption("--environment")
     if kind != "local":
         engine: Engine = request.getfixturevalue("engine")
+        for needed in ("images", "third_parties"):
+            request.getfixturevalue(needed)
         with container_environment(engine.env, kind, folder) as running:
             yield running
         return
