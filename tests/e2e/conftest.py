@@ -146,7 +146,8 @@ def environment(
         engine: Engine = request.getfixturevalue("engine")
         for needed in ("images", "third_parties"):
             request.getfixturevalue(needed)
-        with container_environment(engine.env, kind, folder) as running:
+        prefix: str = request.getfixturevalue("run_prefix")
+        with container_environment(engine.env, kind, folder, f"{prefix}-{kind}") as running:
             yield running
         return
     made = make_environment(folder)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from compose.local.ports import free_port
@@ -29,12 +30,14 @@ class ContainerEnvironment:
         env: Variables by which Docker's command finds its engine.
         kind: `dev`, `staging` or `prod`.
         directory: For its workspace.
+        project: Its name, which everything of it has in front.
+        settings: Variables for its Compose file.
     """
 
     env: Mapping[str, str]
     kind: str
     directory: Path
-    project: str = field(default_factory=lambda: f"tekup-test-{secrets.token_hex(3)}")
+    project: str
     settings: dict[str, str] = field(default_factory=dict)
     key: str = ""
     operator_token: str = ""
@@ -71,7 +74,7 @@ class ContainerEnvironment:
         """`docker compose` on this project; never raises for its exit code."""
         file = REPOSITORY / "compose" / f"docker-compose.{self.kind}.yml"
         return subprocess.run(
-            ["docker", "compose", "-p", self.project, "-f", str(file), *args],
+            ["docker", "compose", "--ansi", "never", "-p", self.project, "-f", str(file), *args],
             env={**self.env, **self.settings},
             capture_output=True,
             text=True,
@@ -88,10 +91,12 @@ class ContainerEnvironment:
     def start(self) -> None:
         """Bring it up; the first calls must succeed."""
         self.said("up", "-d", "--no-build")
-        code = self.said("wait", "first-call").strip()
+        code = self.compose("wait", "first-call").returncode
         said = self.said("logs", "--no-log-prefix", "first-call")
-        assert code == "0", f"first calls failed:\n{said}\n{self.compose('logs', '--tail', '40').stdout}"
-        self.key = next(line.split()[-1] for line in said.splitlines() if line.startswith("API key"))
+        assert code == 0, f"first calls failed:\n{said}\n{self.compose('logs', '--tail', '40').stdout}"
+        told = re.search(r"API key\s+(tk_\S+)", said)
+        assert told, said
+        self.key = told[1]
         self.operator_token = self.said("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
         (self.directory / "operator.token").write_text(self.operator_token)
 
@@ -124,15 +129,19 @@ class ContainerEnvironment:
 
 
 @contextlib.contextmanager
-def container_environment(env: Mapping[str, str], kind: str, folder: Path) -> Iterator[ContainerEnvironment]:
+def container_environment(
+    env: Mapping[str, str], kind: str, folder: Path, project: str, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[ContainerEnvironment]:
     """An environment that is up for as long as the block runs.
 
     Args:
         env: Variables by which Docker's command finds its engine.
         kind: `dev`, `staging` or `prod`.
         folder: For its workspace.
+        project: Its name.
+        settings: Further variables for its Compose file.
     """
-    made = ContainerEnvironment(env, kind, folder)
+    made = ContainerEnvironment(env, kind, folder, project, dict(settings))
     try:
         made.start()
         yield made
