@@ -70,12 +70,13 @@ class ContainerEnvironment:
         """The operators' API."""
         return f"http://127.0.0.1:{self.settings['MCP_CONTROL_PLANE_PORT']}"
 
-    def compose(self, *args: str, timeout_s: float = UP_S) -> subprocess.CompletedProcess[str]:
-        """`docker compose` on this project; never raises for its exit code."""
+    def compose(self, *args: str, timeout_s: float = UP_S, given: str = "") -> subprocess.CompletedProcess[str]:
+        """`docker compose` on this project, with something on its standard input; never raises for its exit code."""
         file = REPOSITORY / "compose" / f"docker-compose.{self.kind}.yml"
         return subprocess.run(
             ["docker", "compose", "--ansi", "never", "-p", self.project, "-f", str(file), *args],
             env={**self.env, **self.settings},
+            input=given,
             capture_output=True,
             text=True,
             timeout=timeout_s,
