@@ -18,7 +18,7 @@ CODE := control_plane services compose observability tests
 .PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench features lock clean
 
 help: ## List every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml
 	@echo "setup: Python packages into $(VENV) (about a minute the first time)"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from compose.local.cache import cache_folder
 from compose.local.errors import LocalError
 from compose.local.files import repository
 from compose.local.programs import Resolver
@@ -163,10 +164,11 @@ async def _scanner() -> Path:
 
 
 def _wanted(argv: Sequence[str] | None) -> Wanted:
+    usual = cache_folder().parent / "advisories"
     parser = argparse.ArgumentParser(prog="python -m compose.images.scan", description=main.__doc__)
     parser.add_argument("image", help="an image of the engine, or the path of what `docker save` wrote")
-    parser.add_argument("--advisories", type=Path, default=os.environ.get(ADVISORIES) or "build/advisories",
-                        help=f"folder with <Ecosystem>/all.zip ({ADVISORIES}; build/advisories)")  # fmt: skip
+    parser.add_argument("--advisories", type=Path, default=os.environ.get(ADVISORIES) or usual,
+                        help=f"folder with <Ecosystem>/all.zip ({ADVISORIES}; {usual})")  # fmt: skip
     parser.add_argument("--max-age-days", type=int, default=os.environ.get(OLDEST_DAYS) or "30",
                         help=f"the most that the newest advisory may lie back ({OLDEST_DAYS}; 30)")  # fmt: skip
     parser.add_argument("--allowed", type=Path, default=repository() / "compose/images/allowed.toml",
