@@ -37,12 +37,13 @@ down: $(READY) ## Stop everything that `make up` started
 	@$(BIN)/tekup down
 
 programs: $(READY)
-	@$(BIN)/python -m compose.local.programs consul traefik chromium rg go conformance prometheus promtool alertmanager amtool loki jaeger collector > /dev/null
+	@$(BIN)/python -m compose.local.programs consul traefik chromium rg go conformance prometheus promtool alertmanager amtool loki jaeger collector hadolint dclint > /dev/null
 
 test: $(READY) programs lint types go-test ## Lint, types, unit, contract and local end-to-end tests
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not docker and not long"
 
 test-docker: $(READY) ## Tests that need a Docker engine; on a bare Debian machine, as root, one is installed
+	@$(BIN)/python -m compose.local.programs consul prometheus promtool alertmanager amtool loki jaeger collector osv-scanner > /dev/null
 	$(BIN)/python -m tests.support.engine $(BIN)/pytest -m docker
 
 test-long: $(READY) ## Races, soaks and drills
