@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lint.containers import COMPOSE, DOCKERFILES, compose_faults, dockerfile_faults
+from tests.lint.containers import COMPOSE, DOCKERFILES, compose_faults, dockerfile_faults, with_defaults
 from tests.support.programs import ROOT
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(900)]
@@ -17,7 +17,7 @@ services:
     image: example/web:1.2.3
     build: .
     ports:
-      - "127.0.0.1:8080:80"
+      - "${MCP_HOST:-127.0.0.1}:${MCP_PORT:-8080}:80"
 """
 
 
@@ -48,7 +48,7 @@ def test_a_fault_in_a_dockerfile_is_found(tmp_path: Path, line: str, code: str) 
     ("good", "bad", "rule"),
     [
         ("web:1.2.3", "web:latest", "service-image-require-explicit-tag"),
-        ("127.0.0.1:", "", "no-unbound-port-interfaces"),
+        ("${MCP_HOST:-127.0.0.1}:", "", "no-unbound-port-interfaces"),
         ("name: good\n", "", "require-project-name-field"),
         ("build: .", "build: .\n    prots: []", "invalid-schema"),  # no such key
     ],
@@ -64,3 +64,16 @@ def test_what_is_right_has_no_fault_and_a_part_needs_no_name(tmp_path: Path) -> 
     whole.write_text(GOOD, encoding="utf-8")
     part.write_text(GOOD.removeprefix("name: good\n"), encoding="utf-8")
     assert compose_faults([whole, part]) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "read"),
+    [
+        ('  - "${A:-1}:${B-2}:3"', '  - "1:2:3"'),
+        ("  x: ${A:-${B:-c}}", "  x: c"),
+        ("  x: ${A:?say it} $$B", "  x: ${A:?say it} $$B"),
+        ("  image: ${A:-b:1}", "  image: ${A:-b:1}"),
+    ],
+)
+def test_the_linter_reads_defaults_in_place_of_variables(line: str, read: str) -> None:
+    assert with_defaults(f"{line}\n") == f"{read}\n"
