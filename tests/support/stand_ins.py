@@ -1,7 +1,7 @@
 """Images of third parties by their own name and tag, built around the same programs: where tests run nothing can be
 pulled. Entrypoint, user, folders and default arguments are the official images', so that a Compose file cannot tell.
 
-An image of that name which is not one of ours is the real one, and stays. There is none of Grafana: it is in no
+An image of that name which was pulled is the real one, and stays. There is none of Grafana: it is in no
 package registry.
 """
 
@@ -170,11 +170,16 @@ def _digest(recipe: str, programs: Mapping[Path, str], files: Mapping[str, str])
 
 
 def _label(engine: Engine, name: str) -> str | None:
-    """The digest in a stand-in's label, None for the real image, empty where there is neither."""
+    """The digest in a stand-in's label, None for the real image, empty where there is neither.
+
+    What was pulled has a digest of its registry; what was built here, by whomever, has none and cannot be trusted to
+    be like the real one.
+    """
     if not engine.docker("image", "ls", "--quiet", name):
         return ""
-    label = f'{{{{with .Config.Labels}}}}{{{{index . "{LABEL}"}}}}{{{{end}}}}'
-    return engine.docker("image", "inspect", "--format", label, name) or None
+    form = f'{{{{len .RepoDigests}}}} {{{{with .Config.Labels}}}}{{{{index . "{LABEL}"}}}}{{{{end}}}}'
+    pulled, _, label = engine.docker("image", "inspect", "--format", form, name).partition(" ")
+    return label if pulled == "0" else None
 
 
 @contextlib.contextmanager

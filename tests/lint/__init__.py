@@ -1,0 +1,1 @@
+"""Linters of Dockerfile and Compose files: `make lint-containers`."""
