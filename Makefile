@@ -15,7 +15,7 @@ PYTEST := PYTEST_DEBUG_TEMPROOT=$(IN_MEMORY) $(BIN)/pytest
 CODE := control_plane services compose observability tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench features lock clean
+.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench images features lock clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,11 +81,15 @@ dashboards: $(READY) ## Write Grafana's dashboards from observability/dashboards
 bench: $(READY) ## Figures, as ratios against a peer in the same run; ARGS=--help
 	PYTHONPATH=. $(BIN)/python -m tests.bench $(ARGS)
 
+images: $(READY) ## Container images, their sizes against their bounds; ARGS="search --version 1.1.0"
+	$(BIN)/python -m compose.images build $(ARGS)
+
 features: $(READY) ## Each feature id with the tests that prove it
 	$(BIN)/python tests/features.py
 
-lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml
+lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml, and what each image takes of it
 	$(BIN)/uv pip compile --quiet --no-build --python-version 3.11 --universal --generate-hashes --extra dev pyproject.toml -o requirements.lock
+	$(BIN)/python -m compose.images lock
 
 clean: ## Remove what the tools leave; keeps .venv and .tekup
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist bench-results

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Lays out what each image holds of our own source, one folder an image under /apps, with its bytecode.
+#   sources.sh VERSION
+set -eu
+version=$1
+export LC_ALL=C PYTHONHASHSEED=0
+services="browser filesystem search hub"
+
+rm -rf observability/dashboards observability/grafana/check
+find traefik -name '*_test.go' -delete
+# Hashes are looked at: whoever puts other source there, as in development, gets that.
+python3 -m compileall -q --invalidation-mode checked-hash -s "$PWD" -p /app .
+find . -exec touch --no-dereference --date=@315532800 {} +
+chmod -R u=rwX,go=rX .
+
+for name in $services; do
+    mkdir -p "/apps/$name/services" "/apps/$name/observability"
+    cp -a services/__init__.py services/__pycache__ services/common "services/$name" "/apps/$name/services/"
+    cp -a observability/__init__.py observability/telemetry "/apps/$name/observability/"
+done
+mkdir /apps/control-plane
+cp -a control_plane compose consul traefik observability pyproject.toml /apps/control-plane/
+
+# So that the parts know what they are: see observability/telemetry/about.py.
+for name in $services control-plane; do
+    about=/apps/$name/tekup_mcp-$version.dist-info
+    mkdir "$about"
+    printf 'Metadata-Version: 2.1\nName: tekup-mcp\nVersion: %s\n' "$version" > "$about/METADATA"
+done
+mkdir /empty
+find /apps /empty \( -type d -o -name METADATA \) -exec touch --date=@315532800 {} +

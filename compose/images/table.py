@@ -1,0 +1,41 @@
+"""The images there are, and what each may weigh."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["IMAGES", "KIT", "Image"]
+
+KIT: Final = "kit"
+"""The packages that every image with Python in it has."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image.
+
+    Args:
+        name: its target in the Dockerfile, its extra in pyproject.toml and its lock's name.
+        most_mb: its size in 10^6 bytes, at most, over a Debian base of up to 120.
+        kit: whether it holds the kit.
+    """
+
+    name: str
+    most_mb: int
+    kit: bool = True
+
+    @property
+    def repository(self) -> str:
+        """The image's name without its tag."""
+        return f"tekup/mcp-{self.name}"
+
+
+_TABLE = (
+    Image("gateway", 350, kit=False),
+    Image("browser", 1100),
+    Image("filesystem", 280),
+    Image("search", 290),
+    Image("hub", 290),
+    Image("control-plane", 300),
+)
+IMAGES: Final[Mapping[str, Image]] = {image.name: image for image in _TABLE}
