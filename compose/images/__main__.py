@@ -63,10 +63,9 @@ def _chosen(names: Sequence[str]) -> list[Image]:
 def _build(asked: argparse.Namespace, say: Callable[[str], None]) -> int:
     images, about = _chosen(asked.names), About.of_checkout(asked.version)
     check_engine()
-    for image in images:
-        began = time.monotonic()
-        build(image, about, base=asked.base, ca=asked.ca, extra=("--no-cache",) if asked.no_cache else ())
-        say(f"{image.repository}:{about.version} built in {time.monotonic() - began:.0f} s")
+    began = time.monotonic()
+    build(images, about, base=asked.base, ca=asked.ca, cached=not asked.no_cache)
+    say(f"built {about.version} in {time.monotonic() - began:.0f} s")
     return _sizes(asked, say)
 
 

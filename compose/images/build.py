@@ -3,6 +3,7 @@
 The date is SOURCE_DATE_EPOCH's or the last commit's, so that building a commit again says the same.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -69,33 +70,62 @@ class About:
 
 
 def build(
-    image: Image, about: About, *, base: str = BASE_IMAGE, ca: Path | None = None, extra: Sequence[str] = ()
+    images: Sequence[Image], about: About, *, base: str = BASE_IMAGE, ca: Path | None = None, cached: bool = True
 ) -> None:
-    """Build an image, and tag it with its version and `latest`. BuildKit's own words go to standard error.
+    """Build images side by side, and tag each with its version and `latest`.
+
+    What BuildKit says goes to standard error.
 
     Args:
-        image: which.
-        about: what it says of itself.
-        base: the image it stands on.
+        images: which.
+        about: what they say of themselves.
+        base: the image they stand on.
         ca: a bundle of authorities to trust the index of packages by.
-        extra: further arguments of `docker buildx build`.
+        cached: whether layers built before may be taken.
 
     Raises:
         ImageError: the build failed.
     """
-    command = [
-        *("buildx", "build", "--load", "--progress", "plain", "--file", str(DOCKERFILE), "--target", image.name),
-        *("--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"VERSION={about.version}"),
-        *("--build-arg", f"REVISION={about.revision}", "--build-arg", f"CREATED={about.created}"),
-        *("--tag", f"{image.repository}:{about.version}", "--tag", f"{image.repository}:latest"),
-        *(("--secret", f"id=ca,src={ca}") if ca else ()),
-        *extra,
-        ".",
-    ]
     env = {"SOURCE_DATE_EPOCH": str(about.epoch_s), "DOCKER_BUILDKIT": "1"}
-    ended = docker(*command, timeout_s=_BUILD_S, cwd=repository(), env=env, show=True)
+    ended = docker(
+        *("buildx", "bake", "--load", "--progress", "plain", "--file", "-"),
+        timeout_s=_BUILD_S,
+        cwd=repository(),
+        env=env,
+        read=json.dumps(_definition(images, about, base, ca, cached)),
+        show=True,
+    )
     if ended.returncode != 0:
-        raise ImageError(f"{image.repository} could not be built; what the builder said stands above")
+        names = ", ".join(image.repository for image in images)
+        raise ImageError(f"{names} could not be built; what the builder said stands above")
+
+
+def _definition(
+    images: Sequence[Image], about: About, base: str, ca: Path | None, cached: bool
+) -> dict[str, dict[str, object]]:
+    """What `docker buildx bake` is told."""
+    shared: dict[str, object] = {
+        "context": ".",
+        "dockerfile": str(DOCKERFILE),
+        "args": {
+            "BASE_IMAGE": base,
+            "VERSION": about.version,
+            "REVISION": about.revision,
+            "CREATED": about.created,
+            "SOURCE_DATE_EPOCH": str(about.epoch_s),
+        },
+        "secret": [f"id=ca,src={ca}"] if ca else [],
+        "no-cache": not cached,
+    }
+    targets: dict[str, object] = {
+        image.name: {
+            **shared,
+            "target": image.name,
+            "tags": [f"{image.repository}:{about.version}", f"{image.repository}:latest"],
+        }
+        for image in images
+    }
+    return {"group": {"default": {"targets": list(targets)}}, "target": targets}
 
 
 def _git(*arguments: str) -> str:

@@ -19,6 +19,7 @@ def docker(
     timeout_s: float = _ASK_S,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    read: str = "",
     show: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run `docker`.
@@ -28,6 +29,7 @@ def docker(
         timeout_s: the most it may take.
         cwd: folder to run in.
         env: variables on top of our own.
+        read: what it gets to read.
         show: whether what it says goes to standard error while it runs, instead of into the answer.
 
     Returns:
@@ -41,7 +43,7 @@ def docker(
             ["docker", *arguments],
             cwd=cwd,
             env={**os.environ, **(env or {})},
-            stdin=subprocess.DEVNULL,
+            input=read,
             stdout=sys.stderr if show else subprocess.PIPE,
             stderr=sys.stderr if show else subprocess.PIPE,
             text=True,

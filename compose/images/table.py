@@ -16,7 +16,7 @@ class Image:
 
     Args:
         name: its target in the Dockerfile, its extra in pyproject.toml and its lock's name.
-        most_mb: its size in 10^6 bytes, at most, over a Debian base of up to 120.
+        most_mb: what it may add to its base, in 10^6 bytes.
         kit: whether it holds the kit.
     """
 
@@ -31,11 +31,11 @@ class Image:
 
 
 _TABLE = (
-    Image("gateway", 350, kit=False),
-    Image("browser", 1100),
-    Image("filesystem", 280),
-    Image("search", 290),
-    Image("hub", 290),
-    Image("control-plane", 300),
+    Image("gateway", 200, kit=False),
+    Image("browser", 760),
+    Image("filesystem", 155),
+    Image("search", 195),
+    Image("hub", 170),
+    Image("control-plane", 180),
 )
 IMAGES: Final[Mapping[str, Image]] = {image.name: image for image in _TABLE}
