@@ -64,6 +64,11 @@ class About:
         return cls(version, (revision or "unknown") + changed, int(told))
 
     @property
+    def tags(self) -> tuple[str, ...]:
+        """Its version; `latest` moves with the package's own alone, not with one that was asked for to try it."""
+        return (self.version, "latest") if self.version == platform_version() else (self.version,)
+
+    @property
     def created(self) -> str:
         """The date, in RFC 3339."""
         return datetime.fromtimestamp(self.epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -72,7 +77,7 @@ class About:
 def build(
     images: Sequence[Image], about: About, *, base: str = BASE_IMAGE, ca: Path | None = None, cached: bool = True
 ) -> None:
-    """Build images side by side, and tag each with its version and `latest`.
+    """Build images side by side, and tag them.
 
     What BuildKit says goes to standard error.
 
@@ -121,7 +126,7 @@ def _definition(
         image.name: {
             **shared,
             "target": image.name,
-            "tags": [f"{image.repository}:{about.version}", f"{image.repository}:latest"],
+            "tags": [f"{image.repository}:{tag}" for tag in about.tags],
         }
         for image in images
     }

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.engine import engine as an_engine
+from tests.support.images import our_images
 from tests.support.leftovers import left, removed, things
 from tests.support.stand_ins import base_image, stand_ins
 
@@ -51,3 +52,9 @@ def base(engine: Engine) -> str:
 def third_parties(engine: Engine, base: str) -> list[str]:
     """The images of third parties that can be had here, each by its own name; see `stand_ins`."""
     return stand_ins(engine, base)
+
+
+@pytest.fixture(scope="session")
+def images(engine: Engine, base: str) -> str:
+    """The platform's own images, built; what building them said."""
+    return our_images(engine, base)
