@@ -183,6 +183,19 @@ def test_a_profile_refuses_what_escapes_begin_with(engine: Engine, images: str, 
     assert engine.docker("run", *options, tagged("search"), "python", "-c", calls) == "refused"
 
 
+@pytest.mark.parametrize("name", [name for name, image in IMAGES.items() if image.kit])
+def test_every_module_in_an_image_finds_what_it_imports(engine: Engine, images: str, name: str) -> None:
+    imports = (
+        "import importlib, pathlib\n"
+        "for file in sorted(pathlib.Path('.').rglob('*.py')):\n"
+        "    if file.stem not in ('__main__', '__init__'):\n"
+        "        importlib.import_module('.'.join(file.with_suffix('').parts))\n"
+        "print('all')"
+    )
+    options = ("--rm", "--network", "none", *hardened("filesystem"))
+    assert engine.docker("run", *options, tagged(name), "python", "-W", "error", "-c", imports) == "all"
+
+
 @pytest.mark.feature("E6")
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_image_holds_nothing_that_builds_installs_or_tests(engine: Engine, images: str, name: str) -> None:
