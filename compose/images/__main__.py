@@ -70,8 +70,9 @@ def _build(asked: argparse.Namespace, say: Callable[[str], None]) -> int:
 
 
 def _sizes(asked: argparse.Namespace, say: Callable[[str], None]) -> int:
-    tag = About.of_checkout(asked.version).version
-    sizes = [measure(image, tag, asked.base) for image in _chosen(asked.names)]
+    images, tag = _chosen(asked.names), About.of_checkout(asked.version).version
+    check_engine()
+    sizes = [measure(image, tag, asked.base) for image in images]
     say(table(sizes))
     return 1 if any(size.too_large for size in sizes) else 0
 

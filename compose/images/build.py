@@ -93,7 +93,7 @@ def build(
     """
     env = {"SOURCE_DATE_EPOCH": str(about.epoch_s), "DOCKER_BUILDKIT": "1"}
     ended = docker(
-        *("buildx", "bake", "--load", "--progress", "plain", "--file", "-"),
+        *("buildx", "bake", "--load", "--file", "-"),
         timeout_s=_BUILD_S,
         cwd=repository(),
         env=env,

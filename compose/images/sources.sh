@@ -6,7 +6,7 @@ version=$1
 export LC_ALL=C PYTHONHASHSEED=0
 services="browser filesystem search hub"
 
-rm -rf observability/dashboards observability/grafana/check
+rm -rf observability/dashboards observability/grafana/check compose/images/locks compose/images/osv-scanner
 find traefik -name '*_test.go' -delete
 # Hashes are looked at: whoever puts other source there, as in development, gets that.
 python3 -m compileall -q --invalidation-mode checked-hash -s "$PWD" -p /app .
