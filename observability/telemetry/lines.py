@@ -2,8 +2,8 @@
 
 import json
 import logging
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 from opentelemetry import trace
@@ -21,7 +21,9 @@ _BUILT_IN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 _TAKEN: Final = frozenset({"ts", "level", "event", "trace_id", "span_id", "logger", "cut", "exception"})
 _PARTS: Final = (4096, 1024, 256, 64)
 """To how many characters the texts of a line that is too long are cut, until it is not."""
-_encode: Final = json.JSONEncoder(allow_nan=False).encode
+_HEADS: Final = 256
+# Nothing in a line can hold itself: what was given is copied, and cut at a depth.
+_encode: Final = json.JSONEncoder(allow_nan=False, check_circular=False).encode
 Fields = dict[str, object]
 
 
@@ -37,45 +39,70 @@ class JsonLines(logging.Formatter):
         super().__init__()
         self._constant: Fields = dict(constant)
         self._taken = _TAKEN | constant.keys()
+        self._heads: dict[tuple[str, str], str] = {}
+        self._second = (0, "")
 
     def format(self, record: logging.LogRecord) -> str:
         """Render `record`."""
         try:
-            line = self._line(record)
+            event = redacted(record.getMessage())
+            fields = self._fields(record, event)
             try:
-                text = _encode(line)
+                text = self._text(record, event, fields)
+                if len(text) <= LONGEST_LINE:
+                    return text
+                line = self._head(record, event) | fields
             except ValueError:  # infinite, or no number
-                text = _encode(line := {name: _finite(value) for name, value in line.items()})
+                line = self._head(record, event) | {name: _finite(value) for name, value in fields.items()}
+            text = _encode(line)
             return text if len(text) <= LONGEST_LINE else _shortened(line)
         except Exception as error:  # what somebody gave to be logged is no reason for a call to fail
             return _encode(self._unprintable(record, error))
 
-    def _line(self, record: logging.LogRecord) -> Fields:
-        line = self._head(record, redacted(record.getMessage()))
+    def _text(self, record: logging.LogRecord, event: str, fields: Fields) -> str:
+        """The line, of which only time and fields are made anew where there was one like it."""
+        key = (record.levelname, event)
+        head = self._heads.get(key)
+        if head is None:
+            made = self._head(record, event)
+            del made["ts"]
+            head = _encode(made)[1:-1]
+            if len(self._heads) < _HEADS and len(event) <= 64:
+                self._heads[key] = head
+        rest = f", {_encode(fields)[1:]}" if fields else "}"
+        return f'{{"ts": "{self._time(record.created)}", {head}{rest}'
+
+    def _fields(self, record: logging.LogRecord, event: str) -> Fields:
+        fields: Fields = {}
         if not record.name.startswith(OWN):
-            line["logger"] = record.name
+            fields["logger"] = record.name
         span = trace.get_current_span()
         if span is not trace.INVALID_SPAN:
             context = span.get_span_context()
             if context.is_valid:
-                line["trace_id"], line["span_id"] = f"{context.trace_id:032x}", f"{context.span_id:016x}"
+                fields["trace_id"], fields["span_id"] = f"{context.trace_id:032x}", f"{context.span_id:016x}"
         for name, value in record.__dict__.items():
             if name not in _BUILT_IN:
                 if name not in self._taken:
-                    line[name] = shown(name, value)
-                elif value != line.get(name):
-                    line[f"about_{name}"] = shown(name, value)
+                    fields[name] = shown(name, value)
+                elif value != (self._head(record, event) | fields).get(name):
+                    fields[f"about_{name}"] = shown(name, value)
         if record.exc_info and record.exc_info[1] is not None:
-            line["exception"] = told(record.exc_info[1])
-        return line
+            fields["exception"] = told(record.exc_info[1])
+        return fields
 
     def _head(self, record: logging.LogRecord, event: str) -> Fields:
-        return {
-            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "event": event,
-            **self._constant,
-        }
+        level = record.levelname.lower()
+        return {"ts": self._time(record.created), "level": level, "event": event, **self._constant}
+
+    def _time(self, created_s: float) -> str:
+        """When, to the millisecond; what lines of one second share is made once."""
+        second, millisecond = divmod(int(created_s * 1000), 1000)
+        known, text = self._second
+        if second != known:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = (second, text)
+        return f"{text}.{millisecond:03d}+00:00"
 
     def _unprintable(self, record: logging.LogRecord, error: Exception) -> Fields:
         where = f"{record.pathname}:{record.lineno}"

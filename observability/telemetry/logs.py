@@ -33,6 +33,8 @@ def configure_logging(level: str, constant: Mapping[str, str], level_file: Path 
         level_file: Changes the level while the process runs; see `levels`.
     """
     lines = JsonLines(constant)
+    # Nothing of this stands in a line, and to ask for it takes as long as to write one.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     for earlier in root.handlers[:]:
         root.removeHandler(earlier)

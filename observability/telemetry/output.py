@@ -167,6 +167,13 @@ class LineHandler(logging.Handler):
         super().__init__()
         self._output = output
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write one record that the filters let through; without the handler's lock, as the output has its own."""
+        if self.filters and not self.filter(record):
+            return False
+        self.emit(record)
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; whatever goes wrong stays here."""
         with contextlib.suppress(Exception):  # a log line is never worth a call
