@@ -34,6 +34,7 @@ MOST_ATTRIBUTES: Final = 24
 VALUE_LETTERS: Final = 200
 # What the MCP SDK says of a request that its caller chose, or that the span's name and `tekup.era` say as well.
 LEFT_OUT: Final = frozenset({"jsonrpc.request.id", "gen_ai.operation.name", "mcp.protocol.version"})
+_NONE: Final[frozenset[str]] = frozenset()
 _RANDOM: Final = TraceFlags.RANDOM_TRACE_ID
 _SAMPLED: Final = TraceFlags.SAMPLED
 _FLAGS: Final = tuple(TraceFlags(number) for number in range(4))
@@ -241,17 +242,21 @@ class Spans(trace.TracerProvider):
         if not kept:
             return NonRecordingSpan(own)
         link = gate if gate is not parent and gate.is_valid and gate.span_id != parent.span_id else None
-        said = self._said(attributes) if kind is SpanKind.SERVER else attributes
-        bounded = {each: _bounded(value) for each, value in said.items()}
         above = parent if parent.is_valid else None
-        return Kept(self._taking, scope, name, kind, bounded, own, above, link, start_ns)
+        said = self._said(attributes, served=kind is SpanKind.SERVER)
+        return Kept(self._taking, scope, name, kind, said, own, above, link, start_ns)
 
-    def _said(self, attributes: Mapping[str, object]) -> Mapping[str, object]:
-        """What a served request's span says: nothing that its caller chose but the tool."""
-        kept = {name: value for name, value in attributes.items() if name not in LEFT_OUT}
-        if self._describe:
-            kept.update(self._describe(attributes))
-        return kept
+    def _said(self, attributes: Mapping[str, object], *, served: bool) -> dict[str, object]:
+        """What a span says at its beginning; of a served request nothing that its caller chose but the tool."""
+        left_out = LEFT_OUT if served else _NONE
+        said = {
+            name: value if type(value) is str and len(value) <= VALUE_LETTERS else _bounded(value)
+            for name, value in attributes.items()
+            if name not in left_out
+        }
+        if served and self._describe:
+            said.update(self._describe(attributes))
+        return said
 
 
 class _Tracer(trace.Tracer):
