@@ -17,7 +17,7 @@ from observability.telemetry.levels import LevelFile
 from observability.telemetry.lines import JsonLines
 from observability.telemetry.output import LineHandler, Output
 
-__all__ = ["configure_logging"]
+__all__ = ["configure_logging", "say"]
 
 logger: Final = logging.getLogger(__name__)
 _in_force: list[LevelFile] = []
@@ -33,6 +33,8 @@ def configure_logging(level: str, constant: Mapping[str, str], level_file: Path 
         level_file: Changes the level while the process runs; see `levels`.
     """
     lines = JsonLines(constant)
+    # Nothing of this stands in a line, and to ask for it takes as long as to write one.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     for earlier in root.handlers[:]:
         root.removeHandler(earlier)
@@ -41,8 +43,7 @@ def configure_logging(level: str, constant: Mapping[str, str], level_file: Path 
         root.addHandler(logging.NullHandler())
         return
     sys.stdout.flush()
-    handler = LineHandler(Output(sys.stdout.fileno(), lambda lost: lines.format(_lost(lost))))
-    handler.setFormatter(lines)
+    handler = LineHandler(Output(sys.stdout.fileno(), lambda lost: lines.format(_lost(lost))), lines)
     root.addHandler(handler)
     for watched in _in_force:
         watched.stop()
@@ -51,6 +52,24 @@ def configure_logging(level: str, constant: Mapping[str, str], level_file: Path 
     logging.captureWarnings(capture=True)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
+
+
+def say(whose: logging.Logger, level: int, event: str, fields: Mapping[str, object]) -> None:
+    """Log what is logged for every call, as `whose.log(level, event, extra=fields)` does.
+
+    Where all lines go to our own handler and no level is named, the line is written without a record of it, which would
+    cost as much as the line.
+
+    Args:
+        whose: Who says so; it is enabled for the level.
+        level: How much it matters.
+        event: What happened.
+        fields: What is said of it.
+    """
+    handlers = logging.root.handlers
+    only = handlers[0] if len(handlers) == 1 else None
+    if not isinstance(only, LineHandler) or not only.say(whose.name, logging.getLevelName(level), event, fields):
+        whose.log(level, event, extra=dict(fields))
 
 
 def _lost(lines: int) -> logging.LogRecord:

@@ -11,9 +11,12 @@ import os
 import select
 import stat
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
+
+from observability.telemetry.lines import JsonLines
 
 __all__ = ["LineHandler", "Output"]
 
@@ -161,11 +164,44 @@ class Output:
 
 
 class LineHandler(logging.Handler):
-    """Hands each record, formatted, to an output."""
+    """Hands each record, formatted, to an output.
 
-    def __init__(self, output: Output) -> None:
+    Args:
+        output: Where lines go.
+        lines: Makes them; None where another formatter does, and every line has a record.
+    """
+
+    def __init__(self, output: Output, lines: JsonLines | None = None) -> None:
         super().__init__()
+        self.setFormatter(lines)
         self._output = output
+        self._lines = lines
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write one record that the filters let through; without the handler's lock, as the output has its own."""
+        if self.filters and not self.filter(record):
+            return False
+        self.emit(record)
+        return True
+
+    def say(self, whose: str, level: str, event: str, fields: Mapping[str, object]) -> bool:
+        """Write a line that nobody made a record of, where no filter wants one.
+
+        Args:
+            whose: The logger's name.
+            level: Its level's name.
+            event: What happened.
+            fields: What is said of it.
+
+        Returns:
+            Whether that was so, and worked.
+        """
+        if self._lines is None or self.filters:
+            return False
+        with contextlib.suppress(Exception):  # a log line is never worth a call
+            self._output.write(self._lines.line(time.time(), level, event, whose, fields))
+            return True
+        return False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; whatever goes wrong stays here."""

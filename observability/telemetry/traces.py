@@ -1,6 +1,6 @@
 """Spans of a process, whether or not anybody collects them.
 
-Nothing of OpenTelemetry is imported by this module, and nothing of its SDK or of gRPC in a process that was given no
+Nothing of OpenTelemetry is imported by this module, and nothing that encodes or sends in a process that was given no
 collector: a span costs one comparison there. Where there is one, `observability.telemetry.exporting` sends them.
 
 A span is a step of something traced: without a span around it that is kept, `span` makes none. `root_span` begins a
@@ -209,7 +209,7 @@ def traced(
     if not url:
         yield
         return
-    from observability.telemetry.exporting import Sending  # noqa: PLC0415  # 1.5 s and 17 MB that most do without
+    from observability.telemetry.exporting import Sending  # noqa: PLC0415  # 14 MB that most do without
 
     sending = Sending(origin, url, share, describe)
     before, _running = _running, sending

@@ -15,6 +15,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, UnexpectedToolError
 from mcp_types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import ValidationError
 
+from observability.telemetry.logs import say
 from services.common.call import PROBE_CLIENT, PROBERS, Call, current_call, restore_call, set_call
 from services.common.declared import KitTool
 from services.common.drills import Drills
@@ -153,7 +154,7 @@ class Calls:
             fields["mirrored"] = True
         if call.shadow:
             fields["call_id"] = call.shadow
-        logger.log(level, "call", extra=fields)
+        say(logger, level, "call", fields)
 
 
 def _unknown_arguments(declared: KitTool, unknown: list[str]) -> str:

@@ -207,7 +207,10 @@ async def read_away(receive: Receive) -> None:
 
 def _traceparent(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The one that the gate sent, which replaces a caller's."""
-    return next((value for name, value in headers if name == _TRACEPARENT), b"")
+    for name, value in headers:
+        if name == _TRACEPARENT:
+            return value
+    return b""
 
 
 def _is_json(start: Message) -> bool:

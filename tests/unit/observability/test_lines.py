@@ -122,3 +122,21 @@ def test_what_cannot_be_printed_is_said_and_breaks_nothing() -> None:
     circle: list[object] = []
     circle.append(circle)
     assert parsed(record_of(odd=circle))["event"] == "call"
+
+
+def test_lines_remember_what_they_said_and_say_it_of_nothing_else() -> None:
+    lines = JsonLines({"service": "demo", "version": "1.0.0", "instance": "a1b2c3"})
+    for _ in range(3):
+        for fields in ({"tool": "1", "n": 1}, {"tool": 1, "n": True}, {"tool": 1.5, "n": None}, {"of": "1"}):
+            line = json.loads(lines.format(with_fields(record_of(), dict(fields))))
+            assert {name: line[name] for name in fields} == fields
+        other = json.loads(lines.format(logging.LogRecord("lib", logging.WARNING, "f", 1, "call", None, None)))
+        assert (other["level"], other["logger"]) == ("warning", "lib")
+
+
+def test_a_time_is_the_moment_of_its_record() -> None:
+    record = record_of()
+    for created_s, text in ((1.0004, "1970-01-01T00:00:01.000"), (1.9996, "1970-01-01T00:00:01.999"),
+                            (86_400.25, "1970-01-02T00:00:00.250")):  # fmt: skip
+        record.created = created_s
+        assert parsed(record)["ts"] == f"{text}+00:00"

@@ -214,3 +214,26 @@ def test_a_process_whose_standard_output_is_full_closed_or_left_goes_on(redirect
         redirected,
     )
     assert (done.returncode, done.stderr) == (0, "done")
+
+
+def test_what_is_said_without_a_record_is_the_same_line() -> None:
+    done = run(
+        """
+        from observability.telemetry.logs import say
+        class Unprintable:
+            def __str__(self):
+                raise RuntimeError("no")
+        for fields in ({"tool": "x", "duration_ms": 0.5}, {"token": "s3cr3t"}, {"reason": "password=s3cr3t"},
+                       {"service": "other", "client": "dev"}, {"odd": float("inf")}, {"odd": Unprintable()}):
+            logger.info("call", extra=fields)
+            say(logger, logging.INFO, "call", fields)
+        logging.root.handlers[0].addFilter(lambda record: record.msg != "call")
+        say(logger, logging.INFO, "call", {})
+        """
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "s3cr3t" not in done.stdout
+    lines = [{**json.loads(line), "ts": "", "where": ""} for line in done.stdout.splitlines()]
+    assert len(lines) == 12
+    assert lines[::2] == lines[1::2]
+    assert lines[-1]["event"] == "log.unprintable"

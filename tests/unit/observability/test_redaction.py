@@ -151,6 +151,15 @@ def test_counts_stay_whatever_their_name() -> None:
     assert json.loads(line_of("x", keys=3, tokens=0))["keys"] == 3
 
 
+def test_what_a_line_remembers_of_one_field_does_not_show_another() -> None:
+    lines = JsonLines({"service": "demo"})
+    for _ in range(3):
+        for fields in ({"reason": "s3cr3t-value"}, {"token": "s3cr3t-value"}, {"reason": "password=s3cr3t-value"}):
+            record = logging.LogRecord("services.x", logging.INFO, "f", 1, "x", None, None)
+            record.__dict__.update(fields)
+            assert ("s3cr3t" in lines.format(record)) is (fields == {"reason": "s3cr3t-value"})
+
+
 class Given(BaseModel):
     number: int
 
