@@ -73,7 +73,7 @@ class World:
         for agent in self._agents:
             if agent.poll() is None:
                 agent.send_signal(signal.SIGTERM)
-            agent.wait(10)
+            agent.wait(30)
         self._agents.clear()
 
     async def instance(self, name: str, version: str, state: str = "serving") -> None:
