@@ -24,6 +24,7 @@ import httpx
 
 from tests.attacks.bearers import ISSUER, STAFF, start
 from tests.support.gate import Gate, b64, close, free_port, is_open, lay_out, sign, wait_until
+from tests.support.lines import whole_lines
 
 ROOT = Path(__file__).parents[2]
 INSTANCES = {"vault": "aaaaa1", "attic": "aaaaa2", "filesystem": "aaaaa3", "hub": "aaaaa4"}
@@ -181,7 +182,7 @@ class World:
         """All that ran with a mark."""
         found = []
         for service in ("vault", "attic"):
-            for line in (self.folder / f"{service}.ran").read_text().splitlines():
+            for line in whole_lines(self.folder / f"{service}.ran"):
                 said = json.loads(line)
                 if mark in said["mark"]:
                     about = (said["client"], said["key"], tuple(said["rights"]["allow"]), tuple(said["roots"]))

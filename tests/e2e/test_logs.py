@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.support.crowd import clients
+from tests.support.lines import whole_lines
 from tests.support.sdk import ERAS, MODERN, asked, sdk_client
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(400), pytest.mark.feature("D2")]
@@ -104,7 +105,7 @@ def test_a_level_changes_in_the_process_it_is_told_for_and_is_shown(talkative: A
         "level": "error",
         "running": True,
     }
-    last = [json.loads(line) for line in path.read_text().splitlines()][-1]
+    last = [json.loads(line) for line in whole_lines(path)][-1]
     assert (last["event"], last["now"]) == ("log.level", "error")
     shown = {one["process"]: one["level"] for one in talkative.tekup_json("logs", "level")}
     assert shown.pop(name) == "error"

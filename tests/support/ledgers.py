@@ -17,6 +17,7 @@ from typing import Protocol
 import mcp
 
 from tests.support import guest
+from tests.support.lines import whole_lines
 from tests.support.sdk import asked
 from tests.support.wait import eventually
 
@@ -112,7 +113,7 @@ class Ledgers:
     def steps(self, instance: str) -> dict[str, list[str]]:
         """What an instance has written, by entry: `begun`, `done`, `cancelled`, in order."""
         steps: dict[str, list[str]] = {}
-        for line in self._file(instance).read_text().splitlines():
+        for line in whole_lines(self._file(instance)):
             step, _, entry = line.partition(" ")
             steps.setdefault(entry, []).append(step)
         return steps

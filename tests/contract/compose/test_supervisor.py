@@ -16,6 +16,7 @@ from compose.local.errors import BadInput, BadSettings, NotRunning, Overtaken, S
 from compose.local.link import start_supervisor
 from compose.local.ports import is_free
 from compose.local.ready import wait_until_scaled
+from tests.support.lines import whole_lines
 
 pytestmark = pytest.mark.local
 Make = Callable[..., Any]
@@ -140,7 +141,7 @@ def test_a_process_starts_only_when_those_before_it_are_ready_and_stops_before_t
     environment = make(tiny("late", after=("early",)), tiny("early"))
     environment.up()
     environment.down()
-    events = [json.loads(line) for line in environment.layout.log("supervisor").read_text().splitlines()]
+    events = [json.loads(line) for line in whole_lines(environment.layout.log("supervisor"))]
     order = [f"{event['event']} {event['process']}" for event in events if event.get("process")]
     wanted = ["started early", "ready early", "started late", "ended late", "ended early"]
     assert [entry for entry in order if entry in wanted] == wanted

@@ -19,6 +19,7 @@ from control_plane.shadow import Comparison, compare
 from control_plane.traefik import Traefik
 from tests.support.applied import World
 from tests.support.gate import MODERN, SECRETS, Load, Maker, close, lay_out
+from tests.support.lines import whole_lines
 from tests.support.wait import eventually
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(120), pytest.mark.feature("C7", "C8")]
@@ -105,7 +106,7 @@ class Kits:
         log = self._spawn(name, version)
 
         async def serving() -> dict[str, int] | None:
-            lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+            lines = [json.loads(line) for line in whole_lines(log) if line.startswith("{")]
             return next((line for line in lines if line["event"] == "serving"), None)
 
         where = await eventually(serving, f"{name} to serve; see {log}", 30)

@@ -28,6 +28,7 @@ from starlette.types import Message, Receive, Scope, Send
 from services.common.listen import bind, listening
 from services.common.signing import Keyring
 from tests.support.consul_process import ConsulProcess
+from tests.support.lines import whole_lines
 
 ROOT = Path(__file__).parents[3]
 DEMO = Path(__file__).with_name("demo_service.py")
@@ -87,7 +88,7 @@ class Instance:
 
     def lines(self) -> list[dict[str, Any]]:
         found = []
-        for line in self.log.read_text().splitlines():
+        for line in whole_lines(self.log):
             if line.startswith("{"):
                 found.append(json.loads(line))
         return found

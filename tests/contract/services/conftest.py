@@ -25,6 +25,7 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, TextContent
 
+from tests.support.lines import whole_lines
 from tests.support.programs import program
 
 ROOT = Path(__file__).parents[3]
@@ -87,7 +88,7 @@ class Instance:
         """What it logged when it began to serve; waits for it."""
         deadline = time.monotonic() + START_S
         while True:
-            for line in self.log.read_text().splitlines():
+            for line in whole_lines(self.log):
                 if line.startswith("{") and json.loads(line)["event"] == "serving":
                     found: dict[str, Any] = json.loads(line)
                     return found
