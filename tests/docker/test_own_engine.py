@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from compose.local.files import try_lock
-from tests.support.engine import Engine, Place, own_engine
+from tests.support.engine import Engine, Place, is_mounted, own_engine
 from tests.support.engine_install import NoEngine, told
 from tests.support.gate import wait_until
 from tests.support.programs import ROOT
@@ -98,6 +98,7 @@ def test_an_engine_that_cannot_start_says_why(tmp_path: Path) -> None:
         own_engine(Place(tmp_path / "data", too_long_for_a_socket)),
     ):
         pass
+    assert not is_mounted(tmp_path / "data")
 
 
 def test_a_command_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:

@@ -226,6 +226,12 @@ def _last_of(log: Path) -> str:
     return "\n".join((f"the last lines of {log}:", *lines))
 
 
+def is_mounted(folder: Path) -> bool:
+    """Whether something is mounted at a folder, itself included, which a look at its device does not tell."""
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    return any(line.split()[1] == str(folder.resolve()) for line in mounts)
+
+
 def _stop(process: subprocess.Popen[bytes], place: Place) -> None:
     process.send_signal(signal.SIGTERM)
     try:
@@ -233,6 +239,8 @@ def _stop(process: subprocess.Popen[bytes], place: Place) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    if is_mounted(place.data):  # an engine that ended at its start leaves its data mounted onto themselves
+        subprocess.run(["umount", str(place.data)], check=False, timeout=STOP_S)
         raise NoEngine(
             f"dockerd did not end within {STOP_S:.0f} s and was killed, containers perhaps not; {_last_of(place.log)}"
         ) from None
