@@ -239,11 +239,12 @@ def _stop(process: subprocess.Popen[bytes], place: Place) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if is_mounted(place.data):  # an engine that ended at its start leaves its data mounted onto themselves
-        subprocess.run(["umount", str(place.data)], check=False, timeout=STOP_S)
         raise NoEngine(
             f"dockerd did not end within {STOP_S:.0f} s and was killed, containers perhaps not; {_last_of(place.log)}"
         ) from None
+    finally:
+        if is_mounted(place.data):  # an engine that ended at its start leaves its data mounted onto themselves
+            subprocess.run(["umount", str(place.data)], check=False, timeout=STOP_S)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
