@@ -3,7 +3,6 @@
 import asyncio
 import time
 
-from compose.local.credentials import make_credentials
 from compose.local.errors import StepFailed
 from compose.local.first_call import first_calls
 from compose.local.operators_api import OperatorsApi, development_key
@@ -29,7 +28,6 @@ def prove(here: Here, report: Reporter) -> None:
         LocalError: a call failed, or something did not come in time.
     """
     began = time.monotonic()
-    make_credentials(here.layout)
     token = here.layout.operator_token.read_text(encoding="ascii").strip()
     api = OperatorsApi(here.url("MCP_CONTROL_PLANE_PORT"), token, report, START_S)
     key = development_key(here.layout, api, report)

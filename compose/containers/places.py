@@ -18,12 +18,6 @@ HOSTS: Mapping[str, tuple[str, int]] = {
     "MCP_PRIVATE_PORT": ("mcp-gateway", 3006),
     "MCP_CONTROL_PLANE_PORT": ("control-plane", 3010),
     "MCP_CONSUL_PORT": ("consul", 8500),
-    "MCP_PROMETHEUS_PORT": ("prometheus", 9090),
-    "MCP_ALERTMANAGER_PORT": ("alertmanager", 9093),
-    "MCP_LOKI_PORT": ("loki", 3100),
-    "MCP_JAEGER_PORT": ("jaeger", 16686),
-    "MCP_COLLECTOR_PORT": ("collector", 4317),
-    "oauth": ("mcp-oauth", 3020),
 }
 """Each named port of the platform: whose it is, and its number inside."""
 

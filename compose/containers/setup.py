@@ -8,11 +8,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from compose.local.consul_acl import CONSUL, GATE, PROMETHEUS, service_role, token_file
+from compose.local.consul_acl import CONSUL, GATE, service_role, token_file
 from compose.local.consul_config import private_config
-from compose.local.credentials import make_credentials, make_sealing_keys, service_secrets
+from compose.local.credentials import make_credentials, make_sealing_keys, service_secrets, write_if_other
 from compose.local.errors import StepFailed
-from compose.local.files import PRIVATE, repository, write_atomically
+from compose.local.files import repository
 from compose.local.gate_folder import lay_out_gate
 from compose.local.log import log
 from compose.local.platform_table import gate_values
@@ -37,8 +37,8 @@ def prepare(here: Here) -> None:
     layout = here.layout
     layout.make_folders()
     make_credentials(layout)
-    if here.effective.settings.api_key_encryption and not here.effective.settings.api_key_encryption_key_file:
-        make_sealing_keys(layout)
+    # Switched off as well: what was sealed before has to be opened, and Compose names the file in either case.
+    make_sealing_keys(layout)
     lay_out_gate(layout.gate, {**gate_values(here), **_gate_listens(here)})
     given = _files(here)
     for recipient, files in given.items():
@@ -56,7 +56,7 @@ def _gate_listens(here: Here) -> dict[str, str]:
 def _files(here: Here) -> dict[str, dict[str, str]]:
     """What each recipient is given, by file name."""
     layout = here.layout
-    sealing = {"sealing-keys.json": layout.sealing_keys.read_text()} if layout.sealing_keys.exists() else {}
+    sealing = {"sealing-keys.json": layout.sealing_keys.read_text(encoding="utf-8")}
     return {
         CONSUL: {
             "agent.json": (repository() / "consul" / "agent.json").read_text(encoding="utf-8"),
@@ -71,7 +71,6 @@ def _files(here: Here) -> dict[str, dict[str, str]]:
             **sealing,
         },
         GATE: {"consul.token": _token(here, GATE), **sealing},
-        PROMETHEUS: {"consul.token": _token(here, PROMETHEUS)},
         **{name: _of_service(here, name) for name in SERVICES},
     }
 
@@ -88,14 +87,10 @@ def _token(here: Here, role: str) -> str:
 
 
 def _give(folder: Path, files: Mapping[str, str]) -> None:
-    """Put files into a recipient's volume; one that is not mounted is of a container that this environment lacks."""
-    if not folder.is_dir():
-        return
+    """Put files into a recipient's volume, and take away what is none of them."""
     try:
         for name, text in files.items():
-            path = folder / name
-            if not path.exists() or path.read_text(encoding="utf-8") != text:
-                write_atomically(path, text, PRIVATE)
+            write_if_other(folder / name, text)
         for stranger in [path for path in folder.iterdir() if path.is_file() and path.name not in files]:
             stranger.unlink()
     except OSError as error:

@@ -61,8 +61,9 @@ def test_a_second_time_changes_nothing(volumes: Path) -> None:
     assert after == before
 
 
-def test_sealing_keys_are_given_to_those_who_seal_and_open(volumes: Path) -> None:
-    prepare(here(volumes, MCP_API_KEY_ENCRYPTION="true"))
+@pytest.mark.parametrize("sealed", ["true", "false"])
+def test_sealing_keys_are_given_to_those_who_seal_and_open(volumes: Path, sealed: str) -> None:
+    prepare(here(volumes, MCP_API_KEY_ENCRYPTION=sealed))
     assert [name for name in RECIPIENTS if (volumes / "given" / name / "sealing-keys.json").exists()] == [
         "control-plane",
         "gate",
