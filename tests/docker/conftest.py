@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.container_environment import REPOSITORY, ContainerEnvironment, container_environment
+from tests.support.command_line import REPOSITORY
+from tests.support.container_environment import ContainerEnvironment, container_environment
 from tests.support.engine import Engine
 
 HERE = Path(__file__).parent

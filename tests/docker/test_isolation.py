@@ -123,7 +123,7 @@ def test_a_container_is_started_without_rights(dev: ContainerEnvironment, engine
 
 
 @contextmanager
-def outsider(engine: Engine, base: str, prefix: str) -> Iterator[str]:
+def outsider(engine: Engine, prefix: str) -> Iterator[str]:
     """The address of somebody outside, who listens on port 8000: what is not ours to reach."""
     network = engine.docker("network", "create", "--label", f"{LABEL}={prefix}", f"{prefix}-outside")
     command = ("run", "--detach", "--label", f"{LABEL}={prefix}", "--network", network, "--entrypoint", "python")
@@ -139,11 +139,11 @@ def outsider(engine: Engine, base: str, prefix: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("service", PYTHON)
 def test_a_container_reaches_whom_it_needs_and_nobody_else(
-    dev: ContainerEnvironment, engine: Engine, base: str, run_prefix: str, service: str
+    dev: ContainerEnvironment, engine: Engine, run_prefix: str, service: str
 ) -> None:
     allowed = SEES[service]
     others = {name: port for name, port in PORTS.items() if name not in allowed and name != service}
-    with outsider(engine, base, run_prefix) as address:
+    with outsider(engine, run_prefix) as address:
         bridge = ".".join([*address.split(".")[:3], "1"])
         outside = [] if service in WAYS_OUT else [(address, 8000), (bridge, 22), METADATA]
         asked = [*allowed.items(), *others.items(), *outside]

@@ -1,9 +1,7 @@
 """The full local environment, on ports of its own in a folder of its own, as `tekup up` makes it."""
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,10 +16,10 @@ from compose.local.consul_api import token_header
 from compose.local.layout import Layout
 from compose.local.link import Link
 from compose.local.status import ProcessStatus, Status
+from tests.support.command_line import run_tekup, told
 from tests.support.container_environment import ContainerEnvironment, container_environment
 from tests.support.engine import Engine
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PORTS = ("GATEWAY", "BROWSER", "FILESYSTEM", "SEARCH", "HUB", "INTERNAL", "PRIVATE", "CONTROL_PLANE", "CONSUL")
 UP_S = 240
 
@@ -36,21 +34,11 @@ class Environment:
 
     def tekup(self, *args: str, timeout_s: float = UP_S) -> "subprocess.CompletedProcess[str]":
         """Run a `tekup` command here; never raises for its exit code."""
-        return subprocess.run(
-            [sys.executable, "-c", "from control_plane.cli import main; main()", *args],
-            cwd=self.directory,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        return run_tekup(*args, folder=self.directory, timeout_s=timeout_s)
 
     def tekup_json(self, *args: str) -> Any:
         """Run a `tekup` command with `--json`, which must succeed, and parse what it prints."""
-        done = self.tekup(*args, "--json")
-        assert done.returncode == 0, f"tekup {' '.join(args)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return json.loads(done.stdout)
+        return told(self.tekup(*args, "--json"))
 
     def start(self) -> None:
         """Bring it up; all three first calls must succeed."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from compose.local.ports import free_port
+from tests.support.command_line import REPOSITORY, run_tekup, told
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 UP_S = 300.0
 USER = 10001
 """Who the containers run as."""
@@ -95,9 +93,9 @@ class ContainerEnvironment:
         code = self.compose("wait", "first-call").returncode
         said = self.said("logs", "--no-log-prefix", "first-call")
         assert code == 0, f"first calls failed:\n{said}\n{self.compose('logs', '--tail', '40').stdout}"
-        told = re.search(r"API key\s+(tk_\S+)", said)
-        assert told, said
-        self.key = told[1]
+        key = re.search(r"API key\s+(tk_\S+)", said)
+        assert key, said
+        self.key = key[1]
         self.operator_token = self.said("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
         (self.directory / "operator.token").write_text(self.operator_token)
 
@@ -108,25 +106,14 @@ class ContainerEnvironment:
     def tekup(self, *args: str, timeout_s: float = UP_S) -> subprocess.CompletedProcess[str]:
         """Run a `tekup` command against it; never raises for its exit code."""
         own = {
-            "PYTHONPATH": str(REPOSITORY),
             "MCP_CONTROL_PLANE_URL": self.control_plane_url,
             "MCP_OPERATOR_TOKEN_FILE": str(self.directory / "operator.token"),
         }
-        return subprocess.run(
-            [sys.executable, "-c", "from control_plane.cli import main; main()", *args],
-            cwd=self.directory,
-            env={**os.environ, **own},
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        return run_tekup(*args, folder=self.directory, timeout_s=timeout_s, own=own)
 
     def tekup_json(self, *args: str) -> Any:
         """Run a `tekup` command with `--json`, which must succeed, and parse what it prints."""
-        done = self.tekup(*args, "--json")
-        assert done.returncode == 0, f"tekup {' '.join(args)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return json.loads(done.stdout)
+        return told(self.tekup(*args, "--json"))
 
 
 @contextlib.contextmanager
