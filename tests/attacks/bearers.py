@@ -18,8 +18,9 @@ import httpx
 
 from compose.local.edge import edge_values
 from compose.local.settings import Settings
-from tests.support.gate import Gate, free_port, wait_until
+from tests.support.gate import Gate, wait_until
 from tests.support.mint import Mint, b64, good, packed
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 ISSUER: Final = "https://id.test"

@@ -23,8 +23,9 @@ from typing import Any
 import httpx
 
 from tests.attacks.bearers import ISSUER, STAFF, start
-from tests.support.gate import Gate, b64, close, free_port, is_open, lay_out, sign, wait_until
+from tests.support.gate import Gate, b64, close, is_open, lay_out, sign, wait_until
 from tests.support.lines import whole_lines
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 INSTANCES = {"vault": "aaaaa1", "attic": "aaaaa2", "filesystem": "aaaaa3", "hub": "aaaaa4"}

@@ -25,8 +25,8 @@ from tests.bench.policy import CLIENTS, against, carrier, furnish
 from tests.bench.real import before_services
 from tests.bench.telemetry import telemetry
 from tests.bench.tools import ROOT, Row, Side, build_load, compare, percentile, process, ratio, spread, wait_until
-from tests.support.consul_process import free_ports
 from tests.support.load import body, headers
+from tests.support.ports import free_ports
 
 HERE = Path(__file__).parent
 WAIT_S = 20.0

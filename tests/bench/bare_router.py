@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.tools import process
-from tests.support.consul_process import free_ports
+from tests.support.ports import free_ports
 
 
 @contextmanager

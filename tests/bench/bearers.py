@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tests.bench.environment import Environment, environment
 from tests.bench.tools import Row, Side, load_once, process, ratio, spread, wait_until
-from tests.support.consul_process import free_ports
 from tests.support.load import body, headers
 from tests.support.mint import Mint
+from tests.support.ports import free_ports
 
 WAIT_S = 30.0
 TOKEN_S = 3600

@@ -22,8 +22,8 @@ from compose.local.link import Link
 from tests.bench.environment import Environment
 from tests.bench.tools import Row, Side, load_once, wait_until
 from tests.support import guest
-from tests.support.consul_process import free_ports
 from tests.support.load import body, headers
+from tests.support.ports import free_ports
 
 SICK = "search"
 CALLS_PER_S = 10

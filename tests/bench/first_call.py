@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.tools import Row, process
-from tests.support.consul_process import free_ports
 from tests.support.load import body, headers
+from tests.support.ports import free_ports
 from tests.support.programs import program
 
 LATER_CALLS = 30

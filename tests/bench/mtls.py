@@ -19,9 +19,10 @@ import httpx
 
 from control_plane import peers
 from tests.bench.tools import Row, Side, compare, process, ratio, spread, wait_until
-from tests.support.consul_process import ConsulProcess, free_ports
+from tests.support.consul_process import ConsulProcess
 from tests.support.identities import CONNECT, Papers, allow, papers
 from tests.support.load import body, headers
+from tests.support.ports import free_ports
 
 SERVICE = "filesystem"
 TOOL = "filesystem_list_roots"

@@ -17,7 +17,7 @@ import yaml
 
 from tests.bench.environment import Environment
 from tests.bench.tools import Row, Side, compare, process, ratio, spread
-from tests.support.consul_process import free_ports
+from tests.support.ports import free_ports
 
 CLIENTS = 1_000
 LIMITS = [

@@ -15,8 +15,8 @@ from tests.bench.bare_router import bare_router
 from tests.bench.environment import Environment, environment
 from tests.bench.policy import furnish
 from tests.bench.tools import Row, Side, compare, process, ratio, spread, wait_until
-from tests.support.consul_process import free_ports
 from tests.support.load import body, headers
+from tests.support.ports import free_ports
 
 INSTANCES = max(2, min(8, os.cpu_count() or 2))
 """One saturates long before the gate does."""

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.tools import ROOT, Figures, Row, Side, compare, process, ratio, spread
-from tests.support.consul_process import free_ports
 from tests.support.load import body, headers
+from tests.support.ports import free_ports
 
 TOOL = "filesystem_list_roots"
 WORKERS = 16

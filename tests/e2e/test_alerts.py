@@ -32,8 +32,8 @@ from cryptography.x509.oid import NameOID
 
 from tests.support.authorization import AuthorizationServer
 from tests.support.box import Box, box
-from tests.support.consul_process import free_ports
 from tests.support.gate import wait_until
+from tests.support.ports import free_ports
 from tests.support.stage import Process
 from tests.support.watched import Watched, watched
 

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.consul_process import free_ports
 from tests.support.gate import wait_until
 from tests.support.load import body, headers
+from tests.support.ports import free_ports
 from tests.support.stage import SERVICE, Stage, stage
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(300), pytest.mark.feature("A5")]

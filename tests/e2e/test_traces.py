@@ -17,8 +17,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.gate import MAC, MODERN, Gate, Maker, close, free_port, lay_out, wait_until
+from tests.support.gate import MAC, MODERN, Gate, Maker, close, lay_out, wait_until
 from tests.support.otlp import Collector, Taken, collecting
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.local, pytest.mark.feature("D4"), pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]

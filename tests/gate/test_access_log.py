@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.gate.conftest import BACKENDS, ROUTES, furnish
-from tests.support.gate import KEYS, SECRETS, Gate, Maker, close, free_port, lay_out
+from tests.support.gate import KEYS, SECRETS, Gate, Maker, close, lay_out
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.local, pytest.mark.feature("D2")]
 STABLE, MIRROR = "alpha_1-0-0", "alpha_1-1-0"

@@ -19,8 +19,8 @@ import httpx
 import yaml
 
 from observability.rules import Scale, rendered
-from tests.support.consul_process import free_ports
 from tests.support.gate import wait_until
+from tests.support.ports import free_ports
 from tests.support.programs import ROOT, program
 from tests.support.prometheus_process import PrometheusProcess
 

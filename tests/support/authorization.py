@@ -21,8 +21,9 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 from pydantic import AnyUrl
 
-from tests.support.gate import free_port, wait_until
+from tests.support.gate import wait_until
 from tests.support.mint import Mint
+from tests.support.ports import free_port
 from tests.support.programs import program
 
 REDIRECT = "http://127.0.0.1:1/back"

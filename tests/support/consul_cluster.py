@@ -8,8 +8,9 @@ import urllib.request
 from pathlib import Path
 from typing import Self
 
-from tests.support.consul_process import ConsulProcess, free_ports
+from tests.support.consul_process import ConsulProcess
 from tests.support.gate import wait_until
+from tests.support.ports import free_ports
 
 START_S = 60.0
 

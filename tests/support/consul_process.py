@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -13,18 +12,10 @@ import urllib.request
 from pathlib import Path
 from typing import Self
 
+from tests.support.ports import free_ports
 from tests.support.programs import program
 
 START_S = 30.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 class ConsulProcess:
@@ -75,9 +66,21 @@ class ConsulProcess:
     def start(self) -> None:
         """Start and wait for a leader."""
         self.launch()
+        try:
+            self._wait_for_leader()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait_for_leader(self) -> None:
+        assert self._process
         deadline_s = time.monotonic() + START_S
         while not self._has_leader():
-            assert time.monotonic() < deadline_s, f"Consul has no leader; see {self._folder}/consul.log"
+            ended = self._process.poll()
+            if ended is not None or time.monotonic() > deadline_s:
+                state = f"ended with {ended}" if ended is not None else f"has no leader after {START_S:.0f} s"
+                log = (self._folder / "consul.log").read_text(errors="replace")
+                raise AssertionError(f"Consul {state}; its last words:\n{log[-2000:]}")
             time.sleep(0.05)
 
     def launch(self) -> None:

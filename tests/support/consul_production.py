@@ -14,8 +14,8 @@ import httpx
 
 from compose.local.consul_config import new_gossip_key
 from compose.local.files import repository
-from tests.support.consul_process import free_ports
 from tests.support.gate import wait_until
+from tests.support.ports import free_ports
 from tests.support.programs import program
 
 DATACENTER = "local"

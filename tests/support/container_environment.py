@@ -12,8 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from compose.local.ports import free_port
 from tests.support.command_line import REPOSITORY, run_tekup, told
+from tests.support.ports import free_port
 
 UP_S = 300.0
 USER = 10001
@@ -42,8 +42,7 @@ class ContainerEnvironment:
 
     def __post_init__(self) -> None:
         """Choose what is this environment's own."""
-        ports = {"MCP_GATEWAY_PORT": free_port()}
-        ports["MCP_CONTROL_PLANE_PORT"] = free_port(ports.values())
+        ports = {name: free_port() for name in ("MCP_GATEWAY_PORT", "MCP_CONTROL_PLANE_PORT")}
         self.workspace.mkdir(parents=True)
         os.chown(self.workspace, USER, USER)
         own = {

@@ -14,8 +14,8 @@ import httpx
 from compose.local.edge import edge_values
 from compose.local.settings import Settings
 from tests.support.authorization import AuthorizationServer
-from tests.support.consul_process import free_ports
 from tests.support.gate import ROOT, Gate, wait_until
+from tests.support.ports import free_ports
 from tests.support.stage import WAIT_S, Process, Stage
 
 DESKTOP = "desktop"

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -30,6 +29,7 @@ import pytest
 from compose.local.edge import edge_values
 from compose.local.settings import Settings
 from compose.local.tracing import gate_tracing
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 MODERN = "2026-07-28"
@@ -46,15 +46,6 @@ def wait_until(true: Callable[[], object], what: str, within_s: float = 30.0) ->
         if time.monotonic() > end:
             pytest.fail(f"not within {within_s} s: {what}")
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    """A port nobody holds now, outside the range from which outgoing connections take theirs."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def sign(key_hex: str, text: str) -> bytes:

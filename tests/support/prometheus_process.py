@@ -10,8 +10,8 @@ from typing import Self
 
 import httpx
 
-from tests.support.consul_process import free_ports
 from tests.support.gate import wait_until
+from tests.support.ports import free_ports
 from tests.support.programs import ROOT, program
 
 TEMPLATE = ROOT / "observability" / "prometheus" / "prometheus.yml.tmpl"

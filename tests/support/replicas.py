@@ -21,8 +21,9 @@ from control_plane.consul import Consul
 from control_plane.leadership import LEADER_KEY
 from control_plane.model import HistoryRecord, Replica, Revision
 from control_plane.watch import WATCH_S, follow
-from tests.support.consul_process import ConsulProcess, free_ports
+from tests.support.consul_process import ConsulProcess
 from tests.support.cut import Cut, cut_proxy
+from tests.support.ports import free_ports
 from tests.support.wait import eventually
 
 ROOT = Path(__file__).parents[2]

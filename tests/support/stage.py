@@ -24,9 +24,10 @@ import psutil
 
 from control_plane.leadership import LEADER_KEY
 from tests.support.consul_cluster import ConsulCluster
-from tests.support.consul_process import ConsulProcess, free_ports
+from tests.support.consul_process import ConsulProcess
 from tests.support.cut import Cut
 from tests.support.gate import MAC, Gate, close, lay_out, wait_until
+from tests.support.ports import free_ports
 from tests.support.prometheus_process import PrometheusProcess
 
 ROOT = Path(__file__).parents[2]

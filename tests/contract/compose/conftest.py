@@ -12,11 +12,11 @@ import pytest
 
 from compose.local.layout import Layout
 from compose.local.link import Link, end_earlier, start_supervisor, stop_supervisor
-from compose.local.ports import free_port
 from compose.local.progress import Silent
 from compose.local.ready import wait_until_ready
 from compose.local.status import ProcessStatus, Wish
 from compose.local.table import Process, Ready, Service, Table, write_table
+from tests.support.ports import free_port
 
 STAND_IN = Path(__file__).parent / "standin.py"
 

@@ -10,9 +10,9 @@ import pytest
 
 from compose.local.doctor import Finding, Patient, list_findings, lists, policy
 from compose.local.layout import Layout
-from compose.local.ports import free_port
 from compose.local.settings import load
 from compose.local.status import ProcessStatus, Status
+from tests.support.ports import free_port
 
 TOKEN = "operators"
 Answers = dict[str, tuple[int, bytes]]

@@ -23,10 +23,11 @@ from control_plane.errors import Unavailable
 from control_plane.prometheus import TIMEOUT_S, Prometheus
 from control_plane.readings import Counts, Durations, Missing, Reading, Value
 from control_plane.sequential import Count
-from tests.support.consul_process import ConsulProcess, free_ports
+from tests.support.consul_process import ConsulProcess
 from tests.support.gate import SECRETS, Gate, Maker, close, is_open, lay_out, wait_until
 from tests.support.guest import kit_instance
 from tests.support.load import body, headers
+from tests.support.ports import free_ports
 from tests.support.prometheus_process import PrometheusProcess
 from tests.support.wait import eventually
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.gate import free_port
 from tests.support.otlp import collecting
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from tests.contract.kit.conftest import Services

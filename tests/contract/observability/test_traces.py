@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gate import free_port, wait_until
+from tests.support.gate import wait_until
 from tests.support.otlp import Collector, collecting
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.local, pytest.mark.feature("D4")]
 ROOT = Path(__file__).parents[3]
