@@ -1,8 +1,9 @@
-"""``python -m compose.containers setup | first-call``: the one-shot containers of an environment."""
+"""``python -m compose.containers STEP``: what containers of an environment run that have no program of their own."""
 
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from compose.local.errors import LocalError
@@ -10,8 +11,10 @@ from compose.local.layout import Layout
 from compose.local.progress import PlainLines
 from compose.local.settings import load
 
+from .edge import keep_certificate
 from .first import prove
 from .places import KEEP, Here
+from .registry import keep_access
 from .settings import ContainerSettings
 from .setup import prepare
 
@@ -21,16 +24,16 @@ EX_CONFIG = 78
 def main() -> None:
     """Do one of them; the exit code is 78 where trying again would not help (sysexits.h, EX_CONFIG)."""
     parser = argparse.ArgumentParser(prog="python -m compose.containers", description=__doc__)
-    parser.add_argument(
-        "step", choices=("setup", "first-call"), help="write secrets and configuration; call every tool"
-    )
+    steps: dict[str, Callable[[Here], None]] = {
+        "setup": prepare,
+        "consul-access": keep_access,
+        "certificate": keep_certificate,
+        "first-call": lambda here: prove(here, PlainLines()),
+    }
+    parser.add_argument("step", choices=steps, help="see docs/containers.md")
     step = parser.parse_args().step
     try:
-        here = Here(load(Layout(Path("/") / KEEP), os.environ, ContainerSettings))
-        if step == "setup":
-            prepare(here)
-        else:
-            prove(here, PlainLines())
+        steps[step](Here(load(Layout(Path("/") / KEEP), os.environ, ContainerSettings)))
     except LocalError as error:
         sys.stderr.write(f"{step}: {error}\n")
         sys.exit(EX_CONFIG)

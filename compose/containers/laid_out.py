@@ -1,8 +1,9 @@
 """Whether Consul knows everybody's token: the health check of whoever keeps its access (standard library only).
 
-``python -m compose.containers.laid_out URL TOKEN_FILE``: the operator's token is introduced last.
+``python -m compose.containers.laid_out URL SECRETS``: the operator's token is introduced last.
 """
 
+import ssl
 import sys
 import urllib.request
 from pathlib import Path
@@ -12,11 +13,12 @@ ANSWER_S = 3.0
 
 def main() -> int:
     """0 if the token is known, else 1 with a word on standard error."""
-    url, file = sys.argv[1:]
+    url, secrets = sys.argv[1], Path(sys.argv[2])
     try:
-        token = Path(file).read_text(encoding="ascii").strip()
+        token = (secrets / "consul" / "operator.token").read_text(encoding="ascii").strip()
+        trust = ssl.create_default_context(cafile=secrets / "consul-tls" / "ca.pem")
         asked = urllib.request.Request(f"{url}/v1/acl/token/self", headers={"X-Consul-Token": token})  # noqa: S310
-        with urllib.request.urlopen(asked, timeout=ANSWER_S):  # noqa: S310 (the URL is the environment's own)
+        with urllib.request.urlopen(asked, timeout=ANSWER_S, context=trust):  # noqa: S310 (the URL is the environment's own)
             return 0
     except OSError as error:
         sys.stderr.write(f"not yet: {error}\n")

@@ -3,21 +3,45 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from compose.local.consul_acl import CONSUL, GATE, GATE_ID, ROLES, Role, gate_role, server_role
 from compose.local.layout import Layout
-from compose.local.parts import Parts
+from compose.local.log_source import LogSource, of_containers
+from compose.local.parts import ConsulServers, Parts
 from compose.local.settings import Effective
+
+from .settings import ContainerSettings
 
 KEEP = "keep"
 """The volume of whoever prepares: all secrets, from which each container is given its own."""
+GIVEN = Path("/run/tekup")
+"""Where each container finds what it was given."""
 GATE_FOLDER = Path("/gate")
 """The gate's folder, as Traefik and its agent see it."""
+DATA = Path("/data")
+"""Where a program of the on-call stack keeps its own."""
+CONSUL_CA = "consul-ca.pem"
+"""The file of Consul's authority, among what each container is given."""
 PAGES_URL = "http://pages:8080/"
+TLS_PORT = 8501
 HOSTS: Mapping[str, tuple[str, int]] = {
     "MCP_GATEWAY_PORT": ("mcp-gateway", 3000),
     "MCP_INTERNAL_PORT": ("mcp-gateway", 3005),
     "MCP_PRIVATE_PORT": ("mcp-gateway", 3006),
     "MCP_CONTROL_PLANE_PORT": ("control-plane", 3010),
+    **{f"control-plane-{number}": (f"control-plane-{number}", 3010) for number in range(2, 10)},
     "MCP_CONSUL_PORT": ("consul", 8500),
+    "MCP_PROMETHEUS_PORT": ("prometheus", 9090),
+    "MCP_ALERTMANAGER_PORT": ("alertmanager", 9093),
+    "MCP_LOKI_PORT": ("loki", 3100),
+    "loki-grpc": ("loki", 9095),
+    "MCP_JAEGER_PORT": ("jaeger", 16686),
+    "jaeger-otlp": ("jaeger", 4317),
+    "jaeger-admin": ("jaeger", 14269),
+    "jaeger-grpc": ("jaeger", 14250),
+    "MCP_COLLECTOR_PORT": ("collector", 4317),
+    "collector-metrics": ("collector", 8888),
+    "collector-health": ("collector", 13133),
+    "usage": ("usage", 9100),
 }
 """Each named port of the platform: whose it is, and its number inside."""
 
@@ -34,6 +58,14 @@ class Here(Parts):
         super().__init__(layout, effective, {name: port for name, (_, port) in HOSTS.items()}, {})
 
     @property
+    def settings(self) -> ContainerSettings:
+        """The settings, those that only containers have among them."""
+        settings = self.effective.settings
+        if not isinstance(settings, ContainerSettings):
+            raise TypeError("an environment of containers has ContainerSettings")
+        return settings
+
+    @property
     def given(self) -> Path:
         """Here a volume for each recipient is mounted, which it finds at `/run/tekup`."""
         return self.layout.directory.parent / "given"
@@ -43,10 +75,65 @@ class Here(Parts):
         """The folder that filesystem and search work in."""
         return self.layout.directory.parent / "workspace"
 
+    @property
+    def gates(self) -> Mapping[str, Path]:
+        """The folder of each gate, by who is given what its agent needs."""
+        return {gate: self.layout.state / gate for gate in (GATE, *further(GATE, self.settings.gates))}
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """Consul's servers by name; none: the one agent is the server."""
+        return tuple(f"{CONSUL}-{number}" for number in range(1, self.settings.consul_servers + 1))
+
+    def roles(self) -> tuple[Role, ...]:
+        """Who has a token of Consul's; the last is the operator, whom all wait for."""
+        gates = (gate_role(gate_id(gate)) for gate in self.gates if gate != GATE)
+        return (*(server_role(server) for server in self.servers), *gates, *ROLES)
+
     def address(self, name: str) -> str:
         """Host and port by which others reach a named port."""
+        if name == "MCP_CONSUL_PORT" and self.servers:
+            return f"{CONSUL}:{TLS_PORT}"
         return "{}:{}".format(*HOSTS[name])
 
     def listening(self, name: str) -> str:
-        """Where its owner listens: everywhere in its networks."""
-        return f":{HOSTS[name][1]}"
+        """Where its owner listens: everywhere in its networks; for itself alone, on loopback."""
+        own = "127.0.0.1" if name == "loki-grpc" else ""
+        return f"{own or '0.0.0.0'}:{HOSTS[name][1]}"
+
+    def files_of(self, program: str) -> Path:  # noqa: ARG002 (the same for all)
+        """Where a program finds the files it is given."""
+        return GIVEN
+
+    def data_of(self, program: str) -> Path:  # noqa: ARG002 (the same for all)
+        """Where a program keeps its own."""
+        return DATA
+
+    def token_of(self, role: str) -> Path:  # noqa: ARG002 (the same for all)
+        """Where whoever has a role in Consul finds its token."""
+        return GIVEN / "consul.token"
+
+    def log_source(self) -> LogSource:
+        """What Docker writes of this project's containers."""
+        return of_containers(self.settings.project)
+
+    def consul_servers(self) -> ConsulServers:
+        """The servers, or the one agent."""
+        if not self.servers:
+            return super().consul_servers()
+        addresses = tuple(f"{server}:{TLS_PORT}" for server in self.servers)
+        return ConsulServers(addresses, "https", str(GIVEN / CONSUL_CA))
+
+    def consul_url(self) -> str:
+        """Consul's API, for everybody."""
+        return f"{'https' if self.servers else 'http'}://{self.address('MCP_CONSUL_PORT')}"
+
+
+def further(name: str, count: int) -> tuple[str, ...]:
+    """The second, third … of a kind: `gate-2`, `gate-3`."""
+    return tuple(f"{name}-{number}" for number in range(2, count + 1))
+
+
+def gate_id(gate: str) -> str:
+    """By which id the agent of a gate reports: `local`, `local-2`."""
+    return GATE_ID + gate.removeprefix(GATE)

@@ -4,9 +4,9 @@ Compose hands them on by name; a problem of any is said before anything else sta
 """
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from compose.local.settings import Settings
 
@@ -64,6 +64,16 @@ class ContainerSettings(Settings):
     hub_memory: OfHub = Field("512m", alias="MCP_HUB_MEMORY", description="memory of a hub instance")
     hub_cpus: Cpus = Field(0.5, alias="MCP_HUB_CPUS", description="processors of a hub instance")
     enable_sandbox: bool = Field(True, alias="MCP_ENABLE_SANDBOX", description="Chromium's own sandbox")
+    project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")] = Field(
+        "tekup-mcp", alias="MCP_PROJECT", description="the Compose project, by which log lines are known"
+    )
+    gates: Annotated[int, Field(ge=1, le=2)] = Field(1, alias="MCP_GATES", description="how many gates")
+    consul_servers: Annotated[Literal[0, 1, 3], BeforeValidator(int)] = Field(
+        0, alias="MCP_CONSUL_SERVERS", description="Consul's servers behind the agent; 0: the agent is the one server"
+    )
+    consul_subnet: Annotated[str, Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$")] = Field(
+        "10.213.7.0/24", alias="MCP_CONSUL_SUBNET", description="network of Consul's own, where it has servers"
+    )
     network_isolation: bool = Field(
         True, alias="MCP_NETWORK_ISOLATION", description="no way out of the networks of the services"
     )

@@ -4,25 +4,34 @@ Runs before everything else, and again at each `docker compose up`: what is ther
 volume with what it was given, never the folder they come from.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
-from compose.local.consul_acl import CONSUL, GATE, service_role, token_file
-from compose.local.consul_config import private_config
-from compose.local.credentials import make_credentials, make_sealing_keys, service_secrets, write_if_other
+from compose.local.alerting import rule_files
+from compose.local.consul_acl import GATE, PROMETHEUS, gate_role, service_role, token_file
+from compose.local.credentials import (
+    gate_secrets_file,
+    make_credentials,
+    make_sealing_keys,
+    service_secrets,
+    write_if_other,
+)
 from compose.local.errors import StepFailed
-from compose.local.files import repository
+from compose.local.files import PRIVATE
 from compose.local.gate_folder import lay_out_gate
 from compose.local.log import log
+from compose.local.observability import SCRAPE_S, configuration
 from compose.local.platform_table import gate_values
 from compose.local.served import WELCOME, WELCOME_FILE
 from compose.local.settings import CONTROL_PLANE, SERVICES
 
-from .places import GATE_FOLDER, Here
+from .edge import keeper_files, make_edge_authority, put_certificates
+from .places import CONSUL_CA, GATE_FOLDER, Here, gate_id
+from .registry import authority_text, consul_files, make_consul_authority
 
-EVERYWHERE = {"client_addr": "0.0.0.0"}
-"""Of Consul's configuration: with one server, only its HTTP API is others' to reach."""
+MODES = {"collector": 0o644}
+"""Of the files of recipients that are another user and are given no secret."""
 
 
 def prepare(here: Here) -> None:
@@ -36,15 +45,29 @@ def prepare(here: Here) -> None:
     """
     layout = here.layout
     layout.make_folders()
-    make_credentials(layout)
+    make_credentials(layout, here.roles())
     # Switched off as well: what was sealed before has to be opened, and Compose names the file in either case.
     make_sealing_keys(layout)
-    lay_out_gate(layout.gate, {**gate_values(here), **_gate_listens(here)})
-    given = _files(here)
-    for recipient, files in given.items():
+    now = datetime.now(UTC)
+    make_consul_authority(here, now)
+    make_edge_authority(here, now)
+    _gates(here)
+    put_certificates(here, now)
+    for recipient, files in _files(here).items():
         _give(here.given / recipient, files)
     _welcome(here.workspace)
     log("environment prepared", env=here.effective.settings.env)
+
+
+def _gates(here: Here) -> None:
+    """Lay out each gate's folder; all hold the same keys."""
+    values = {**gate_values(here), **_gate_listens(here)}
+    for gate, folder in here.gates.items():
+        lay_out_gate(folder, values)
+        if gate != GATE:
+            tables = folder / "tables"
+            tables.chmod(0o700)
+            write_if_other(tables / "secrets.json", gate_secrets_file(here.layout).read_text(encoding="utf-8"))
 
 
 def _gate_listens(here: Here) -> dict[str, str]:
@@ -57,41 +80,53 @@ def _files(here: Here) -> dict[str, dict[str, str]]:
     """What each recipient is given, by file name."""
     layout = here.layout
     sealing = {"sealing-keys.json": layout.sealing_keys.read_text(encoding="utf-8")}
+    asked = here.effective.settings.extras
     return {
-        CONSUL: {
-            "agent.json": (repository() / "consul" / "agent.json").read_text(encoding="utf-8"),
-            "private.json": private_config(layout).read_text(encoding="utf-8"),
-            # the last: what differs here
-            "zz-container.json": json.dumps(EVERYWHERE) + "\n",
-        },
+        **consul_files(here),
         CONTROL_PLANE: {
-            "consul.token": _token(here, CONTROL_PLANE),
+            **_of_role(here, CONTROL_PLANE),
             "operator.token": layout.operator_token.read_text(encoding="ascii"),
             "secrets.json": service_secrets(layout, CONTROL_PLANE).read_text(encoding="utf-8"),
             **sealing,
         },
-        GATE: {"consul.token": _token(here, GATE), **sealing},
+        **{gate: {**_of_role(here, _agent_role(gate)), **sealing} for gate in here.gates},
         **{name: _of_service(here, name) for name in SERVICES},
+        **keeper_files(here),
+        **{name: dict(_of_program(here, name)) for name in asked},
     }
+
+
+def _agent_role(gate: str) -> str:
+    return GATE if gate == GATE else gate_role(gate_id(gate)).name
 
 
 def _of_service(here: Here, name: str) -> dict[str, str]:
-    return {
-        "consul.token": _token(here, service_role(name).name),
-        "secrets.json": service_secrets(here.layout, name).read_text(encoding="utf-8"),
-    }
+    secrets = service_secrets(here.layout, name).read_text(encoding="utf-8")
+    return {**_of_role(here, service_role(name).name), "secrets.json": secrets}
 
 
-def _token(here: Here, role: str) -> str:
-    return token_file(here.layout, role).read_text(encoding="ascii")
+def _of_program(here: Here, name: str) -> Iterator[tuple[str, str]]:
+    """What a program for who is on call is given."""
+    yield from configuration(here, name).items()
+    if name == "prometheus":
+        yield from _of_role(here, PROMETHEUS).items()
+        yield from ((f"rules/{file}", text) for file, text in rule_files(here, SCRAPE_S).items())
+
+
+def _of_role(here: Here, role: str) -> dict[str, str]:
+    """What whoever asks Consul needs."""
+    token = token_file(here.layout, role).read_text(encoding="ascii")
+    return {"consul.token": token, CONSUL_CA: authority_text(here)}
 
 
 def _give(folder: Path, files: Mapping[str, str]) -> None:
     """Put files into a recipient's volume, and take away what is none of them."""
     try:
         for name, text in files.items():
-            write_if_other(folder / name, text)
-        for stranger in [path for path in folder.iterdir() if path.is_file() and path.name not in files]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            write_if_other(folder / name, text, MODES.get(folder.name, PRIVATE))
+        known = {folder / name for name in files}
+        for stranger in [path for path in folder.rglob("*") if path.is_file() and path not in known]:
             stranger.unlink()
     except OSError as error:
         raise StepFailed(f"{folder} cannot be written ({error.strerror}); remove its volume, `docker compose down -v`, "

@@ -29,8 +29,13 @@ for name in $services control-plane; do
 done
 mkdir /empty
 # Mount points: a new volume takes over whose the folder is.
-for place in keep/.tekup/gate workspace data/consul \
-    given/consul given/control-plane given/gate given/browser given/filesystem given/search given/hub; do
+for place in keep/.tekup/gate keep/.tekup/gate-2 workspace tls \
+    data/consul data/consul-1 data/consul-2 data/consul-3 \
+    data/prometheus data/alertmanager data/loki data/jaeger data/collector data/grafana \
+    given/consul given/consul-1 given/consul-2 given/consul-3 given/control-plane given/gate given/gate-2 \
+    given/certificate given/browser given/filesystem given/search given/hub \
+    given/prometheus given/alertmanager given/loki given/jaeger given/collector; do
     mkdir -p "/volumes/$place"
 done
+chmod g+w /volumes/data/collector # it runs as the owner of the engine's log files, in the group of everybody else
 find /apps /empty /volumes \( -type d -o -name METADATA \) -exec touch --date=@315532800 {} +

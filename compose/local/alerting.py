@@ -25,6 +25,25 @@ LEAST_S = 5.0
 """However scaled: Alertmanager gives a receiver as long as its group waits."""
 
 
+def rule_files(parts: Parts, scrape_s: float) -> dict[str, str]:
+    """The rules as they are wanted, by file below the folder of rules.
+
+    Args:
+        parts: The environment.
+        scrape_s: How often Prometheus scrapes, in seconds.
+
+    Raises:
+        StepFailed: a rule makes no sense.
+    """
+    settings = parts.effective.settings
+    runbooks = settings.runbooks_url or (repository() / "docs" / "runbooks").as_uri()
+    scale = Scale(settings.alert_time_scale, window_s=SAMPLES * scrape_s, interval_s=scrape_s)
+    try:
+        return rendered(scale, runbooks)
+    except (OSError, ValueError) as error:
+        raise StepFailed(f"the rules of observability/prometheus/rules cannot be written: {error}") from error
+
+
 def lay_out_rules(parts: Parts, scrape_s: float) -> None:
     """Write the rules beside Prometheus's configuration, and take away what is none any more.
 
@@ -35,13 +54,7 @@ def lay_out_rules(parts: Parts, scrape_s: float) -> None:
     Raises:
         StepFailed: a rule makes no sense.
     """
-    settings, folder = parts.effective.settings, rules_folder(parts)
-    runbooks = settings.runbooks_url or (repository() / "docs" / "runbooks").as_uri()
-    scale = Scale(settings.alert_time_scale, window_s=SAMPLES * scrape_s, interval_s=scrape_s)
-    try:
-        files = rendered(scale, runbooks)
-    except (OSError, ValueError) as error:
-        raise StepFailed(f"the rules of observability/prometheus/rules cannot be written: {error}") from error
+    files, folder = rule_files(parts, scrape_s), rules_folder(parts)
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ anew long before they end by whoever keeps the certificate (`keep_certificate`).
 
 import re
 import socket
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -21,6 +22,7 @@ from .errors import BadCertificate
 from .files import PRIVATE, write_atomically
 
 CA, KEY = "ca.pem", "ca.key"
+GATE = "TekUp MCP gate"
 CA_LIFE = timedelta(days=365)
 CA_LEFT = timedelta(days=30)
 """With less than this before it, an authority is replaced at the next start: clients have to be told."""
@@ -31,13 +33,13 @@ ADDRESSES = ("127.0.0.1", "::1")
 _HOST = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 
 
-def make_authority(folder: Path, now: datetime, host: str | None = None) -> bool:
+def make_authority(folder: Path, now: datetime, *hosts: str) -> bool:
     """Make the authority, unless there is one with enough time before it.
 
     Args:
         folder: where `ca.pem` and `ca.key` go; it must exist.
         now: the time.
-        host: the machine's name; by default what the machine says.
+        hosts: names it may speak for besides localhost; by default what the machine calls itself.
 
     Returns:
         Whether a new one was made, which clients have to trust anew.
@@ -54,7 +56,7 @@ def make_authority(folder: Path, now: datetime, host: str | None = None) -> bool
         _builder(key.public_key(), name, name, now, CA_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
-        .add_extension(x509.NameConstraints(_permitted(host), None), critical=True)
+        .add_extension(x509.NameConstraints(_permitted(hosts or (socket.gethostname(),)), None), critical=True)
         .sign(key, hashes.SHA256())
     )
     write_atomically(folder / KEY, _key_pem(key), PRIVATE)
@@ -62,13 +64,18 @@ def make_authority(folder: Path, now: datetime, host: str | None = None) -> bool
     return True
 
 
-def issue(folder: Path, now: datetime, life: timedelta = LEAF_LIFE) -> Pair:
-    """Make a new leaf for every name the authority may speak for.
+def issue(
+    folder: Path, now: datetime, life: timedelta = LEAF_LIFE, *, names: Sequence[str] = (), called: str = GATE
+) -> Pair:
+    """Make a new leaf.
 
     Args:
         folder: the authority's.
         now: the time.
-        life: how long it is good.
+        life: how long it is good, if the authority is good as long.
+        names: it is for, besides loopback, and it may call others too; none: a server's for every name the authority
+            may speak for.
+        called: its common name.
 
     Raises:
         BadCertificate: the authority cannot be read.
@@ -77,13 +84,14 @@ def issue(folder: Path, now: datetime, life: timedelta = LEAF_LIFE) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     identifier = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+    uses = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if names else [])]
     leaf = (
-        _builder(key.public_key(), _name("TekUp MCP gate"), ca.subject, now, min(life, ca.not_valid_after_utc - now))
+        _builder(key.public_key(), _name(called), ca.subject, now, min(life, ca.not_valid_after_utc - now))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage, critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
-        .add_extension(x509.SubjectAlternativeName(_names(ca)), critical=False)
+        .add_extension(x509.SubjectAlternativeName(_names(ca, names)), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
     return Pair(_pem(leaf), _key_pem(key))
@@ -130,17 +138,16 @@ def _builder(
     )
 
 
-def _permitted(host: str | None) -> list[x509.GeneralName]:
-    names: list[x509.GeneralName] = [x509.DNSName("localhost")]
-    host = (socket.gethostname() if host is None else host).lower()
-    if host != "localhost" and _HOST.fullmatch(host):
-        names.append(x509.DNSName(host))
-    return [*names, *(x509.IPAddress(ip_network(address)) for address in ADDRESSES)]
+def _permitted(hosts: Iterable[str]) -> list[x509.GeneralName]:
+    names = dict.fromkeys(("localhost", *(host.lower() for host in hosts if _HOST.fullmatch(host.lower()))))
+    return [*(x509.DNSName(name) for name in names), *(x509.IPAddress(ip_network(address)) for address in ADDRESSES)]
 
 
-def _names(ca: x509.Certificate) -> list[x509.GeneralName]:
+def _names(ca: x509.Certificate, wanted: Sequence[str]) -> list[x509.GeneralName]:
     permitted = ca.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or []
     named: list[x509.GeneralName] = [name for name in permitted if isinstance(name, x509.DNSName)]
+    if wanted:
+        named = [x509.DNSName(name) for name in wanted]
     return [*named, *(x509.IPAddress(ip_address(address)) for address in ADDRESSES)]
 
 

@@ -140,19 +140,22 @@ def names_of(leaf: x509.Certificate) -> tuple[list[str], list[str]]:
 class Shelf:
     """The pairs of one gate, of which one is in place."""
 
-    def __init__(self, gate: Path) -> None:
+    def __init__(self, gate: Path, seen_as: Path | None = None) -> None:
         """Args:
         gate: the gate's folder, laid out.
+        seen_as: where Traefik has that folder, if elsewhere.
         """
         self._tls = gate / TLS
         self._folder = gate / FOLDER
+        self._seen = (seen_as or gate) / FOLDER
         self._folder.mkdir(mode=0o700, exist_ok=True)
 
     def in_place(self) -> Pair | None:
         """What Traefik was told of last, if it can be read."""
         try:
             found = _CERTIFICATE.search(self._tls.read_text(encoding="utf-8"))
-            return read_pair(Path(found[1]), Path(found[1]).with_suffix(".key")) if found else None
+            own = self._folder / Path(found[1]).name if found else None
+            return read_pair(own, own.with_suffix(".key")) if own else None
         except (OSError, BadCertificate):
             return None
 
@@ -170,7 +173,8 @@ class Shelf:
         template = string.Template((repository() / "traefik" / "tls.yml.tmpl").read_text(encoding="utf-8"))
         # a client that goes by an address sends no name
         strict = "false" if names_of(leaf)[1] else "true"
-        write_atomically(self._tls, template.substitute(CERTIFICATE=certificate, KEY=key, SNI_STRICT=strict))
+        paths = {"CERTIFICATE": str(self._seen / certificate.name), "KEY": str(self._seen / key.name)}
+        write_atomically(self._tls, template.substitute(paths, SNI_STRICT=strict))
         kept = {
             pair.name,
             before.name if before else "",

@@ -13,7 +13,7 @@ import string
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,6 +86,16 @@ ROLES = (
 )
 
 
+def gate_role(gate: str) -> Role:
+    """The role of the agent beside a further gate."""
+    return Role(f"{GATE}-{gate}", "gate", {"gate": gate, "node": NODE})
+
+
+def server_role(node: str) -> Role:
+    """The role of a Consul server that is a node of its own."""
+    return Role(f"{CONSUL}-{node}", "consul", {"node": node})
+
+
 def token_file(layout: Layout, role: str) -> Path:
     """Where a role's token lies."""
     return layout.consul_secrets / f"{role}.token"
@@ -108,9 +118,9 @@ def read_token(path: Path) -> str:
     return token
 
 
-def make_tokens(layout: Layout) -> None:
+def make_tokens(layout: Layout, roles: Iterable[Role] = ROLES) -> None:
     """Make the token files that are missing; Consul learns of them later."""
-    for role in (MANAGEMENT, *(role.name for role in ROLES)):
+    for role in (MANAGEMENT, *(role.name for role in roles)):
         path = token_file(layout, role)
         if not path.exists():
             write_token(path, str(uuid.uuid4()))
@@ -180,18 +190,24 @@ def lost(layout: Layout, error: BootstrapOver) -> str:
     )
 
 
-def keep(layout: Layout, url: str) -> None:
+def keep(layout: Layout, url: str, roles: Sequence[Role] = ROLES, ca_file: Path | None = None) -> None:
     """Keep Consul knowing every role, for ever: a Consul that comes back empty knows them within seconds.
+
+    Args:
+        layout: the environment.
+        url: its Consul's.
+        roles: whom.
+        ca_file: whom to trust, for `https`.
 
     Raises:
         LocalError: nothing more can be done here without a person.
     """
-    with ConsulApi(url) as api:
+    with ConsulApi(url, ca_file) as api:
         before = ""
         while True:
             try:
-                if lay_out(layout, api):
-                    log("consul's access laid out", roles=len(ROLES))
+                if lay_out(layout, api, roles):
+                    log("consul's access laid out", roles=len(roles))
                 now, pause_s = "", LOOK_EVERY_S
             except BootstrapOver as error:
                 raise LocalError(lost(layout, error)) from error

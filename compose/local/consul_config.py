@@ -43,6 +43,14 @@ def write_private_config(layout: Layout) -> None:
     """
     if not gossip_file(layout).exists():
         write_gossip_key(layout, new_gossip_key())
-    tokens = {"agent": read_token(token_file(layout, CONSUL))}
-    config = {"acl": {"tokens": tokens}, "encrypt": read_token(gossip_file(layout))}
-    write_atomically(private_config(layout), json.dumps(config) + "\n", PRIVATE)
+    write_atomically(private_config(layout), private_text(layout, CONSUL), PRIVATE)
+
+
+def private_text(layout: Layout, role: str) -> str:
+    """What it says for the agent of a role.
+
+    Raises:
+        StepFailed: a file cannot be read.
+    """
+    tokens = {"agent": read_token(token_file(layout, role))}
+    return json.dumps({"acl": {"tokens": tokens}, "encrypt": read_token(gossip_file(layout))}) + "\n"

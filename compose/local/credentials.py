@@ -2,11 +2,12 @@
 
 import json
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
-from .consul_acl import make_tokens
+from .consul_acl import ROLES, Role, make_tokens
 from .consul_config import write_private_config
 from .errors import StepFailed
 from .files import PRIVATE, write_atomically
@@ -17,15 +18,19 @@ KEY_BYTES = 32
 CONTROL_PLANE = "control-plane"
 
 
-def make_credentials(layout: Layout) -> None:
+def make_credentials(layout: Layout, roles: Iterable[Role] = ROLES) -> None:
     """Make what is missing; what is there stays, so keys and handles outlive a restart.
+
+    Args:
+        layout: the environment.
+        roles: who has a token of Consul's.
 
     Raises:
         StepFailed: the file of secrets is damaged; it is never replaced by itself.
     """
     if not layout.operator_token.exists():
         write_atomically(layout.operator_token, secrets.token_urlsafe(KEY_BYTES) + "\n", PRIVATE)
-    make_tokens(layout)
+    make_tokens(layout, roles)
     write_private_config(layout)
     tables = gate_secrets_file(layout).parent
     tables.mkdir(parents=True, exist_ok=True)
@@ -84,7 +89,7 @@ def read_gate_secrets(path: Path) -> GateSecrets:
         raise StepFailed(f"{path} cannot be read ({why}); restore it, or remove it to make new secrets") from None
 
 
-def write_if_other(path: Path, text: str) -> None:
-    """Write a private file, unless it says so already."""
+def write_if_other(path: Path, text: str, mode: int = PRIVATE) -> None:
+    """Write a file, private unless told otherwise, unless it says so already."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_atomically(path, text, PRIVATE)
+        write_atomically(path, text, mode)

@@ -89,8 +89,17 @@ def main() -> None:
     parser.add_argument("--certificate", type=Path)
     parser.add_argument("--key", type=Path)
     given = parser.parse_args()
-    source = from_authority(given.authority) if given.authority else from_files(given.certificate, given.key)
-    shelf = Shelf(given.gate)
+    keep(given.gate, from_authority(given.authority) if given.authority else from_files(given.certificate, given.key))
+
+
+def keep(gate: Path, source: Source) -> None:
+    """Keep the certificate of one gate, for ever.
+
+    Args:
+        gate: its folder.
+        source: what should be in place.
+    """
+    shelf = Shelf(gate)
     while True:
         try:
             _told_turn(source, shelf)

@@ -102,6 +102,11 @@ class Layout:
         return self.secrets / "consul"
 
     @property
+    def consul_authority(self) -> Path:
+        """The authority of Consul's agents, and their certificates, where there are several."""
+        return self.secrets / "consul-tls"
+
+    @property
     def logs(self) -> Path:
         """One file per process."""
         return self.state / "logs"

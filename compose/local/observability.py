@@ -6,14 +6,14 @@ collector. Nothing here is needed to serve calls, so nothing else waits for it.
 
 from collections.abc import Callable, Iterable, Mapping
 
-from .alerting import ALERTMANAGER_PORT, alertmanager, alertmanager_values, lay_out_rules, rules_folder
-from .consul_acl import PROMETHEUS, token_file
+from .alerting import ALERTMANAGER_PORT, alertmanager, alertmanager_values, lay_out_rules
+from .consul_acl import PROMETHEUS
 from .files import repository, write_atomically
 from .gate_folder import rendered
 from .observability_settings import age_s
 from .on_call import on_call_program
 from .parts import Parts
-from .settings import SERVICES, Settings, replica_ports
+from .settings import Settings, replica_ports
 from .table import Process
 from .tracing import gate_tracing
 
@@ -52,13 +52,25 @@ def lay_out_extras(parts: Parts) -> None:
         StepFailed: a template wants a value we do not have.
     """
     for name in parts.effective.settings.extras:
-        for template, values in VALUES[name].items():
-            folder = parts.layout.folder_of(name)
-            folder.mkdir(parents=True, exist_ok=True)
-            source = repository() / "observability" / name / template
-            write_atomically(folder / template.removesuffix(".tmpl"), rendered(source, values(parts)))
+        folder = parts.layout.folder_of(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in configuration(parts, name).items():
+            write_atomically(folder / file, text)
     if "prometheus" in parts.effective.settings.extras:
         lay_out_rules(parts, SCRAPE_S)
+
+
+def configuration(parts: Parts, name: str) -> dict[str, str]:
+    """The configuration of one of them, by file name.
+
+    Raises:
+        StepFailed: a template wants a value we do not have.
+    """
+    folder = repository() / "observability" / name
+    return {
+        template.removesuffix(".tmpl"): rendered(folder / template, values(parts))
+        for template, values in VALUES[name].items()
+    }
 
 
 def metrics_source(parts: Parts) -> dict[str, str]:
@@ -91,13 +103,12 @@ def where(parts: Parts) -> dict[str, str]:
 def prometheus_values(parts: Parts) -> dict[str, str]:
     """Values for the template of Prometheus's configuration."""
     settings = parts.effective.settings
-    asked = settings.extras
+    asked, servers = settings.extras, parts.consul_servers()
     replicas = ", ".join(
         f'{{targets: ["{parts.address(port)}"], labels: {{replica: "{name}"}}}}'
         for name, port in replica_ports(settings).items()
     )
     ports = {
-        "CONSUL": "MCP_CONSUL_PORT",
         "PROMETHEUS": PROMETHEUS_PORT,
         "ALERTMANAGER": ALERTMANAGER_PORT if "alertmanager" in asked else "",
         "LOKI": LOKI_PORT if "loki" in asked else "",
@@ -107,11 +118,14 @@ def prometheus_values(parts: Parts) -> dict[str, str]:
     }
     return {
         "CONSUL_ADDRESS": parts.address("MCP_CONSUL_PORT"),
+        "CONSUL_SCHEME": servers.scheme,
+        "CONSUL_CA_FILE": servers.ca_file,
+        "CONSUL_TARGETS": ", ".join(f'"{address}"' for address in servers.addresses),
         "CONSUL_DATACENTER": DATACENTER,
-        "CONSUL_TOKEN_FILE": str(token_file(parts.layout, PROMETHEUS)),
+        "CONSUL_TOKEN_FILE": str(parts.token_of(PROMETHEUS)),
         "CONTROL_PLANE_TARGETS": replicas,
         **{f"{name}_TARGETS": f'"{parts.address(port)}"' if port else "" for name, port in ports.items()},
-        "RULES_DIR": str(rules_folder(parts)),
+        "RULES_DIR": str(parts.files_of("prometheus") / "rules"),
         "SCRAPE_INTERVAL": f"{SCRAPE_S}s",
     }
 
@@ -119,9 +133,10 @@ def prometheus_values(parts: Parts) -> dict[str, str]:
 def loki_values(parts: Parts) -> dict[str, str]:
     """Values for the template of Loki's configuration."""
     return {
+        "HTTP_HOST": parts.listening(LOKI_PORT).rpartition(":")[0],
         "HTTP_PORT": str(parts.ports[LOKI_PORT]),
         "GRPC_PORT": str(parts.ports["loki-grpc"]),
-        "DATA_DIR": str(parts.layout.folder_of("loki") / "data"),
+        "DATA_DIR": str(parts.data_of("loki")),
         "RETENTION": parts.effective.settings.loki_retention,
     }
 
@@ -129,11 +144,11 @@ def loki_values(parts: Parts) -> dict[str, str]:
 def jaeger_values(parts: Parts) -> dict[str, str]:
     """Values for the template of Jaeger's configuration."""
     return {
-        "API_ADDRESS": parts.address(JAEGER_PORT),
-        "OTLP_ADDRESS": parts.address("jaeger-otlp"),
-        "ADMIN_ADDRESS": parts.address("jaeger-admin"),
-        "GRPC_ADDRESS": parts.address("jaeger-grpc"),
-        "DATA_DIR": str(parts.layout.folder_of("jaeger") / "data"),
+        "API_ADDRESS": parts.listening(JAEGER_PORT),
+        "OTLP_ADDRESS": parts.listening("jaeger-otlp"),
+        "ADMIN_ADDRESS": parts.listening("jaeger-admin"),
+        "GRPC_ADDRESS": parts.listening("jaeger-grpc"),
+        "DATA_DIR": str(parts.data_of("jaeger")),
         "RETENTION": f"{age_s(parts.effective.settings.jaeger_retention)}s",
     }
 
@@ -142,12 +157,12 @@ def collector_values(parts: Parts) -> dict[str, str]:
     """Values for the template of the collector's configuration; what does not run is sent nothing."""
     asked = parts.effective.settings.extras
     return {
-        "OTLP_ADDRESS": parts.address(COLLECTOR_PORT),
+        "OTLP_ADDRESS": parts.listening(COLLECTOR_PORT),
+        "METRICS_HOST": parts.listening("collector-metrics").rpartition(":")[0],
         "METRICS_PORT": str(parts.ports["collector-metrics"]),
-        "HEALTH_ADDRESS": parts.address("collector-health"),
-        "LOGS_DIR": str(parts.layout.logs),
-        "STATE_DIR": str(parts.layout.folder_of("collector") / "state"),
-        "SERVICES": "|".join(SERVICES),
+        "HEALTH_ADDRESS": parts.listening("collector-health"),
+        "STATE_DIR": str(parts.data_of("collector")),
+        **parts.log_source().values(),
         "LOKI_URL": parts.url(LOKI_PORT) if "loki" in asked else NOBODY,
         "JAEGER_ADDRESS": parts.address("jaeger-otlp") if "jaeger" in asked else NOBODY.removeprefix("http://"),
     }

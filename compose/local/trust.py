@@ -29,6 +29,11 @@ class Gateway:
     """What a client has to trust; None: what the machine trusts anyway."""
 
     @property
+    def scheme(self) -> str:
+        """`https` or `http`."""
+        return "https" if self.name else "http"
+
+    @property
     def url(self) -> str:
         """For people: the base URL under which the certificate is good."""
         return f"https://{self.name}:{self.address.rpartition(':')[2]}" if self.name else f"http://{self.address}"
@@ -36,7 +41,7 @@ class Gateway:
     @property
     def direct_url(self) -> str:
         """For our own calls: the base URL by the address, wherever the name leads."""
-        return f"{'https' if self.name else 'http'}://{self.address}"
+        return f"{self.scheme}://{self.address}"
 
     def verify(self) -> ssl.SSLContext | bool:
         """For an HTTP client.

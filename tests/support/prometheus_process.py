@@ -27,6 +27,8 @@ def configuration(consul_url: str, token: Path, control_plane: str = NOBODY) -> 
     """Our configuration, filled in for a test."""
     values = {
         "CONSUL_DATACENTER": "dc1",
+        "CONSUL_SCHEME": "http",
+        "CONSUL_CA_FILE": "",
         "CONSUL_TOKEN_FILE": str(token),
         "CONSUL_ADDRESS": consul_url.removeprefix("http://"),
         "CONTROL_PLANE_TARGETS": f'{{targets: ["{control_plane}"], labels: {{replica: "control-plane"}}}}',

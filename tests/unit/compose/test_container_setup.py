@@ -73,16 +73,20 @@ def test_sealing_keys_are_given_to_those_who_seal_and_open(volumes: Path, sealed
 def test_a_file_of_an_earlier_time_does_not_stay_with_a_recipient(volumes: Path) -> None:
     (volumes / "given/hub/old.token").write_text("once")
     prepare(here(volumes))
-    assert sorted(path.name for path in (volumes / "given/hub").iterdir()) == ["consul.token", "secrets.json"]
+    assert sorted(path.name for path in (volumes / "given/hub").iterdir()) == [
+        "consul-ca.pem",
+        "consul.token",
+        "secrets.json",
+    ]
 
 
 def test_the_gate_listens_everywhere_in_its_networks_and_finds_its_tables_where_it_sees_them(volumes: Path) -> None:
     prepare(here(volumes))
     static = yaml.safe_load((volumes / "keep/.tekup/gate/traefik.yml").read_text())
     assert {name: entry["address"] for name, entry in static["entryPoints"].items()} == {
-        "public": ":3000",
-        "internal": ":3005",
-        "private": ":3006",
+        "public": "0.0.0.0:3000",
+        "internal": "0.0.0.0:3005",
+        "private": "0.0.0.0:3006",
     }
     assert 'tables: "/gate/tables"' in (volumes / "keep/.tekup/gate/dynamic/gate.yml").read_text()
 

@@ -1,0 +1,125 @@
+"""Consul in an environment of containers: one agent for everybody on the machine, with servers behind it or as one.
+
+With servers, all of Consul's speaks TLS by an authority of its own, made here: between agents both sides prove
+themselves, its API proves itself to whoever asks.
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from compose.local.authority import CA, LEAF_LIFE, is_of, issue, make_authority
+from compose.local.certificates import Pair, read_pair
+from compose.local.consul_acl import CONSUL, keep
+from compose.local.consul_config import private_text
+from compose.local.errors import BadCertificate
+from compose.local.files import PRIVATE, repository, write_atomically
+
+from .places import CONSUL_CA, GIVEN, Here
+
+DATACENTER = "local"
+MOST_SERVERS = 7
+LIFE = timedelta(days=180)
+CERTIFICATE, KEY = "consul.pem", "consul.key"
+SUBNET_TEMPLATE = '{{{{ GetPrivateInterfaces | include "network" "{subnet}" | attr "address" }}}}'
+"""Of go-sockaddr: the address in the network of Consul's own, whatever others the container is in."""
+EVERYWHERE = {"client_addr": "0.0.0.0"}
+"""Of Consul's configuration: with one server, only its HTTP API is others' to reach."""
+
+
+def make_consul_authority(here: Here, now: datetime) -> None:
+    """Make Consul's authority, unless there is one with time before it."""
+    folder = here.layout.consul_authority
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    servers = (f"{CONSUL}-{number}" for number in range(1, MOST_SERVERS + 1))
+    # the name `consul` stands for `server.local.consul` too
+    make_authority(folder, now, CONSUL, *servers)
+
+
+def authority_text(here: Here) -> str:
+    """Whom to trust, PEM."""
+    return (here.layout.consul_authority / CA).read_text(encoding="ascii")
+
+
+def keep_access(here: Here) -> None:
+    """Keep Consul knowing who may do what, for ever.
+
+    Raises:
+        LocalError: nothing more can be done here without a person.
+    """
+    ca = here.layout.consul_authority / CA if here.servers else None
+    keep(here.layout, here.consul_url(), here.roles(), ca)
+
+
+def consul_files(here: Here) -> dict[str, dict[str, str]]:
+    """What the agent and each server are given, by recipient and file.
+
+    Raises:
+        LocalError: a file is damaged.
+    """
+    if not here.servers:
+        given = {"agent.json": _source("agent.json"), "private.json": private_text(here.layout, CONSUL),
+                 "zz-container.json": _text(EVERYWHERE)}  # fmt: skip
+        return {CONSUL: given}
+    return {CONSUL: _behind(here, CONSUL), **{server: _behind(here, server) for server in here.servers}}
+
+
+def _behind(here: Here, name: str) -> dict[str, str]:
+    """The agent, or one of several servers."""
+    server = name != CONSUL
+    role = f"{CONSUL}-{name}" if server else CONSUL
+    pair = _pair(here, name, server=server)
+    return {
+        "agent.json": _source("agent.prod.json" if server else "agent.client.json"),
+        "private.json": private_text(here.layout, role),
+        # the last: what differs here
+        "zz-container.json": _text(_own(here, name, server=server)),
+        CONSUL_CA: authority_text(here),
+        CERTIFICATE: pair.chain,
+        KEY: pair.key,
+    }
+
+
+def _own(here: Here, name: str, *, server: bool) -> dict[str, object]:
+    files = {"ca_file": CONSUL_CA, "cert_file": CERTIFICATE, "key_file": KEY}
+    own: dict[str, object] = {
+        "datacenter": DATACENTER,
+        "bind_addr": "0.0.0.0",
+        "advertise_addr": SUBNET_TEMPLATE.format(subnet=here.settings.consul_subnet),
+        "retry_join": list(here.servers),
+        "auto_reload_config": True,
+        "tls": {"defaults": {setting: str(GIVEN / file) for setting, file in files.items()}},
+    }
+    return own | ({"node_name": name, "bootstrap_expect": len(here.servers)} if server else {})
+
+
+def _pair(here: Here, name: str, *, server: bool) -> Pair:
+    """The certificate in place while it has a third of its time left, else a new one."""
+    folder, now = here.layout.consul_authority, datetime.now(UTC)
+    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
+    if (kept := _good(certificate, key, folder, now)) is not None:
+        return kept
+    names = [name, *([f"server.{DATACENTER}.consul"] if server else []), "localhost"]
+    pair = issue(folder, now, LIFE, names=names, called=name)
+    write_atomically(key, pair.key, PRIVATE)
+    write_atomically(certificate, pair.chain)
+    return pair
+
+
+def _good(certificate: Path, key: Path, folder: Path, now: datetime) -> Pair | None:
+    try:
+        pair = read_pair(certificate, key)
+        leaf = pair.leaf()
+        good = is_of(folder, leaf) and leaf.not_valid_after_utc - now > max(LIFE / 3, LEAF_LIFE)
+    except (BadCertificate, ValueError):
+        return None
+    return pair if good else None
+
+
+def _source(name: str) -> str:
+    return (repository() / "consul" / name).read_text(encoding="utf-8")
+
+
+def _text(config: object) -> str:
+    return json.dumps(config, indent=1) + "\n"
