@@ -18,6 +18,31 @@ def first_seen(service: str, version: str) -> ServicePolicy:
     return ServicePolicy(name=service, stable=version, lanes=(Lane(version=version, weight_pct=100),))
 
 
+def admitted(service: str, weights_pct: Mapping[str, float], known: set[str]) -> ServicePolicy | None:
+    """Policy of a service that has registered and waits for an operator's word, who names the version that gets all.
+
+    Args:
+        service: Its name.
+        weights_pct: What the operator asks for, percent per version.
+        known: Versions with a registered instance.
+
+    Returns:
+        The policy; None if nothing of that name has registered.
+
+    Raises:
+        Refused: Another share than one version's 100.
+    """
+    if not known:
+        return None
+    asked = [version for version, weight in weights_pct.items() if weight != 0]
+    if len(asked) != 1 or weights_pct[asked[0]] != 100:
+        raise Refused(f"{service}: it is new here and has no stable version yet; give one version all, VERSION=100")
+    if asked[0] not in known:
+        listed = ", ".join(sorted(known))
+        raise Refused(f"{service} has no instance of version {asked[0]}; versions with instances: {listed}")
+    return first_seen(service, asked[0])
+
+
 def set_traffic(current: ServicePolicy, weights_pct: Mapping[str, float], known: set[str]) -> ServicePolicy:
     """Shift the traffic of a service.
 

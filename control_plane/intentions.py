@@ -19,7 +19,7 @@ from control_plane.registry import Registry
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 5.0
+EVERY_S = 1.0
 HUB = "hub"
 
 

@@ -310,8 +310,9 @@ class ControlPlane:
         """Shift a service's traffic; see :func:`control_plane.decide.set_traffic`."""
 
         def shift(page: Page) -> Documents:
-            current = found(page.find(Table.SERVICES, service, ServicePolicy), f"service {service}")
             known = versions_of(self.registry.instances, service)
+            there = page.find(Table.SERVICES, service, ServicePolicy)
+            current = there or found(decide.admitted(service, weights_pct, known), f"service {service}")
             return {(Table.SERVICES, service): decide.set_traffic(current, weights_pct, known)}
 
         return await self._carry_out("traffic.set", wish, shift, rights=False, guarded=True)

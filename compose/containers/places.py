@@ -113,6 +113,10 @@ class Here(Parts):
         """Where whoever has a role in Consul finds its token."""
         return GIVEN / "consul.token"
 
+    def usage(self) -> str:
+        """The container that asks the engine."""
+        return self.address("usage")
+
     def log_source(self) -> LogSource:
         """What Docker writes of this project's containers."""
         return of_containers(self.settings.project)

@@ -63,6 +63,8 @@ def of_containers(project: str) -> LogSource:
         # of others' containers, none; of the collector's own, none either: each failure to send would be one more line
         f"{{type: filter, expr: 'not (attributes.tag startsWith \"{project}/\")'}}",
         f"{{type: filter, expr: 'attributes.tag startsWith \"{project}/collector/\"'}}",
+        # which prints the key it was given
+        f"{{type: filter, expr: 'attributes.tag startsWith \"{project}/first-call/\"'}}",
         # what runs in it, and what local environments call it
         """{type: add, field: 'attributes["log.file.name"]', """
         """value: 'EXPR(replace(attributes.tag, "mcp-gateway", "traefik"))'}""",

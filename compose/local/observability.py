@@ -121,6 +121,7 @@ def prometheus_values(parts: Parts) -> dict[str, str]:
         "CONSUL_SCHEME": servers.scheme,
         "CONSUL_CA_FILE": servers.ca_file,
         "CONSUL_TARGETS": ", ".join(f'"{address}"' for address in servers.addresses),
+        "USAGE_TARGETS": f'"{parts.usage()}"' if parts.usage() else "",
         "CONSUL_DATACENTER": DATACENTER,
         "CONSUL_TOKEN_FILE": str(parts.token_of(PROMETHEUS)),
         "CONTROL_PLANE_TARGETS": replicas,

@@ -60,6 +60,10 @@ class Parts:
         """Where whoever has a role in Consul finds its token."""
         return token_file(self.layout, role)
 
+    def usage(self) -> str:
+        """Who tells what containers use, host and port; nobody of local processes."""
+        return ""
+
     def log_source(self) -> LogSource:
         """Where the collector reads log lines."""
         return of_processes(self.layout.logs)

@@ -21,8 +21,11 @@ logger = logging.getLogger(__name__)
 
 
 def _ready_route(readiness: Readiness, about: dict[str, str]) -> Route:
-    async def ready(_: Request) -> Response:
-        problem = await readiness.problem()
+    async def ready(request: Request) -> Response:
+        asked = request.query_params.get("instance", about["instance"])
+        # An address outlives a container: who is asked may not be who is meant.
+        gone = f"{asked} is gone, this is {about['instance']}" if asked != about["instance"] else None
+        problem = gone or await readiness.problem()
         if problem is None:
             return JSONResponse({"ready": True, **about})
         return JSONResponse({"ready": False, "reason": problem, **about}, status_code=503)

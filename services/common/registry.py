@@ -99,7 +99,7 @@ class Registry:
         """
         check = {
             "name": "ready",
-            "http": f"http://{_bracketed(wanted.address)}:{wanted.admin_port}/ready",
+            "http": f"http://{_bracketed(wanted.address)}:{wanted.admin_port}/ready?instance={wanted.instance}",
             "interval": CHECK_EVERY,
             "timeout": CHECK_TIMEOUT,
             "status": "passing",  # it is ready when it registers; without this it would wait for the first check

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -12,10 +13,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from compose.local.settings import SERVICES
 from tests.support.command_line import REPOSITORY, run_tekup, told
+from tests.support.gate import wait_until
 from tests.support.ports import free_port
 
 UP_S = 300.0
+PORTS = ("MCP_GATEWAY_PORT", "MCP_CONTROL_PLANE_PORT")
+ON_CALL_PORTS = (
+    "MCP_GATEWAY_2_PORT",
+    *(f"MCP_{name}_PORT" for name in ("PROMETHEUS", "ALERTMANAGER", "LOKI", "JAEGER", "GRAFANA")),
+)
 USER = 10001
 """Who the containers run as."""
 
@@ -42,13 +50,15 @@ class ContainerEnvironment:
 
     def __post_init__(self) -> None:
         """Choose what is this environment's own."""
-        ports = {name: free_port() for name in ("MCP_GATEWAY_PORT", "MCP_CONTROL_PLANE_PORT")}
+        ports = {name: free_port() for name in (*PORTS, *(ON_CALL_PORTS if self.secure else ()))}
         self.workspace.mkdir(parents=True)
         os.chown(self.workspace, USER, USER)
         own = {
             **{name: str(port) for name, port in ports.items()},
             "MCP_WORKSPACE": str(self.workspace),
             "MCP_NETWORK_NAME": f"{self.project}-network",
+            "MCP_CONSUL_SUBNET": f"10.{random.randrange(64, 250)}.{random.randrange(250)}.0/24",
+            "MCP_BROWSER_ALLOW_HOSTS": "pages:8080",
         }
         self.settings = {**own, **self.settings}
 
@@ -58,9 +68,23 @@ class ContainerEnvironment:
         return self.directory / "workspace"
 
     @property
+    def secure(self) -> bool:
+        """Whether it is as production: TLS, mutual TLS, the on-call stack."""
+        return self.kind != "dev"
+
+    @property
     def gateway_url(self) -> str:
         """Where clients connect, without a path."""
-        return f"http://127.0.0.1:{self.settings['MCP_GATEWAY_PORT']}"
+        return f"{'https' if self.secure else 'http'}://127.0.0.1:{self.settings['MCP_GATEWAY_PORT']}"
+
+    @property
+    def ca(self) -> Path:
+        """Whom clients have to trust, once it is up."""
+        return self.directory / "ca.pem"
+
+    def on_call_url(self, program: str) -> str:
+        """Where a program of the on-call stack answers."""
+        return f"http://127.0.0.1:{self.settings[f'MCP_{program.upper()}_PORT']}"
 
     @property
     def control_plane_url(self) -> str:
@@ -71,7 +95,7 @@ class ContainerEnvironment:
         """`docker compose` on this project, with something on its standard input; never raises for its exit code."""
         file = REPOSITORY / "compose" / f"docker-compose.{self.kind}.yml"
         return subprocess.run(
-            ["docker", "compose", "--ansi", "never", "-p", self.project, "-f", str(file), *args],
+            ["docker", "compose", "--ansi", "never", "--profile", "proof", "-p", self.project, "-f", str(file), *args],
             env={**self.env, **self.settings},
             input=given,
             capture_output=True,
@@ -87,16 +111,46 @@ class ContainerEnvironment:
         return done.stdout
 
     def start(self) -> None:
-        """Bring it up; the first calls must succeed."""
-        self.said("up", "-d", "--no-build")
+        """Bring it up; the first calls must succeed. All but Grafana, which can only be pulled."""
+        if self.secure:
+            self.settings.setdefault("MCP_ENGINE_FOLDER", self._engine_folder())
+            socket = self.env.get("DOCKER_HOST", "").removeprefix("unix://")
+            self.settings.setdefault("MCP_ENGINE_SOCKET", socket or "/var/run/docker.sock")
+        services = set(self.said("config", "--services").split()) - {"grafana"}
+        self.said("up", "-d", "--no-build", *sorted(services))
+        self.operator_token = self.said("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
+        (self.directory / "operator.token").write_text(self.operator_token)
+        if self.kind == "prod":
+            self._admit()
         code = self.compose("wait", "first-call").returncode
         said = self.said("logs", "--no-log-prefix", "first-call")
         assert code == 0, f"first calls failed:\n{said}\n{self.compose('logs', '--tail', '40').stdout}"
         key = re.search(r"API key\s+(tk_\S+)", said)
         assert key, said
         self.key = key[1]
-        self.operator_token = self.said("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
-        (self.directory / "operator.token").write_text(self.operator_token)
+        if self.secure:
+            self.ca.write_text(self.said("exec", "-T", "certificate", "cat", "/run/tekup/ca.pem"))
+
+    def _engine_folder(self) -> str:
+        command = ["docker", "info", "--format", "{{.DockerRootDir}}"]
+        return subprocess.run(command, env=dict(self.env), capture_output=True, text=True, check=True).stdout.strip()
+
+    def _admit(self) -> None:
+        """Let every service in: in production none gets traffic before an operator says so."""
+
+        def begun() -> bool:
+            return self.tekup("state", "init", "--reason", "a new environment").returncode == 0
+
+        def registered() -> bool:
+            known = told(self.tekup("traffic", "show", "--json"))["services"]
+            return {one["name"] for one in known if one["instances"]} == set(SERVICES)
+
+        wait_until(begun, "a first state, once a gate has reported", 120)
+        wait_until(registered, "every service to have registered", 120)
+        for name in SERVICES:
+            version = told(self.tekup("traffic", "show", name, "--json"))["services"][0]["instances"][0]["version"]
+            done = self.tekup("traffic", "set", name, f"{version}=100", "--reason", "first release")
+            assert done.returncode == 0, done.stderr
 
     def stop(self) -> None:
         """Take it down; nothing of it is left."""
@@ -129,8 +183,15 @@ def container_environment(
         settings: Further variables for its Compose file.
     """
     made = ContainerEnvironment(env, kind, folder, project, dict(settings))
+    trusted = os.environ.get("SSL_CERT_FILE")
     try:
         made.start()
+        if made.secure:
+            os.environ["SSL_CERT_FILE"] = str(made.ca)
         yield made
     finally:
+        if trusted is not None:
+            os.environ["SSL_CERT_FILE"] = trusted
+        else:
+            os.environ.pop("SSL_CERT_FILE", None)
         made.stop()

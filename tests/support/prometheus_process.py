@@ -19,7 +19,8 @@ SCRAPE_S = 1.0
 START_S = 60.0
 NOBODY = "127.0.0.1:9"
 NOT_HERE = tuple(
-    f"{name}_TARGETS" for name in ("CONSUL", "PROMETHEUS", "ALERTMANAGER", "LOKI", "JAEGER", "COLLECTOR", "OAUTH")
+    f"{name}_TARGETS"
+    for name in ("CONSUL", "PROMETHEUS", "ALERTMANAGER", "LOKI", "JAEGER", "COLLECTOR", "OAUTH", "USAGE")
 )
 
 

@@ -39,6 +39,14 @@ async def ready(instance: Instance) -> tuple[int, dict[str, Any]]:
     return answer.status_code, answer.json()
 
 
+async def test_an_instance_does_not_pass_for_another_that_had_its_address(services: Services) -> None:
+    demo = await services.start()
+    async with httpx.AsyncClient() as http:
+        assert (await http.get(demo.admin(f"/ready?instance={demo.instance}"))).status_code == 200
+        other = await http.get(demo.admin("/ready?instance=0a0a0a"))
+    assert (other.status_code, other.json()["reason"]) == (503, f"0a0a0a is gone, this is {demo.instance}")
+
+
 async def call_raw(instance: Instance, tool: str, arguments: dict[str, Any]) -> httpx.Response:
     """A modern call, its HTTP answer as it is."""
     headers = instance.headers() | {

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
 
 from compose.containers.places import Here
 from compose.containers.settings import ContainerSettings, bytes_of
@@ -13,6 +14,7 @@ from compose.local.errors import BadSettings, StepFailed
 from compose.local.files import repository
 from compose.local.layout import Layout
 from compose.local.settings import load
+from tests.support.compose_files import compose_file
 
 RECIPIENTS = ("consul", "control-plane", "gate", "browser", "filesystem", "search", "hub")
 
@@ -158,6 +160,104 @@ def test_memory_is_read_as_compose_reads_it(text: str, amount: int) -> None:
 
 
 def test_every_setting_that_compose_hands_on_is_one(tmp_path: Path) -> None:
-    base = yaml.safe_load((repository() / "compose/base.yml").read_text())
+    base = compose_file(repository() / "compose/base.yml")
     known = {str(field.alias) for field in ContainerSettings.model_fields.values()}
     assert set(base["services"]["setup"]["environment"]) <= known
+
+
+PRODUCTION = {
+    "MCP_ENV": "production",
+    "MCP_TLS": "local",
+    "MCP_MTLS": "on",
+    "MCP_WITH": "observability",
+    "MCP_GATES": "2",
+    "MCP_CONTROL_PLANE_REPLICAS": "3",
+    "MCP_CONSUL_SERVERS": "3",
+    "MCP_PROJECT": "shop",
+}
+FURTHER = (
+    *("consul-1", "consul-2", "consul-3", "gate-2", "certificate"),
+    *("prometheus", "alertmanager", "loki", "jaeger", "collector"),
+)
+
+
+@pytest.fixture
+def production(volumes: Path) -> Path:
+    """All volumes of production, prepared."""
+    for name in FURTHER:
+        (volumes / "given" / name).mkdir()
+    prepare(here(volumes, **PRODUCTION))
+    return volumes
+
+
+def test_consul_s_agents_each_have_a_certificate_and_a_token_of_their_own(production: Path) -> None:
+    agents = ("consul", "consul-1", "consul-2", "consul-3")
+    given = {name: texts(production / "given" / name) for name in agents}
+    assert len({files["consul.key"] for files in given.values()}) == len(agents)
+    assert len({json.loads(files["private.json"])["acl"]["tokens"]["agent"] for files in given.values()}) == len(agents)
+    assert len({json.loads(files["private.json"])["encrypt"] for files in given.values()}) == 1
+    for name in agents:
+        leaf = x509.load_pem_x509_certificate(given[name]["consul.pem"].encode())
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert ("server.local.consul" in names.get_values_for_type(x509.DNSName)) == (name != "consul")
+        assert json.loads(given[name]["agent.json"])["server"] == (name != "consul")
+    assert json.loads(given["consul-2"]["zz-container.json"])["node_name"] == "consul-2"
+
+
+def test_a_second_time_in_production_changes_nothing_either(production: Path) -> None:
+    before = texts(production / "given")
+    prepare(here(production, **PRODUCTION))
+    assert texts(production / "given") == before
+
+
+def test_both_gates_hold_the_same_keys_and_each_agent_its_own_token(production: Path) -> None:
+    one, two = (texts(production / "keep/.tekup" / gate) for gate in ("gate", "gate-2"))
+    assert one["tables/secrets.json"] == two["tables/secrets.json"]
+    assert one["traefik.yml"] == two["traefik.yml"]
+    tokens = [(production / "given" / gate / "consul.token").read_text() for gate in ("gate", "gate-2")]
+    assert tokens[0] != tokens[1]
+
+
+def test_a_gate_finds_its_certificate_where_it_sees_it(production: Path) -> None:
+    said = yaml.safe_load((production / "keep/.tekup/gate-2/dynamic/tls.yml").read_text())
+    (pair,) = said["tls"]["certificates"] if "certificates" in said["tls"] else said["tls"]["stores"].values()
+    pair = pair.get("defaultCertificate", pair)
+    assert pair["certFile"].startswith("/gate/certificates/")
+    assert (production / "keep/.tekup/gate-2/certificates" / Path(pair["certFile"]).name).exists()
+
+
+def test_the_on_call_stack_finds_everybody_by_name(production: Path) -> None:
+    said = yaml.safe_load((production / "given/prometheus/prometheus.yml").read_text())
+    targets = {
+        job["job_name"]: [one for each in job.get("static_configs", ()) for one in each["targets"]]
+        for job in said["scrape_configs"]
+    }
+    assert targets["consul"] == ["consul-1:8501", "consul-2:8501", "consul-3:8501"]
+    assert targets["control-plane"] == ["control-plane:3010", "control-plane-2:3010", "control-plane-3:3010"]
+    assert targets["containers"] == ["usage:9100"]
+    assert (production / "given/prometheus/rules/alerts/gates.yml").exists()
+    collector = (production / "given/collector/collector.yml").read_text()
+    assert 'startsWith "shop/"' in collector
+    assert (production / "given/collector/collector.yml").stat().st_mode & 0o777 == 0o644
+
+
+def test_an_environment_of_one_server_has_no_more_than_it_needs(volumes: Path) -> None:
+    prepare(here(volumes))
+    assert sorted(texts(volumes / "given/consul")) == ["agent.json", "private.json", "zz-container.json"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"MCP_CONSUL_SERVERS": "2"}, "MCP_CONSUL_SERVERS"),
+        ({"MCP_GATES": "3"}, "MCP_GATES"),
+        ({"MCP_CONSUL_SUBNET": "here"}, "MCP_CONSUL_SUBNET"),
+        ({"MCP_TLS": "files"}, "MCP_TLS_CERT_FILE is missing"),
+        ({"MCP_ENV": "prod"}, "MCP_ENV"),
+    ],
+)
+def test_settings_that_make_no_environment_are_refused_by_name(
+    volumes: Path, settings: dict[str, str], said: str
+) -> None:
+    with pytest.raises(BadSettings, match=said):
+        here(volumes, **settings)

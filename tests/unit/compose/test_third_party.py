@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from compose.containers.third_party import THIRD_PARTIES, ThirdParty
 from compose.local.files import repository
 from compose.local.programs import PROGRAMS
+from tests.support.compose_files import compose_file
 from tests.support.stand_ins import STAND_INS
 
 FILES = sorted((repository() / "compose").glob("*.yml"))
@@ -35,7 +35,7 @@ def test_every_image_that_can_be_had_as_a_program_has_a_stand_in() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_a_compose_file_pins_what_the_table_pins(path: Path) -> None:
-    services = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("services", {})
+    services = compose_file(path).get("services", {})
     ours = {each.in_compose for each in THIRD_PARTIES.values()}
     foreign = {image for each in services.values() if (image := each.get("image", "")) and "tekup/mcp-" not in image}
     assert foreign <= ours, f"{path.name} runs {sorted(foreign - ours)}: add it to compose/containers/third_party.py"

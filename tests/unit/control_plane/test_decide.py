@@ -34,6 +34,26 @@ def test_a_version_that_takes_everything_becomes_stable() -> None:
     assert (decided.stable, weights_of(decided)) == ("1.1.0", {"1.1.0": 100})
 
 
+def test_a_service_that_waits_for_a_word_gets_what_one_version_of_it_is_given() -> None:
+    admitted = decide.admitted("filesystem", {"1.1.0": 100}, KNOWN)
+    assert admitted == decide.first_seen("filesystem", "1.1.0")
+    assert decide.admitted("filesystem", {"1.1.0": 100}, set()) is None
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({"1.1.0": 50, "1.0.0": 50}, "it is new here and has no stable version yet; give one version all, VERSION=100"),
+        ({"1.1.0": 10}, "it is new here"),
+        ({}, "it is new here"),
+        ({"3.0.0": 100}, "has no instance of version 3.0.0; versions with instances: 1.0.0, 1.1.0, 2.0.0"),
+    ],
+)
+def test_a_service_that_waits_is_not_let_in_by_halves(weights: dict[str, float], said: str) -> None:
+    with pytest.raises(Refused, match=f"^filesystem:? {said}"):
+        decide.admitted("filesystem", weights, KNOWN)
+
+
 def test_setting_what_is_already_so_changes_nothing() -> None:
     assert decide.set_traffic(STEADY, {"1.0.0": 100}, KNOWN) == STEADY
 

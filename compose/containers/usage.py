@@ -1,0 +1,196 @@
+"""What each container of the project uses, as metrics under cAdvisor's names; the engine is asked at each look.
+
+The one process that holds the engine's socket, and all that can be asked of it is `GET /metrics`: nothing of a request
+reaches the engine. ``python -m compose.containers.usage`` reads MCP_PROJECT and MCP_ENGINE_SOCKET.
+
+Source: Docker Engine API v1.41, `GET /containers/json`, `GET /containers/{id}/stats`; cAdvisor, "Prometheus metrics".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Self
+
+import httpx
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from compose.local.log import log
+
+API = "/v1.41"
+PORT = 9100
+ANSWER_S = 4.0
+"""Less than Prometheus waits (5 s): late numbers would be none."""
+TOGETHER = 8
+LABELS = ("name", "container_label_com_docker_compose_service")
+SERVICE = "com.docker.compose.service"
+PROJECT = "com.docker.compose.project"
+Stats = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Known:
+    """One metric: its name and help, and how it is read of what the engine says."""
+
+    name: str
+    told: str
+    read: Callable[[Stats], float | None]
+    counts: bool = False
+
+
+def _at(*path: str, scale: float = 1.0) -> Callable[[Stats], float | None]:
+    """Read a number by its path; None where there is none, as of a container that is just ending."""
+
+    def read(stats: Stats) -> float | None:
+        found: Any = stats
+        for name in path:
+            found = found.get(name) if isinstance(found, Mapping) else None
+        return found * scale if isinstance(found, int | float) else None
+
+    return read
+
+
+def working_set(stats: Stats) -> float | None:
+    """Memory that cannot be given back at once, in bytes: all that is used but inactive pages of files."""
+    used = _at("memory_stats", "usage")(stats)
+    if used is None:
+        return None
+    details = stats["memory_stats"].get("stats") or {}
+    inactive = details.get("total_inactive_file", details.get("inactive_file", 0))  # cgroup v1, v2
+    return max(0.0, used - float(inactive))
+
+
+def _network(direction: str) -> Callable[[Stats], float | None]:
+    def read(stats: Stats) -> float | None:
+        links = stats.get("networks") or {}
+        return float(sum(link.get(f"{direction}_bytes", 0) for link in links.values())) if links else None
+
+    return read
+
+
+KNOWN = (
+    Known("container_cpu_usage_seconds", "Processor time used",
+          _at("cpu_stats", "cpu_usage", "total_usage", scale=1e-9), counts=True),
+    Known("container_cpu_cfs_periods", "Periods in which it wanted processors",
+          _at("cpu_stats", "throttling_data", "periods"), counts=True),
+    Known("container_cpu_cfs_throttled_periods", "Periods in which its limit of processors stopped it",
+          _at("cpu_stats", "throttling_data", "throttled_periods"), counts=True),
+    Known("container_memory_usage_bytes", "Memory used, page cache among it", _at("memory_stats", "usage")),
+    Known("container_memory_working_set_bytes", "Memory used that cannot be given back at once", working_set),
+    Known("container_spec_memory_limit_bytes", "Its limit of memory", _at("memory_stats", "limit")),
+    Known("container_threads", "Processes and threads", _at("pids_stats", "current")),
+    Known("container_threads_max", "Its limit of processes and threads", _at("pids_stats", "limit")),
+    Known("container_network_receive_bytes", "Received over all its networks", _network("rx"), counts=True),
+    Known("container_network_transmit_bytes", "Sent over all its networks", _network("tx"), counts=True),
+)  # fmt: skip
+
+
+class Engine:
+    """The engine behind a socket, asked two questions of one project; a context manager.
+
+    Args:
+        socket: Its path.
+        project: The Compose project.
+    """
+
+    def __init__(self, socket: str, project: str) -> None:
+        self._filter = json.dumps({"label": [f"{PROJECT}={project}"]})
+        transport = httpx.HTTPTransport(uds=socket, limits=httpx.Limits(max_connections=TOGETHER))
+        self._http = httpx.Client(transport=transport, base_url=f"http://engine{API}", timeout=ANSWER_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def look(self) -> list[tuple[tuple[str, str], Stats]]:
+        """Name and service of each running container, and what it uses.
+
+        Raises:
+            httpx.HTTPError: The engine does not answer.
+        """
+        answer = self._http.get("/containers/json", params={"filters": self._filter})
+        found = answer.raise_for_status().json()
+        with ThreadPoolExecutor(TOGETHER) as together:
+            return [
+                ((one["Names"][0].lstrip("/"), one["Labels"].get(SERVICE, "")), stats)
+                for one, stats in zip(found, together.map(self._stats, (one["Id"] for one in found)), strict=True)
+            ]
+
+    def _stats(self, identifier: str) -> Stats:
+        answer = self._http.get(f"/containers/{identifier}/stats", params={"stream": "false", "one-shot": "true"})
+        # it may have ended in between
+        stats: Stats = answer.json() if answer.is_success else {}
+        return stats
+
+
+def families(looks: Iterable[tuple[tuple[str, str], Stats]]) -> Iterator[Metric]:
+    """The metrics of one look.
+
+    Args:
+        looks: Name and service, and what the engine says, of each container.
+    """
+    seen = list(looks)
+    for known in KNOWN:
+        kind = CounterMetricFamily if known.counts else GaugeMetricFamily
+        family = kind(known.name, known.told, labels=LABELS)
+        for labels, stats in seen:
+            if (value := known.read(stats)) is not None:
+                family.add_metric(labels, value)
+        yield family
+
+
+class Usage(Collector):
+    """Looks when it is asked; one look at a time, whoever asks."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._one = threading.Lock()
+        self._problem = ""
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, so that registering does not look."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """What is used now; nothing while the engine does not answer, which is logged once."""
+        up = GaugeMetricFamily("tekup_engine_up", "Whether the engine told what containers use")
+        with self._one:
+            try:
+                looks = self._engine.look()
+            except (httpx.HTTPError, OSError, KeyError, ValueError) as error:
+                self._say(f"{type(error).__name__} {error}".strip())
+                up.add_metric([], 0)
+                yield up
+                return
+        self._say("")
+        up.add_metric([], 1)
+        yield up
+        yield from families(looks)
+
+    def _say(self, problem: str) -> None:
+        if problem != self._problem:
+            log("engine does not tell what containers use" if problem else "engine tells again", problem=problem)
+        self._problem = problem
+
+
+def main() -> None:
+    """Serve until a signal ends this process."""
+    registry = CollectorRegistry()
+    with Engine(os.environ.get("MCP_ENGINE_SOCKET", "/run/engine.sock"), os.environ["MCP_PROJECT"]) as engine:
+        registry.register(Usage(engine))
+        server, thread = start_http_server(PORT, registry=registry)
+        log("serving", port=PORT)
+        thread.join()
+        server.server_close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""What staging and production have and development has not, tried on all of it: `--environment=staging` or `prod`."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+import time
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.support.container_environment import ContainerEnvironment
+from tests.support.engine import Engine
+from tests.support.gate import wait_until
+from tests.support.sdk import sdk_client
+
+pytestmark = [pytest.mark.docker, pytest.mark.production, pytest.mark.timeout(20 * 60), pytest.mark.feature("F1", "F2")]
+
+SOON_S = 120.0
+TOOL = "filesystem_list_roots"
+ONE_SHOT = {"setup", "first-call"}
+ON_CALL = ("prometheus", "alertmanager", "loki", "jaeger")
+DIRECT = """
+import socket, ssl, sys
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+with context.wrap_socket(socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)) as peer:
+    peer.sendall(b"GET /ready HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+    print(peer.recv(200).decode(errors="replace").splitlines()[0])
+"""
+
+
+@pytest.fixture
+def stack(environment: object) -> ContainerEnvironment:
+    """The environment, which is one of containers."""
+    return cast("ContainerEnvironment", environment)
+
+
+@pytest.fixture
+def twofold(stack: ContainerEnvironment) -> ContainerEnvironment:
+    """One that has two gates, three control planes and three servers of Consul."""
+    if stack.kind != "prod":
+        pytest.skip("staging has one of each")
+    return stack
+
+
+def containers(stack: ContainerEnvironment) -> list[dict[str, Any]]:
+    """What `docker compose ps` says of each."""
+    return [json.loads(line) for line in stack.said("ps", "--all", "--format", "json").splitlines()]
+
+
+def container(stack: ContainerEnvironment, service: str) -> dict[str, Any]:
+    return next(one for one in containers(stack) if one["Service"] == service)
+
+
+def crash(stack: ContainerEnvironment, engine: Engine, service: str) -> None:
+    """Its program ends as by a fault of its own, not by an operator's word, after which Docker would leave it ended."""
+    (about,) = json.loads(engine.docker("inspect", container(stack, service)["ID"]))
+    began = about["State"]["StartedAt"]
+    engine.docker("exec", "--user", "0", about["Id"], "sh", "-c", "kill -9 $(cut -d' ' -f1 /proc/1/task/1/children)")
+
+    def again() -> bool:
+        (now,) = json.loads(engine.docker("inspect", about["Id"]))
+        return bool(now["State"]["Running"] and now["State"]["StartedAt"] != began)
+
+    wait_until(again, f"{service} to be started again", SOON_S)
+
+
+async def works(stack: ContainerEnvironment, port: str = "MCP_GATEWAY_PORT") -> None:
+    """A call through a gate is answered."""
+    url = f"https://127.0.0.1:{stack.settings[port]}/filesystem/mcp"
+    async with sdk_client(url, stack.key, "2026-07-28") as client:
+        assert not (await client.call_tool(TOOL, {})).is_error
+
+
+def metric(stack: ContainerEnvironment, query: str) -> list[tuple[dict[str, str], float]]:
+    url = f"{stack.on_call_url('prometheus')}/api/v1/query"
+    found = httpx.get(url, params={"query": query}, timeout=20, trust_env=False).json()["data"]["result"]
+    return [(one["metric"], float(one["value"][1])) for one in found]
+
+
+def test_everything_runs_and_is_healthy_and_only_gates_lead_in_from_beyond_this_machine(
+    stack: ContainerEnvironment,
+) -> None:
+    found = containers(stack)
+    assert {one["Service"] for one in found if one["State"] != "running"} == ONE_SHOT
+    assert all(one["ExitCode"] == 0 for one in found if one["Service"] in ONE_SHOT)
+    assert not [one["Service"] for one in found if one["Health"] not in ("", "healthy")]
+    published = {(one["Service"], p["URL"]) for one in found for p in one["Publishers"] or () if p["PublishedPort"]}
+    gates = {"mcp-gateway", *(["mcp-gateway-2"] if stack.kind == "prod" else [])}
+    assert {service for service, _ in published} == {*gates, "control-plane", *ON_CALL}
+    assert {address for _, address in published} == {"127.0.0.1"}, "MCP_PUBLISH leads gates, and gates alone, elsewhere"
+
+
+def test_the_gate_proves_itself_and_speaks_no_plain_http(stack: ContainerEnvironment) -> None:
+    where = urlsplit(stack.gateway_url)
+    assert where.hostname
+    assert where.port
+    trusting = ssl.create_default_context(cafile=stack.ca)
+    with (
+        socket.create_connection((where.hostname, where.port), 10) as raw,
+        trusting.wrap_socket(raw, server_hostname="localhost") as peer,
+    ):
+        assert peer.version() in ("TLSv1.2", "TLSv1.3")
+    answer = httpx.get(f"http://127.0.0.1:{where.port}/mcp", timeout=10, trust_env=False)
+    assert answer.status_code in (400, 404)
+
+
+async def test_a_neighbour_in_the_same_zone_may_not_call_a_service_past_the_gate(stack: ContainerEnvironment) -> None:
+    await works(stack)
+    done = stack.compose("exec", "-T", "mcp-search", "python", "-c", DIRECT, "mcp-filesystem", "3002")
+    refused = re.search(r"HTTP/1\.1 403", done.stdout) or "alert" in done.stderr.lower()
+    assert refused, done.stdout + done.stderr
+
+
+def test_consul_speaks_tls_alone_and_wants_a_token(stack: ContainerEnvironment) -> None:
+    ask = "import socket; socket.create_connection(('consul', 8500), 2)"
+    assert stack.compose("exec", "-T", "control-plane", "python", "-c", ask).returncode != 0
+    keys = (
+        "import ssl, urllib.request as u; c = ssl.create_default_context(cafile='/run/tekup/consul-ca.pem');"
+        "u.urlopen('https://consul:8501/v1/kv/tekup/policy/?recurse', context=c, timeout=5)"
+    )
+    refused = stack.compose("exec", "-T", "control-plane", "python", "-c", keys)
+    assert refused.returncode != 0
+    assert "403" in refused.stderr or "404" in refused.stderr, refused.stderr
+
+
+def test_every_part_is_scraped(stack: ContainerEnvironment) -> None:
+    servers = 3 if stack.kind == "prod" else 1
+    wait_until(lambda: not metric(stack, "up == 0") and len(metric(stack, "up{job='consul'}")) == servers, "all up", 60)
+    jobs = {found["job"] for found, _ in metric(stack, "up")}
+    assert {
+        "instances",
+        "gates",
+        "traefik",
+        "control-plane",
+        "consul",
+        "loki",
+        "jaeger",
+        "collector",
+        "containers",
+    } <= jobs
+    assert {found["service"] for found, _ in metric(stack, "tekup_ready == 1")} == {
+        "browser",
+        "filesystem",
+        "hub",
+        "search",
+    }
+
+
+def test_every_container_s_use_and_limit_is_measured(stack: ContainerEnvironment) -> None:
+    running = {one["Name"] for one in containers(stack) if one["State"] == "running"}
+
+    def measured(name: str) -> set[str]:
+        return {found["name"] for found, _ in metric(stack, name)}
+
+    names = ("container_memory_working_set_bytes", "container_cpu_usage_seconds_total", "container_threads")
+    wait_until(lambda: all(measured(name) >= running for name in names), "all of them measured", 60)
+    limits = {found["name"]: value for found, value in metric(stack, "container_spec_memory_limit_bytes")}
+    assert all(limits[name] > 0 for name in running)
+
+
+async def test_a_call_leaves_its_line_in_loki_and_its_trace_in_jaeger(stack: ContainerEnvironment) -> None:
+    began_ns = time.time_ns()
+    await works(stack)
+    query = {"query": f'{{service_name="filesystem"}} |= "{TOOL}" | trace_id != ""', "start": str(began_ns)}
+    found: list[dict[str, Any]] = []
+
+    def told() -> bool:
+        url = f"{stack.on_call_url('loki')}/loki/api/v1/query_range"
+        found[:] = httpx.get(url, params=query, timeout=20, trust_env=False).json()["data"]["result"]
+        return bool(found)
+
+    wait_until(told, "the line of the call", 60)
+    labels = found[0]["stream"]
+    assert labels["instance"].startswith("mcp-filesystem/")
+    trace = f"{stack.on_call_url('jaeger')}/api/traces/{labels['trace_id']}"
+
+    def seen() -> set[str]:
+        answer = httpx.get(trace, timeout=20, trust_env=False)
+        data = answer.json()["data"] if answer.status_code == 200 else []
+        return {process["serviceName"] for one in data for process in one["processes"].values()}
+
+    wait_until(lambda: {"tekup-gate", "tekup-filesystem"} <= seen(), "the trace of the call", 60)
+
+
+def test_alerts_arrive_and_none_is_told_of_a_sound_environment(stack: ContainerEnvironment) -> None:
+    url = f"{stack.on_call_url('alertmanager')}/api/v2/alerts"
+
+    def told() -> set[str]:
+        return {one["labels"]["alertname"] for one in httpx.get(url, timeout=20, trust_env=False).json()}
+
+    wait_until(lambda: "Watchdog" in told(), "the deadman's switch", 90)
+    assert told() == {"Watchdog"}
+
+
+def test_no_secret_is_in_what_anybody_can_ask_the_engine(stack: ContainerEnvironment, engine: Engine) -> None:
+    secrets = {stack.operator_token, stack.key.rpartition("_")[2]}
+    secrets |= set(stack.said("exec", "-T", "mcp-agent", "sh", "-c", "cat /run/tekup/consul.token").split())
+    for one in containers(stack):
+        text = (
+            engine.docker("inspect", one["ID"]) + engine.docker("top", one["ID"]) if one["State"] == "running" else ""
+        )
+        assert not [secret for secret in secrets if secret in text], one["Service"]
+        if one["Service"] != "first-call":  # which prints the key of the proof
+            assert not [secret for secret in secrets if secret in stack.said("logs", one["Service"])], one["Service"]
+
+
+async def test_a_gate_that_crashes_leaves_the_other_and_comes_back(
+    twofold: ContainerEnvironment, engine: Engine
+) -> None:
+    crash(twofold, engine, "mcp-gateway")
+    await works(twofold, "MCP_GATEWAY_2_PORT")
+    wait_until(lambda: container(twofold, "mcp-gateway")["Health"] == "healthy", "the gate healthy again", SOON_S)
+    await works(twofold)
+
+
+async def test_a_server_of_consul_that_crashes_is_not_missed(twofold: ContainerEnvironment, engine: Engine) -> None:
+    crash(twofold, engine, "consul-1")
+    await works(twofold)
+    made = twofold.tekup("clients", "create", "after-crash", "--allow", "filesystem_*", "--reason", "a change")
+    assert made.returncode == 0, made.stderr
+
+
+async def test_a_leading_control_plane_that_crashes_hands_over(twofold: ContainerEnvironment, engine: Engine) -> None:
+    def leader() -> str:
+        token = {"Authorization": f"Bearer {twofold.operator_token}"}
+        url = f"{twofold.control_plane_url}/v1/status"
+        try:
+            return str(httpx.get(url, headers=token, timeout=10, trust_env=False).json()["leader"])
+        except (httpx.TransportError, KeyError, ValueError):
+            return ""
+
+    first = leader()
+    assert first
+    crash(twofold, engine, first)
+    await works(twofold)
+    wait_until(leader, "somebody to lead", SOON_S)
+    changed = twofold.tekup("traffic", "set", "search", f"{version(twofold)}=100", "--reason", "after the crash")
+    assert changed.returncode == 0, changed.stderr
+
+
+def version(stack: ContainerEnvironment) -> str:
+    """The stable version of search."""
+    return str(stack.tekup_json("traffic", "show", "search")["services"][0]["policy"]["stable"])
+
+
+async def test_a_container_that_takes_the_place_of_a_killed_one_does_not_pass_for_it(
+    stack: ContainerEnvironment, engine: Engine
+) -> None:
+    before = container(stack, "mcp-search")
+    engine.docker("rm", "--force", before["ID"])
+    services = set(stack.said("config", "--services").split()) - {"grafana", *ONE_SHOT}
+    stack.said("up", "-d", "--no-build", *sorted(services))
+    count = len([one for one in containers(stack) if one["Service"] == "mcp-search"])
+
+    def passing() -> int:
+        (shown,) = stack.tekup_json("traffic", "show", "search")["services"]
+        return len([one for one in shown["instances"] if one["passing"]])
+
+    wait_until(lambda: passing() == count, "no ghost among the instances", SOON_S)
