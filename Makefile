@@ -15,7 +15,7 @@ PYTEST := PYTEST_DEBUG_TEMPROOT=$(IN_MEMORY) $(BIN)/pytest
 CODE := control_plane services compose observability tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench images features lock clean
+.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench images collector-image features lock clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ bench: $(READY) ## Figures, as ratios against a peer in the same run; ARGS=--hel
 
 images: $(READY) ## Container images, their sizes against their bounds; ARGS="search --version 1.1.0"
 	$(BIN)/python -m compose.images build $(ARGS)
+
+collector-image: $(READY) ## The collector's image, for staging and production
+	$(BIN)/python -m compose.images collector $(ARGS)
 
 features: $(READY) ## Each feature id with the tests that prove it
 	$(BIN)/python tests/features.py

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compose.images.build import BASE_IMAGE, About, build
+from compose.images.collector import build_collector
 from compose.images.engine import check_engine
 from compose.images.errors import ImageError
 from compose.images.locks import write_locks
@@ -16,7 +17,7 @@ from compose.images.table import IMAGES, Image
 
 
 def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = print) -> int:
-    """Do one of the three.
+    """Do one of them.
 
     Args:
         argv: arguments, without the program's name; None for the process's own.
@@ -50,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a bundle of authorities to trust the index of packages by; SSL_CERT_FILE unless given",
     )
     building.add_argument("--no-cache", action="store_true", help="build every layer anew")
+    collecting = commands.add_parser("collector", help="build the image of the collector, for staging and production")
+    collecting.set_defaults(does=_collector)
+    collecting.add_argument("--base", default=BASE_IMAGE, help="the image it stands on (%(default)s)")
     commands.add_parser("lock", help="write the images' locks from requirements.lock").set_defaults(does=_lock)
     return parser
 
@@ -75,6 +79,12 @@ def _sizes(asked: argparse.Namespace, say: Callable[[str], None]) -> int:
     sizes = [measure(image, tag, asked.base) for image in images]
     say(table(sizes))
     return 1 if any(size.too_large for size in sizes) else 0
+
+
+def _collector(asked: argparse.Namespace, say: Callable[[str], None]) -> int:
+    check_engine()
+    say(f"built {build_collector(asked.base)}")
+    return 0
 
 
 def _lock(_asked: argparse.Namespace, _say: Callable[[str], None]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -21,7 +22,7 @@ from tests.support.ports import free_port
 UP_S = 300.0
 PORTS = ("MCP_GATEWAY_PORT", "MCP_CONTROL_PLANE_PORT")
 ON_CALL_PORTS = (
-    "MCP_GATEWAY_2_PORT",
+    *("MCP_GATEWAY_2_PORT", "MCP_CONTROL_PLANE_2_PORT", "MCP_CONTROL_PLANE_3_PORT"),
     *(f"MCP_{name}_PORT" for name in ("PROMETHEUS", "ALERTMANAGER", "LOKI", "JAEGER", "GRAFANA")),
 )
 USER = 10001
@@ -74,8 +75,9 @@ class ContainerEnvironment:
 
     @property
     def gateway_url(self) -> str:
-        """Where clients connect, without a path."""
-        return f"{'https' if self.secure else 'http'}://127.0.0.1:{self.settings['MCP_GATEWAY_PORT']}"
+        """Where clients connect, without a path; by the name that the certificate is for."""
+        base = "https://localhost" if self.secure else "http://127.0.0.1"
+        return f"{base}:{self.settings['MCP_GATEWAY_PORT']}"
 
     @property
     def ca(self) -> Path:
@@ -90,6 +92,12 @@ class ContainerEnvironment:
     def control_plane_url(self) -> str:
         """The operators' API."""
         return f"http://127.0.0.1:{self.settings['MCP_CONTROL_PLANE_PORT']}"
+
+    @property
+    def control_plane_urls(self) -> list[str]:
+        """Every replica's."""
+        names = ["", *(["_2", "_3"] if self.kind == "prod" else [])]
+        return [f"http://127.0.0.1:{self.settings[f'MCP_CONTROL_PLANE{name}_PORT']}" for name in names]
 
     def compose(self, *args: str, timeout_s: float = UP_S, given: str = "") -> subprocess.CompletedProcess[str]:
         """`docker compose` on this project, with something on its standard input; never raises for its exit code."""
@@ -122,7 +130,7 @@ class ContainerEnvironment:
         (self.directory / "operator.token").write_text(self.operator_token)
         if self.kind == "prod":
             self._admit()
-        code = self.compose("wait", "first-call").returncode
+        code = self._ended("first-call")
         said = self.said("logs", "--no-log-prefix", "first-call")
         assert code == 0, f"first calls failed:\n{said}\n{self.compose('logs', '--tail', '40').stdout}"
         key = re.search(r"API key\s+(tk_\S+)", said)
@@ -130,6 +138,17 @@ class ContainerEnvironment:
         self.key = key[1]
         if self.secure:
             self.ca.write_text(self.said("exec", "-T", "certificate", "cat", "/run/tekup/ca.pem"))
+
+    def _ended(self, service: str) -> int:
+        """Its exit code, once it has ended."""
+        found: list[dict[str, Any]] = []
+
+        def over() -> bool:
+            found[:] = [json.loads(line) for line in self.said("ps", "--all", "--format", "json", service).splitlines()]
+            return bool(found) and found[0]["State"] == "exited"
+
+        wait_until(over, f"{service} to end", UP_S)
+        return int(found[0]["ExitCode"])
 
     def _engine_folder(self) -> str:
         command = ["docker", "info", "--format", "{{.DockerRootDir}}"]
@@ -148,7 +167,7 @@ class ContainerEnvironment:
         wait_until(begun, "a first state, once a gate has reported", 120)
         wait_until(registered, "every service to have registered", 120)
         for name in SERVICES:
-            version = told(self.tekup("traffic", "show", name, "--json"))["services"][0]["instances"][0]["version"]
+            version = told(self.tekup("traffic", "show", name, "--json"))["instances"][0]["version"]
             done = self.tekup("traffic", "set", name, f"{version}=100", "--reason", "first release")
             assert done.returncode == 0, done.stderr
 
@@ -159,7 +178,7 @@ class ContainerEnvironment:
     def tekup(self, *args: str, timeout_s: float = UP_S) -> subprocess.CompletedProcess[str]:
         """Run a `tekup` command against it; never raises for its exit code."""
         own = {
-            "MCP_CONTROL_PLANE_URL": self.control_plane_url,
+            "MCP_CONTROL_PLANE_URL": ",".join(self.control_plane_urls),
             "MCP_OPERATOR_TOKEN_FILE": str(self.directory / "operator.token"),
         }
         return run_tekup(*args, folder=self.directory, timeout_s=timeout_s, own=own)
