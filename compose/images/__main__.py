@@ -14,6 +14,7 @@ from compose.images.errors import ImageError
 from compose.images.locks import write_locks
 from compose.images.sizes import measure, table
 from compose.images.table import IMAGES, Image
+from compose.images.tested import ids_of, note, record_file
 
 
 def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = print) -> int:
@@ -54,6 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     collecting = commands.add_parser("collector", help="build the image of the collector, for staging and production")
     collecting.set_defaults(does=_collector)
     collecting.add_argument("--base", default=BASE_IMAGE, help="the image it stands on (%(default)s)")
+    testing = commands.add_parser("tested", help="write down that images were tested: `tekup deploy` takes no others")
+    testing.set_defaults(does=_tested)
+    testing.add_argument("--version", default="latest", help="their tag (%(default)s)")
+    testing.add_argument("--record", type=Path, default=record_file(), help="the file (%(default)s)")
     commands.add_parser("lock", help="write the images' locks from requirements.lock").set_defaults(does=_lock)
     return parser
 
@@ -84,6 +89,13 @@ def _sizes(asked: argparse.Namespace, say: Callable[[str], None]) -> int:
 def _collector(asked: argparse.Namespace, say: Callable[[str], None]) -> int:
     check_engine()
     say(f"built {build_collector(asked.base)}")
+    return 0
+
+
+def _tested(asked: argparse.Namespace, say: Callable[[str], None]) -> int:
+    check_engine()
+    note(ids_of(asked.version), asked.record)
+    say(f"images {asked.version} are tested, says {asked.record}")
     return 0
 
 

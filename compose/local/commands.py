@@ -12,6 +12,7 @@ import typer
 
 from . import doctor as examination
 from . import show
+from .deploy_command import deploy
 from .errors import LocalError, NotRunning
 from .exits import Exit
 from .layout import Layout
@@ -38,7 +39,7 @@ config = typer.Typer(no_args_is_help=True, help="The settings in force.")
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    for command in (up, down, status, restart, scale, doctor):
+    for command in (up, down, status, restart, scale, doctor, deploy):
         app.command()(command)
     app.add_typer(config, name="config")
     app.add_typer(secrets, name="secrets")

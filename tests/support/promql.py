@@ -23,6 +23,8 @@ _COUNTED = (
     # control plane and oauth
     "tekup_instances_lost_total", "tekup_rollout_looks_total", "tekup_rollout_ended_total", "tekup_changes_total",
     "tekup_oauth_decisions_total",
+    # containers
+    "container_cpu_usage_seconds_total", "container_cpu_cfs_periods_total", "container_cpu_cfs_throttled_periods_total",
     # others' own
     "consul_raft_state_candidate", "consul_raft_state_leader", "consul_raft_apply",
     "otelcol_exporter_sent_log_records", "otelcol_exporter_sent_spans",
@@ -43,6 +45,8 @@ _GAUGED = (
     "tekup_control_plane_leading", "tekup_policy_epoch", "tekup_policy_revision", "tekup_gates", "tekup_gates_lagging",
     "tekup_lane_instances",
     "tekup_oauth_keys_age_seconds",
+    "container_memory_working_set_bytes", "container_spec_memory_limit_bytes", "container_threads",
+    "container_threads_max",
     "consul_raft_peers", "consul_runtime_alloc_bytes", "consul_runtime_num_goroutines",
     # Others' own, as docs/observability.md and the boards of Consul and of what is used ask for them.
     "consul_autopilot_failure_tolerance", "consul_autopilot_healthy", "consul_client_rpc_exceeded",

@@ -1,0 +1,139 @@
+"""Deploys an environment of containers on this machine: what was tested and nothing else, until all is healthy."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from compose.images.tested import ids_of, untested
+from compose.local.errors import LocalError, StepFailed, WaitedTooLong
+from compose.local.files import repository
+from compose.local.operators_api import OperatorsApi
+from compose.local.progress import Reporter
+
+KINDS = {"dev": "development", "staging": "staging", "prod": "production"}
+COMMAND_S = 900.0
+AGAIN_S = 1.0
+NOTE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What came of it."""
+
+    kind: str
+    version: str
+    images: Mapping[str, str]
+    containers: int
+    """How many run."""
+    seconds: float
+    noted: str
+    """Where the reason stands, or why it stands nowhere."""
+
+
+class Compose:
+    """`docker compose` on one environment's file.
+
+    Args:
+        kind: `dev`, `staging` or `prod`.
+        version: Tag of our images.
+    """
+
+    def __init__(self, kind: str, version: str) -> None:
+        self._file = repository() / "compose" / f"docker-compose.{kind}.yml"
+        self._env = {**os.environ, "VERSION": version}
+
+    def run(self, *args: str) -> str:
+        """What it prints.
+
+        Raises:
+            StepFailed: It failed; has its last lines.
+        """
+        command = ["docker", "compose", "--ansi", "never", "-f", str(self._file), *args]
+        try:
+            done = subprocess.run(
+                command, env=self._env, capture_output=True, text=True, timeout=COMMAND_S, check=False
+            )
+        except FileNotFoundError as error:
+            raise StepFailed(
+                "there is no command `docker` here; install Docker Engine with its plugin compose"
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise StepFailed(f"`docker compose {args[0]}` took longer than {COMMAND_S:.0f} s") from error
+        if done.returncode != 0:
+            said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
+            raise StepFailed(f"`docker compose {args[0]}` failed:\n{said}")
+        return done.stdout
+
+    def containers(self) -> list[dict[str, object]]:
+        """What `ps` says of each, those that have ended among them."""
+        return [json.loads(line) for line in self.run("ps", "--all", "--format", "json").splitlines()]
+
+
+def deploy(kind: str, version: str, reason: str, record: Path, timeout_s: float, report: Reporter) -> Deployed:
+    """Bring an environment to a version, or find that it is there; another version is brought back in the same way.
+
+    Args:
+        kind: Which environment.
+        version: Tag of our images.
+        reason: Why; stands in the control plane's history.
+        record: Which images were tested.
+        timeout_s: The most to wait until all is healthy.
+        report: Told what is waited for.
+
+    Raises:
+        LocalError: An image was not tested or is not there (nothing was changed then), Compose failed, or not all of it
+            became healthy in time.
+    """
+    began = time.monotonic()
+    images = ids_of(version)
+    if strange := untested(images, record):
+        raise StepFailed(f"not deployed: {', '.join(strange)} not tested, as {record} says; `make test-docker` tests "
+                         "what this checkout builds")  # fmt: skip
+    compose = Compose(kind, version)
+    compose.run("up", "--detach", "--no-build", "--remove-orphans", *_services(compose))
+    _wait(compose, began + timeout_s, report)
+    running = len([one for one in compose.containers() if one["State"] == "running"])
+    noted = _note(compose, f"deploy {kind} {version}", reason, report)
+    return Deployed(kind, version, images, running, time.monotonic() - began, noted)
+
+
+def _services(compose: Compose) -> list[str]:
+    left_out = set(filter(None, os.environ.get("MCP_DEPLOY_WITHOUT", "").split(",")))
+    return sorted(set(compose.run("config", "--services").split()) - left_out)
+
+
+def _wait(compose: Compose, deadline: float, report: Reporter) -> None:
+    while waits := [_how(one) for one in compose.containers() if not _well(one)]:
+        if time.monotonic() > deadline:
+            raise WaitedTooLong(f"not healthy in time: {', '.join(waits)}; see `docker compose logs`")
+        report.update("deploy", f"waiting for {', '.join(waits)}")
+        time.sleep(AGAIN_S)
+    report.over("deploy")
+
+
+def _well(container: Mapping[str, object]) -> bool:
+    """Healthy, running without a health check, or over and done."""
+    if container["State"] == "running":
+        return container["Health"] in ("", "healthy")
+    return container["State"] == "exited" and container["ExitCode"] == 0
+
+
+def _how(container: Mapping[str, object]) -> str:
+    return f"{container['Service']} ({container['Health'] or container['State']})"
+
+
+def _note(compose: Compose, what: str, reason: str, report: Reporter) -> str:
+    """Have it written where every change is written."""
+    try:
+        token = compose.run("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
+        host = compose.run("port", "control-plane", "3010").strip()
+        OperatorsApi(f"http://{host}", token, report, NOTE_S).note(what, reason)
+    except (LocalError, httpx.HTTPError) as error:
+        return f"not in the history: {error}"
+    return "in the history of the control plane"
