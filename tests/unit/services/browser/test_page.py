@@ -170,7 +170,7 @@ async def test_a_page_works_through_the_egress_process_and_is_told_its_refusals(
     chromium: Chromium, web: "Web", inner: "Web"
 ) -> None:
     key, policy = b"k" * 32, Policy(frozenset({HostRule.of(f"127.0.0.1:{web.port}")}))
-    web.pages["/"] = web.page_of("<p>here</p><script>new WebSocket('ws://127.0.0.1:%d/')</script>" % inner.port)
+    web.pages["/"] = web.page_of(f"<p>here</p><script>new WebSocket('ws://127.0.0.1:{inner.port}/')</script>")
     gateway = Gateway(Keyring((key,)))
     async with gateway.open("127.0.0.1", 0):
         way = Through("127.0.0.1", gateway.port, lambda: made_pass(key, "ci", policy, time.time()))
@@ -185,7 +185,7 @@ async def test_a_page_works_through_the_egress_process_and_is_told_its_refusals(
                 seen.extend((await page.state()).notices)
                 return any(str(inner.port) in notice for notice in seen)
 
-            await page.navigate(web.url())
+            seen.extend((await page.navigate(web.url())).notices)
             await until(refused)
         finally:
             await page.close()
