@@ -77,6 +77,7 @@ class Happenings:
         self.requests: deque[Requested] = deque(maxlen=_KEPT)
         self._number = 0
         self._new_errors = 0
+        self._last_error = ""
         self._heard: dict[Page, int] = {}
         self._deaf: dict[Page, Callable[[], None]] = {}
 
@@ -87,8 +88,7 @@ class Happenings:
     def take_notices(self) -> tuple[str, ...]:
         """What is to be told, once."""
         if self._new_errors:
-            last = next((line.text for line in reversed(self.console) if line.level == "error"), "")
-            count = f"{self._new_errors} error(s), the last: {last}"
+            count = f"{self._new_errors} error(s), the last: {self._last_error}"
             self.note(f"the console shows {count}; see browser_console_messages")
             self._new_errors = 0
         taken = tuple(self._notices)
@@ -154,7 +154,9 @@ class Happenings:
     def _line(self, level: str, text: str, where: str) -> None:
         self.console.append(ConsoleLine(level, cut(text, _LINE_CHARS), where))
         # What did not come stands among the requests, too, and would be told with half of all pages.
-        self._new_errors += level == "error" and not text.startswith("Failed to load resource")
+        if level == "error" and not text.startswith("Failed to load resource"):
+            self._new_errors += 1
+            self._last_error = text
 
     def _requested(self, request: Request, response: Response | None, failure: str) -> None:
         self._number += 1

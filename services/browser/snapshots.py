@@ -105,6 +105,8 @@ def _node(rest: str) -> Node:
         return Node(rest)
     marks = {name: value or "" for name, value in _MARK.findall(match["marks"])}
     ref, pointer, place = marks.pop("ref", ""), marks.pop("cursor", ""), marks.pop("box", "")
+    if match["head"] == "generic":
+        marks.pop("active", "")  # the body has it where nothing else does
     said = "".join(f" [{name}={value}]" if value else f" [{name}]" for name, value in marks.items())
     return Node(f"{match['head']}{said}{match['tail']}", ref, _box(place), pointer == "pointer")
 
@@ -126,19 +128,26 @@ def lines_of(
         urls: With the targets of links.
     """
     lines: list[str] = []
-    keep = _chosen(interactive=interactive, within=within)
+    wanted = _Wanted(interactive, within, urls)
     for node in nodes:
-        _write(node, 0, lines, keep, urls=urls)
+        _write(node, 0, lines, wanted, outside=False)
     return lines
 
 
-def _chosen(*, interactive: bool, within: Box | None) -> Callable[[Node], bool]:
-    def keep(node: Node) -> bool:
-        if within is not None and node.box is not None and not _touch(node.box, within):
-            return False
-        return not interactive or node.used or node.role == "heading"
+@dataclass(frozen=True)
+class _Wanted:
+    interactive: bool
+    within: Box | None
+    urls: bool
 
-    return keep
+    def outside(self, node: Node, above: bool) -> bool:
+        """Whether a node lies outside of what is wanted; text has no box, and lies where what holds it does."""
+        if self.within is None or node.box is None:
+            return above
+        return not _touch(node.box, self.within)
+
+    def keep(self, node: Node) -> bool:
+        return not self.interactive or node.used or node.role == "heading"
 
 
 def _touch(one: Box, other: Box) -> bool:
@@ -146,16 +155,17 @@ def _touch(one: Box, other: Box) -> bool:
     return across and one[1] < other[1] + other[3] and other[1] < one[1] + one[3]
 
 
-def _write(node: Node, depth: int, lines: list[str], keep: Callable[[Node], bool], *, urls: bool) -> None:
+def _write(node: Node, depth: int, lines: list[str], wanted: _Wanted, *, outside: bool) -> None:
     if node.text.startswith("/"):
-        if urls and lines:
+        if wanted.urls and lines and not outside:
             lines[-1] += f" {node.text.rstrip(':')}"
         return
-    shown = keep(node) and not _says_nothing(node)
+    outside = wanted.outside(node, outside)
+    shown = not outside and wanted.keep(node) and not _says_nothing(node)
     if shown:
         lines.append(f"{' ' * depth}{_shown(node)}")
     for child in node.children:
-        _write(child, depth + shown, lines, keep, urls=urls)
+        _write(child, depth + shown, lines, wanted, outside=outside)
 
 
 def _says_nothing(node: Node) -> bool:

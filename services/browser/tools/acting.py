@@ -20,6 +20,7 @@ __all__ = ["declare"]
 _Text = Annotated[str, Field(max_length=100_000)]
 _Modifier = Literal["Alt", "Control", "ControlOrMeta", "Meta", "Shift"]
 _Button = Literal["left", "middle", "right"]
+_DRAG_STEPS = 5  # a page is told of dragging over only by a second move
 _DROP = """(element, data) => {
   const transfer = new DataTransfer();
   for (const [type, value] of Object.entries(data.texts)) transfer.setData(type, value);
@@ -87,7 +88,7 @@ def _mouse(kit: Kit, pages: OpenPages) -> None:
         async with pages.used(handle) as page:
 
             async def drag(element: Locator, limit_ms: float) -> None:
-                await element.drag_to(located(page.tab.page, to), timeout=limit_ms)
+                await element.drag_to(located(page.tab.page, to), timeout=limit_ms, steps=_DRAG_STEPS)
 
             return answer_of(handle, await page.act(target, drag))
 

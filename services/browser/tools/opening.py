@@ -97,13 +97,14 @@ async def _changed(page: OpenPage, action: str, index: int | None) -> None:
 
 async def _tabs(page: OpenPage) -> answers.Tabs:
     listed = []
+    state = await page.state()
     for number, tab in enumerate(page.tabs, 1):
         # Of another tab only what is known without asking it: it may be one that does not answer.
-        title = (await page.state()).title if tab is page.tab else ""
+        title = state.title if tab is page.tab else ""
         listed.append(
             answers.TabInfo(index=number, url=tab.page.url, title=title[:_TITLE_CHARS], current=tab is page.tab)
         )
-    return answers.Tabs(tabs=tuple(listed), notices=page.take_notices())
+    return answers.Tabs(tabs=tuple(listed), notices=state.notices)
 
 
 def _window(kit: Kit, pages: OpenPages) -> None:

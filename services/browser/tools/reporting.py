@@ -32,7 +32,6 @@ def declare(kit: Kit, pages: OpenPages, budget: int) -> None:
         """The last 200 lines of a page's console, errors nobody caught included."""
         wanted = LEVELS[: LEVELS.index(level) + 1]
         async with pages.used(handle) as page:
-            await page.state()
             lines = [
                 f"[{line.level}] {line.text}" + (f" @ {line.where}" if line.where else "")
                 for line in page.happened.console
@@ -49,7 +48,6 @@ def declare(kit: Kit, pages: OpenPages, budget: int) -> None:
     ) -> Annotated[CallToolResult, answers.TextPart]:
         """The last 200 requests of a page, by number, with their outcome."""
         async with pages.used(handle) as page:
-            await page.state()
             lines = [
                 one.line
                 for one in page.happened.requests

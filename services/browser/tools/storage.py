@@ -207,7 +207,7 @@ def _whole(kit: Kit, pages: OpenPages) -> None:
         """Save cookies and local storage among the page's files, to be put into another page."""
         async with pages.used(handle) as page:
             state = await page.run(lambda inner: inner.context.storage_state())
-            data = json.dumps(state).encode()
+            data = json.dumps(state, ensure_ascii=False).encode()
             saved = await anyio.to_thread.run_sync(page.files.save, filename, data)
             return answers.FileInfo(path=saved.path, size_bytes=saved.size_bytes)
 
