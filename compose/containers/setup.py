@@ -30,6 +30,8 @@ from .edge import keeper_files, make_edge_authority, put_certificates
 from .places import CONSUL_CA, GATE_FOLDER, Here, gate_id
 from .registry import authority_text, consul_files, make_consul_authority
 
+EGRESS = "egress"
+"""The browser's way out; it checks by the browser's keys what the browser says of a client."""
 MODES = {"collector": 0o644}
 """Of the files of recipients that are another user and are given no secret."""
 
@@ -91,6 +93,7 @@ def _files(here: Here) -> dict[str, dict[str, str]]:
         },
         **{gate: {**_of_role(here, _agent_role(gate)), **sealing} for gate in here.gates},
         **{name: _of_service(here, name) for name in SERVICES},
+        EGRESS: {"secrets.json": service_secrets(layout, "browser").read_text(encoding="utf-8")},
         **keeper_files(here),
         **{name: dict(_of_program(here, name)) for name in asked},
     }

@@ -82,6 +82,10 @@ class HostRule:
             raise ValueError(f"{text!r} is not a host or host:port")
         return cls(_plain(host), int(port) if port else None)
 
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port is None else f"{host}:{self.port}"
+
 
 def _plain(host: str) -> str:
     return host.strip("[]").rstrip(".").lower()

@@ -20,7 +20,7 @@ import psutil
 from playwright.async_api import Browser, CDPSession, Error, Playwright, async_playwright
 
 from services.browser.addresses import Policy
-from services.browser.egress import Egress
+from services.browser.egress import Direct, Egress
 from services.browser.workdir import WorkDir, work_dir
 
 __all__ = ["Chromium", "ChromiumError", "Launch"]
@@ -90,7 +90,7 @@ class Chromium:
         self._launch = launch
         self._replacing: asyncio.Task[Browser] | None = None
         self._life = AsyncExitStack()
-        self._home: Path | None = None
+        self._dir: WorkDir | None = None
         self._browser: Browser | None = None
         self._session: CDPSession | None = None
 
@@ -112,7 +112,18 @@ class Chromium:
     @property
     def home(self) -> Path | None:
         """The folder it runs in, by which its processes are known; None while it does not run."""
-        return self._home
+        return self._dir.home if self._dir else None
+
+    @property
+    def files(self) -> Path:
+        """The folder for its pages' files.
+
+        Raises:
+            ChromiumError: It does not run.
+        """
+        if self._dir is None:
+            raise ChromiumError("the browser does not run; try again")
+        return self._dir.files
 
     async def ready(self) -> Browser:
         """A browser that answers; started anew when there is none.
@@ -154,8 +165,8 @@ class Chromium:
     async def _start(self) -> Browser:
         account = self._launch.account()
         made = await anyio.to_thread.run_sync(self._life.enter_context, work_dir(account))
-        self._home = made.home
-        nowhere = await self._life.enter_async_context(Egress.open(Policy(closed=True)))
+        self._dir = made
+        nowhere = await self._life.enter_async_context(Egress.open(Direct(Policy(closed=True))))
         driver = await self._life.enter_async_context(_driver(made))
         try:
             async with asyncio.timeout(_LAUNCH_S):
@@ -175,6 +186,7 @@ class Chromium:
             chromium_sandbox=self._launch.sandbox,
             proxy={"server": f"http://127.0.0.1:{nowhere.port}"},
             args=_ARGUMENTS,
+            downloads_path=made.downloads,
             # Nothing of this process's environment: Chromium gets none of its secrets.
             env={
                 "TEKUP_CHROMIUM": str(self._launch.executable),
@@ -197,9 +209,9 @@ class Chromium:
             with suppress(Error, TimeoutError):
                 async with asyncio.timeout(_STOP_S):
                     await browser.close()
-        if self._home is not None:
-            await anyio.to_thread.run_sync(_kill_browser, self._home)
-            self._home = None
+        if self._dir is not None:
+            await anyio.to_thread.run_sync(_kill_browser, self._dir.home)
+            self._dir = None
         await self._life.aclose()
 
 

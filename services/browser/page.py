@@ -1,4 +1,4 @@
-"""One open page: a context of its own with its own way out.
+"""One open page: a context of its own with its own way out, and one tab or several.
 
 Invariants: one call at a time works on a page; a call that does not end in time costs the page, never the service or
 another page; what happened beside a call (dialogs, windows, downloads, refused requests) is told with the next answer.
@@ -6,14 +6,15 @@ another page; what happened beside a call (dialogs, windows, downloads, refused 
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
+from typing import Literal, TypedDict, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.to_thread
 from playwright.async_api import (
     Browser,
     BrowserContext,
@@ -21,27 +22,36 @@ from playwright.async_api import (
     Dialog,
     Download,
     Error,
+    FileChooser,
     Frame,
     Locator,
     Page,
+    Response,
 )
 from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 
 from observability.telemetry.traces import span
-from services.browser.addresses import Policy
-from services.browser.egress import Egress, Refused, Resolver, resolve
+from services.browser.egress import Egress, Refused, Way
+from services.browser.files import PageFiles
+from services.browser.happenings import Happenings, cut
 from services.browser.urls import is_foreign
+from services.common.paths import PathError
 
-__all__ = ["Limits", "OpenPage", "PageError", "PageGone", "State"]
+__all__ = ["DialogPlan", "Limits", "OpenPage", "PageError", "PageGone", "State", "Tab", "located", "said"]
 
 T = TypeVar("T")
 
 _REF = re.compile(r"(f\d+)?e\d+")
 _ANSWER_S = 2.0
 _CLOSE_S = 3.0
-_NOTICES = 20
-_NOTICE_CHARS = 300
 _TITLE_CHARS = 300
+_TABS = 8
+_DOWNLOADS_AT_ONCE = 5
+
+
+class _Until(TypedDict):
+    wait_until: Literal["domcontentloaded"]
+    timeout: float
 
 
 class PageError(Exception):
@@ -63,6 +73,8 @@ class Limits:
         call_s: Any call as a whole; then the page is closed.
         width: Of the window.
         height: Of the window.
+        answer_bytes: The most one connection may bring.
+        files_bytes: The most all its files may hold.
     """
 
     navigation_s: float = 15.0
@@ -71,6 +83,36 @@ class Limits:
     call_s: float = 30.0
     width: int = 1280
     height: int = 800
+    answer_bytes: int = 128 << 20
+    files_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True)
+class DialogPlan:
+    """How dialogs are answered.
+
+    Args:
+        accept: Rather than dismissed.
+        text: What a prompt is given.
+        once: Only the next one; then all are dismissed again.
+    """
+
+    accept: bool = False
+    text: str = ""
+    once: bool = False
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A tab of a page.
+
+    Args:
+        page: Playwright's page.
+        session: The same page, spoken to without Playwright's own waiting.
+    """
+
+    page: Page
+    session: CDPSession
 
 
 @dataclass(frozen=True)
@@ -94,26 +136,42 @@ class OpenPage:
     """A page. Made by `OpenPage.opened`.
 
     Args:
-        page: Playwright's page.
-        session: The same page, spoken to without Playwright's own waiting.
+        context: Playwright's, of this page alone.
+        tab: Its first tab.
         egress: Its way out.
+        files: Its files.
         limits: Its limits.
     """
 
-    def __init__(self, page: Page, session: CDPSession, egress: Egress, limits: Limits) -> None:
-        self._page = page
-        self._session = session
-        self._egress = egress
+    def __init__(self, context: BrowserContext, tab: Tab, egress: Egress, files: PageFiles, limits: Limits) -> None:
+        self.context = context
+        self.files = files
         self.limits = limits
+        self.happened = Happenings()
+        self.dialogs = DialogPlan()
+        self.chooser: FileChooser | None = None
+        self.routes: dict[str, str] = {}
+        self.seen: dict[str, list[str]] = {}
+        self._tabs = [tab]
+        self._tab = tab
+        self._egress = egress
         self._one_call = asyncio.Lock()
-        self._notices: deque[str] = deque(maxlen=_NOTICES)
+        self._adding = asyncio.Lock()
+        self._making_tab = False
         self._gone = ""
         self._status: int | None = None
+        self._downloads: set[asyncio.Task[None]] = set()
         self._life = AsyncExitStack()
 
     @classmethod
-    async def opened(cls, browser: Browser, policy: Policy, limits: Limits, resolver: Resolver = resolve) -> "OpenPage":
+    async def opened(cls, browser: Browser, way: Way, limits: Limits, folder: Path) -> "OpenPage":
         """A blank page in a new context; `close` it.
+
+        Args:
+            browser: Makes it.
+            way: How it reaches hosts.
+            limits: Its limits.
+            folder: Where its files will lie; made and removed with them.
 
         Raises:
             playwright.async_api.Error: The browser does not make one.
@@ -122,32 +180,59 @@ class OpenPage:
         # To its end, whoever gives up meanwhile: what the browser had half made would belong to nobody.
         with span("chromium open", client=True), anyio.fail_after(limits.navigation_s, shield=True):
             life = AsyncExitStack()
+            files = PageFiles(folder, limits.files_bytes)
             try:
-                egress = await life.enter_async_context(Egress.open(policy, resolver))
+                life.push_async_callback(anyio.to_thread.run_sync, files.remove)
+                egress = await life.enter_async_context(Egress.open(way, limits.answer_bytes))
                 context = await life.enter_async_context(_context(browser, egress, limits))
                 page = await context.new_page()
-                opened = cls(page, await context.new_cdp_session(page), egress, limits)
+                tab = Tab(page, await context.new_cdp_session(page))
+                opened = cls(context, tab, egress, files, limits)
             except BaseException:
                 await _ended(life)
                 raise
-            opened._watch(context)
+            opened._watch(page)
+            context.on("page", opened._window_opened)
             opened._life = life
             return opened
 
     @property
+    def egress_port(self) -> int:
+        """Where its proxy listens, for requests made beside the browser on its behalf."""
+        return self._egress.port
+
+    @property
     def url(self) -> str:
         """Where it is, without asking the page itself."""
-        return self._page.url
+        return self._tab.page.url
+
+    @property
+    def tabs(self) -> tuple[Tab, ...]:
+        """Its tabs, the oldest first."""
+        return tuple(self._tabs)
+
+    @property
+    def tab(self) -> Tab:
+        """The tab that calls work on."""
+        return self._tab
 
     @property
     def gone(self) -> str:
         """Why the page is not there any more, "" while it is."""
-        return self._gone or ("the browser ended" if self._page.is_closed() else "")
+        return self._gone or ("the browser ended" if self._tab.page.is_closed() else "")
 
     async def close(self) -> None:
         """Close the page, its context and its way out; whatever state they are in."""
         self._gone = self._gone or "it was closed"
+        for download in self._downloads:
+            download.cancel()
         await _ended(self._life)
+
+    def take_notices(self) -> tuple[str, ...]:
+        """What happened since the answer before."""
+        for refused in self._egress.take_refused():
+            self.happened.note(f"a request to {refused.host}:{refused.port} was refused: it {refused.reason}")
+        return self.happened.take_notices()
 
     async def run(self, work: Callable[[Page], Awaitable[T]], *, limit_s: float | None = None, step: str = "look") -> T:
         """`work` on the page, alone and within the call's limit or a shorter one; a trace calls it `step`.
@@ -177,11 +262,7 @@ class OpenPage:
 
     async def _state(self, page: Page) -> State:
         title = await page.title()
-        for refused in self._egress.take_refused():
-            self._note(f"a request to {refused.host}:{refused.port} was refused: it {refused.reason}")
-        notices = tuple(self._notices)
-        self._notices.clear()
-        return State(page.url, _cut(title, _TITLE_CHARS), self._status, notices)
+        return State(page.url, cut(title, _TITLE_CHARS), self._status, self.take_notices())
 
     async def navigate(self, url: str) -> State:
         """Go to `url`, which was checked.
@@ -194,14 +275,29 @@ class OpenPage:
             PageGone: As `run`.
         """
 
+        return await self._go(url, lambda page: page.goto(url, **self._until_read()))
+
+    async def back(self) -> State:
+        """Go back in the tab's history.
+
+        Raises:
+            PageError: There is nothing to go back to.
+            PageGone: As `run`.
+        """
+        return await self._go("the page before", lambda page: page.go_back(**self._until_read()))
+
+    def _until_read(self) -> "_Until":
+        return {"wait_until": "domcontentloaded", "timeout": 1000 * self.limits.navigation_s}
+
+    async def _go(self, url: str, move: Callable[[Page], Awaitable[Response | None]]) -> State:
         async def work(page: Page) -> State:
             self._egress.take_refused()
+            self.happened.went_elsewhere(page)
             self._status = None
+            before = page.url
             try:
                 async with _error_page_awaited(page):
-                    answer = await page.goto(
-                        url, wait_until="domcontentloaded", timeout=1000 * self.limits.navigation_s
-                    )
+                    answer = await move(page)
             except asyncio.CancelledError:
                 await self._stop_loading()
                 raise
@@ -210,6 +306,8 @@ class OpenPage:
                     await self._check_responsive()
                 self._check_there()
                 raise PageError(self._unreached(url, error)) from error
+            if answer is None and url == "the page before" and page.url == before:
+                raise PageError("there is no page to go back to")
             # A plain http refusal arrives as a page of our own making: it is not the page that was asked for.
             if answer is not None and answer.status in (403, 502) and (refused := self._refused_at(answer.url)):
                 await self._leave(page)
@@ -220,12 +318,32 @@ class OpenPage:
 
         return await self.run(work, step="navigate")
 
-    async def act(self, target: str, action: Callable[[Locator, float], Awaitable[None]]) -> State:
+    async def do(self, action: Callable[[Page], Awaitable[None]]) -> State:
+        """Do something to the page, then let it settle.
+
+        Returns:
+            Where the page is then.
+
+        Raises:
+            PageError, PageGone: As `run`.
+        """
+
+        async def work(page: Page) -> State:
+            await action(page)
+            await self._settle(page)
+            return await self._state(page)
+
+        return await self.run(work, step="act")
+
+    async def act(
+        self, target: str, action: Callable[[Locator, float], Awaitable[None]], *, settle: bool = True
+    ) -> State:
         """Do something to an element, then let the page settle.
 
         Args:
             target: A ref of the last snapshot, or a selector that matches one element.
             action: Gets the element and a time limit in ms.
+            settle: False where more is to be done at once.
 
         Returns:
             Where the page is then.
@@ -244,7 +362,8 @@ class OpenPage:
                     f"{target!r} was not there or could not be used within {self.limits.action_s:.0f} s; "
                     "take a new snapshot and use its refs"
                 ) from error
-            await self._settle(page)
+            if settle:
+                await self._settle(page)
             return await self._state(page)
 
         return await self.run(work, step="act")
@@ -259,7 +378,7 @@ class OpenPage:
         self._check_there()
         try:
             async with asyncio.timeout(limit_s):
-                done = await work(self._page)
+                done = await work(self._tab.page)
         except TimeoutError as error:
             await self._check_responsive()
             raise PageError(f"that did not end within {limit_s:.0f} s; the page is still there") from error
@@ -268,9 +387,10 @@ class OpenPage:
             raise PageError("that was not there or not done in time; the page is, so see what there is") from error
         except Error as error:
             self._check_there()
-            raise PageError(_said(error)) from error
-        for frame in self._page.frames:
-            await self._frame_navigated(frame)  # nothing is passed on from a page that got out of the web
+            raise PageError(said(error)) from error
+        for tab in self._tabs:
+            for frame in tab.page.frames:
+                await self._frame_navigated(frame)  # nothing is passed on from a page that got out of the web
         self._check_there()
         return done
 
@@ -288,8 +408,8 @@ class OpenPage:
         try:
             async with asyncio.timeout(_ANSWER_S):
                 # Chromium answers nothing about a page that waits for a navigation: end that first.
-                await self._session.send("Page.stopLoading")
-                await self._session.send("Runtime.evaluate", {"expression": "0"})
+                await self._tab.session.send("Page.stopLoading")
+                await self._tab.session.send("Runtime.evaluate", {"expression": "0"})
         except TimeoutError:
             await self._give_up("its own script keeps it from answering, so it was closed")
         except Error:
@@ -299,7 +419,7 @@ class OpenPage:
     async def _stop_loading(self) -> None:
         """For a call that was cancelled: nobody waits for the page any more."""
         with anyio.move_on_after(_ANSWER_S, shield=True), suppress(Error):
-            await self._session.send("Page.stopLoading")
+            await self._tab.session.send("Page.stopLoading")
 
     async def _give_up(self, why: str) -> None:
         self._gone = why
@@ -321,40 +441,137 @@ class OpenPage:
             return f"{refused[-1].host}:{refused[-1].port} {refused[-1].reason}"
         if isinstance(error, PlaywrightTimeoutError):
             return f"{url[:200]} did not load within {self.limits.navigation_s:.0f} s; see what there is, or try again"
-        return f"{url[:200]} could not be opened: {_said(error)}"
+        return f"{url[:200]} could not be opened: {said(error)}"
 
-    def _note(self, text: str) -> None:
-        self._notices.append(_cut(text, _NOTICE_CHARS))
+    def select(self, number: int) -> None:
+        """Work on another tab from now on.
 
-    def _watch(self, context: BrowserContext) -> None:
-        context.on("page", self._window_opened)
-        self._page.on("dialog", self._dialog_opened)
-        self._page.on("download", self._download_began)
-        self._page.on("framenavigated", self._frame_navigated)
-        self._page.on("crash", self._crashed)
+        Args:
+            number: From 1, in the order of `tabs`.
+
+        Raises:
+            PageError: There is none.
+        """
+        if not 1 <= number <= len(self._tabs):
+            raise PageError(f"there is no tab {number}; the page has tabs 1 to {len(self._tabs)}")
+        self._tab = self._tabs[number - 1]
+
+    async def new_tab(self) -> None:
+        """Open one more tab, blank, and work on it.
+
+        Raises:
+            PageError: It has as many as it may.
+        """
+        if len(self._tabs) >= _TABS:
+            raise PageError(f"the page has {_TABS} tabs, the most it may; close one")
+        self._making_tab = True
+        try:
+            opened = await self.context.new_page()  # `_window_opened` hears of it, too
+            await self._add(opened)
+        finally:
+            self._making_tab = False
+        self._tab = next(tab for tab in self._tabs if tab.page == opened)
+
+    async def close_tab(self, number: int | None) -> None:
+        """Close a tab, the current one without a number; the last one cannot be.
+
+        Raises:
+            PageError: There is no such tab, or it is the last.
+        """
+        if len(self._tabs) == 1:
+            raise PageError("that is the page's only tab; close the page instead (browser_close)")
+        current = self._tab
+        if number is not None:
+            self.select(number)
+        closing, self._tab = self._tab, current
+        await closing.page.close()
+        self._tab_closed(closing.page)
+
+    async def _add(self, opened: Page) -> None:
+        async with self._adding:
+            if any(tab.page == opened for tab in self._tabs):
+                return
+            self._watch(opened)
+            self._tabs.append(Tab(opened, await self.context.new_cdp_session(opened)))
+
+    def _watch(self, page: Page) -> None:
+        page.on("dialog", self._dialog_opened)
+        page.on("download", self._download_began)
+        page.on("framenavigated", self._frame_navigated)
+        page.on("filechooser", self._chooser_opened)
+        page.on("crash", self._crashed)
+        page.on("close", self._tab_closed)
+        self.happened.watch(page)
 
     async def _window_opened(self, opened: Page) -> None:
-        self._note(f"the page opened a window ({opened.url}), which was closed; navigate to its URL instead")
+        own = self._making_tab
         with suppress(Error):
-            await opened.close()
+            if not own and len(self._tabs) >= _TABS:
+                self.happened.note(f"the page opened one more window ({opened.url}), which was closed")
+                await opened.close()
+                return
+            await self._add(opened)
+            if not own:
+                where = f"({opened.url}), which is tab {len(self._tabs)}"
+                self.happened.note(f"the page opened a window {where}; select it by browser_tabs")
+
+    def _tab_closed(self, closed: Page) -> None:
+        self.happened.forget(closed)
+        if self._gone or len(self._tabs) == 1:
+            return  # or the browser ended, and all close one after another
+        self._tabs = [tab for tab in self._tabs if tab.page != closed]
+        if self._tab.page == closed:
+            self._tab = self._tabs[-1]
+            self.happened.note(f"the tab was closed; what comes next works on tab {len(self._tabs)} ({self.url})")
 
     async def _dialog_opened(self, dialog: Dialog) -> None:
-        leaving = dialog.type == "beforeunload"
-        self._note(f"a dialog ({dialog.type}) said {dialog.message!r} and was {'accepted' if leaving else 'dismissed'}")
+        plan = self.dialogs
+        if plan.once:
+            self.dialogs = DialogPlan()
+        # Leaving a page is what a call wanted; a page that asks whether to must not keep it.
+        accept = plan.accept or dialog.type == "beforeunload"
+        hint = "" if accept else "; to accept it, call browser_handle_dialog and do the same again"
+        outcome = "accepted" if accept else "dismissed"
+        self.happened.note(f"a dialog ({dialog.type}) said {cut(dialog.message, 150)!r} and was {outcome}{hint}")
         with suppress(Error):
-            await (dialog.accept() if leaving else dialog.dismiss())
+            await (dialog.accept(plan.text) if accept else dialog.dismiss())
+
+    def _chooser_opened(self, chooser: FileChooser) -> None:
+        self.chooser = chooser
+        self.happened.note("the page asks for a file; browser_file_upload without target answers it")
 
     async def _download_began(self, download: Download) -> None:
-        self._note(f"a download ({download.url}) was refused; downloads are not possible")
+        if len(self._downloads) >= _DOWNLOADS_AT_ONCE:
+            self.happened.note(f"a download ({download.url}) was refused; {_DOWNLOADS_AT_ONCE} are under way")
+            with suppress(Error):
+                await download.cancel()
+            return
+        task = asyncio.create_task(self._downloaded(download))
+        self._downloads.add(task)
+        task.add_done_callback(self._downloads.discard)
+
+    async def _downloaded(self, download: Download) -> None:
         with suppress(Error):
-            await download.cancel()
+            try:
+                path = await download.path()
+                saved = await anyio.to_thread.run_sync(self.files.save, download.suggested_filename, Path(path))
+                self.happened.note(f"downloaded {saved.path} ({saved.size_bytes} bytes) from {download.url}")
+            except Error as error:
+                self.happened.note(f"a download ({download.url}) failed: {said(error)}")
+            except (PathError, OSError) as error:
+                self.happened.note(f"a download ({download.url}) was not kept: {error}")
+            await download.delete()
 
     async def _frame_navigated(self, frame: Frame) -> None:
         if is_foreign(frame.url):
             await self._give_up(f"it went to {frame.url[:100]}, which pages may not, and was closed")
 
-    def _crashed(self, _: Page) -> None:
-        self._gone = "its process crashed"
+    def _crashed(self, page: Page) -> None:
+        if page == self._tab.page:
+            self._gone = "its process crashed"
+            return
+        self._tabs = [tab for tab in self._tabs if tab.page != page]
+        self.happened.note(f"a tab ({page.url}) crashed and is gone")
 
 
 def located(page: Page, target: str) -> Locator:
@@ -368,11 +585,7 @@ async def _ended(life: AsyncExitStack) -> None:
         await life.aclose()
 
 
-def _cut(text: str, at_most: int) -> str:
-    return text if len(text) <= at_most else f"{text[:at_most]}…"
-
-
-def _said(error: Error) -> str:
+def said(error: Error) -> str:
     """Playwright's message without its log, its own stack and colours."""
     first = re.split(r"\n(?:Call log:|\s+at )", error.message.strip())[0].replace("\n", " ")
     return re.sub(r"\x1b\[[\d;]*m", "", re.sub(r"^(Page|Locator|Frame)\.\w+: ", "", first))[:500]
@@ -410,7 +623,8 @@ async def _context(browser: Browser, egress: Egress, limits: Limits) -> AsyncIte
         viewport={"width": limits.width, "height": limits.height},
         # The list alone decides what goes past the proxy: nothing, loopback included.
         proxy={"server": f"http://127.0.0.1:{egress.port}", "bypass": "<-loopback>"},
-        accept_downloads=False,
+        accept_downloads=True,
+        service_workers="allow",  # they, too, have no way but the proxy
     )
     try:
         yield context

@@ -1,16 +1,13 @@
-"""Looking at a page: its snapshot, its text, its picture, each within a budget."""
+"""Looking at a page: its snapshot and its text."""
 
 from dataclasses import dataclass
 
-from playwright.async_api import FloatRect, Page
+from playwright.async_api import Page
 
 from services.browser.page import located
+from services.browser.snapshots import Box, lines_of, parsed
 
-__all__ = ["Part", "Shot", "part_of", "shot", "snapshot", "visible_text"]
-
-_FULL_HEIGHT = 8000
-_PNG_BYTES = 3 << 20
-_JPEG_QUALITY = 70
+__all__ = ["Part", "Tree", "part_of", "snapshot", "visible_text"]
 
 
 @dataclass(frozen=True)
@@ -35,14 +32,24 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A picture of a page."""
+class Tree:
+    """What of a page's tree is wanted.
 
-    image: bytes
-    mime_type: str
-    width: int
-    height: int
-    cut: bool
+    Args:
+        target: Only this element: a ref or a selector.
+        interactive: Only what can be used, and headings.
+        viewport: Only what is in the window.
+        urls: With the targets of links.
+        depth: Levels of Playwright's own tree, None for all.
+        full: Playwright's own tree, with a ref for everything.
+    """
+
+    target: str | None = None
+    interactive: bool = False
+    viewport: bool = False
+    urls: bool = False
+    depth: int | None = None
+    full: bool = False
 
 
 def part_of(text: str, offset: int, budget: int) -> Part:
@@ -54,36 +61,20 @@ def part_of(text: str, offset: int, budget: int) -> Part:
     return Part(part, offset, len(text))
 
 
-async def snapshot(page: Page, target: str | None, limit_s: float) -> str:
-    """The accessibility tree with refs, of the page or of one element.
+async def snapshot(page: Page, tree: Tree, limit_s: float) -> list[str]:
+    """The accessibility tree with refs, line by line.
 
     Playwright waits for frames that do not answer until `limit_s`, and then leaves them empty.
     """
-    if target is None:
-        return await page.aria_snapshot(mode="ai", timeout=1000 * limit_s)
-    return await located(page, target).aria_snapshot(mode="ai", timeout=1000 * limit_s)
+    place = page if tree.target is None else located(page, tree.target)
+    found = await place.aria_snapshot(mode="ai", timeout=1000 * limit_s, boxes=tree.viewport or None, depth=tree.depth)
+    if tree.full:
+        return found.splitlines()
+    size = page.viewport_size
+    window: Box | None = (0, 0, size["width"], size["height"]) if tree.viewport and size else None
+    return lines_of(parsed(found), interactive=tree.interactive, within=window, urls=tree.urls)
 
 
 async def visible_text(page: Page, target: str | None, limit_s: float) -> str:
     """The text one sees, of the page or of one element."""
     return await located(page, target or "body").inner_text(timeout=1000 * limit_s)
-
-
-async def shot(page: Page, *, full_page: bool) -> Shot:
-    """A picture of the window, or of the page down to a fixed height; as JPEG where PNG would be too large."""
-    size = page.viewport_size or {"width": 0, "height": 0}
-    width, height = size["width"], size["height"]
-    total = height
-    clip: FloatRect | None = None
-    if full_page:
-        total = int(await page.evaluate("document.documentElement ? document.documentElement.scrollHeight : 0"))
-        height = max(1, min(max(total, height), _FULL_HEIGHT))
-        clip = {"x": 0, "y": 0, "width": width, "height": height}
-    image = await page.screenshot(type="png", full_page=full_page, clip=clip, scale="css", animations="disabled")
-    mime_type = "image/png"
-    if len(image) > _PNG_BYTES:
-        image = await page.screenshot(
-            type="jpeg", quality=_JPEG_QUALITY, full_page=full_page, clip=clip, scale="css", animations="disabled"
-        )
-        mime_type = "image/jpeg"
-    return Shot(image, mime_type, width, height, cut=total > height)

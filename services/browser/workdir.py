@@ -28,10 +28,17 @@ class WorkDir:
     Args:
         home: Belongs to the user Chromium runs under: profile, home, temporary files.
         driver: Temporary files of Playwright's own process.
+        files: The pages' files, of this process's user.
     """
 
     home: Path
     driver: Path
+    files: Path
+
+    @property
+    def downloads(self) -> Path:
+        """Where Chromium writes what it downloads."""
+        return self.home / "downloads"
 
 
 @contextmanager
@@ -47,11 +54,12 @@ def work_dir(user: pwd.struct_passwd | None) -> Iterator[WorkDir]:
         with (top / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             top.chmod(0o711)  # to be passed through; what is in it has its own owner
-            made = WorkDir(top / "home", top / "driver")
-            for folder in (made.home, made.driver):
+            made = WorkDir(top / "home", top / "driver", top / "files")
+            for folder in (made.home, made.driver, made.files, made.downloads):
                 folder.mkdir(mode=0o700)
             if user is not None:
-                os.chown(made.home, user.pw_uid, user.pw_gid)
+                for folder in (made.home, made.downloads):
+                    os.chown(folder, user.pw_uid, user.pw_gid)
             yield made
     finally:
         _remove(top)

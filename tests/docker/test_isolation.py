@@ -14,13 +14,14 @@ from tests.support.leftovers import LABEL
 
 pytestmark = [pytest.mark.docker, pytest.mark.feature("E2", "E3", "E4")]
 
-PYTHON = ("mcp-browser", "mcp-filesystem", "mcp-search", "mcp-hub", "control-plane", "mcp-agent")
+PYTHON = ("mcp-browser", "egress", "mcp-filesystem", "mcp-search", "mcp-hub", "control-plane", "mcp-agent")
 RUNNING = (*PYTHON, "consul-access", "mcp-gateway", "consul")
 USER = "10001"
 LOOK_S = 2.0
 METADATA = ("169.254.169.254", 80)
 SEES = {
-    "mcp-browser": {"consul": 8500, "mcp-gateway": 3000, "pages": 8080},
+    "mcp-browser": {"consul": 8500, "mcp-gateway": 3000, "pages": 8080, "egress": 3128},
+    "egress": {"consul": 8500, "mcp-gateway": 3000, "pages": 8080, "mcp-browser": 3001},
     "mcp-filesystem": {"consul": 8500, "mcp-gateway": 3000, "mcp-search": 3003},
     "mcp-search": {"consul": 8500, "mcp-gateway": 3000, "mcp-filesystem": 3002},
     "mcp-hub": {"consul": 8500, "mcp-gateway": 3005},
@@ -29,7 +30,7 @@ SEES = {
 }
 """Whom each may reach, so that a test which finds nobody would be noticed."""
 PORTS = {"mcp-browser": 3001, "mcp-filesystem": 3002, "mcp-search": 3003, "mcp-hub": 3004, "control-plane": 3010}
-WAYS_OUT = {"mcp-browser", "mcp-gateway", "control-plane"}
+WAYS_OUT = {"egress", "mcp-gateway", "control-plane"}
 """Who is in a network that leads out: pages are fetched, and two ports are published in development."""
 CONNECT = """
 import json, socket, sys
@@ -119,7 +120,9 @@ def test_a_container_is_started_without_rights(dev: ContainerEnvironment, engine
     assert held["NanoCpus"] > 0
     assert held["PidsLimit"] > 0
     assert {limit["Name"] for limit in held["Ulimits"]} == {"nofile", "core"}
-    assert held["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
+    log = held["LogConfig"]["Config"]
+    assert (log["max-size"], log["max-file"]) == ("10m", "3")
+    assert log["tag"].startswith(f"{dev.project}/")
 
 
 @contextmanager

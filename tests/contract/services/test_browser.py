@@ -29,8 +29,8 @@ async def test_a_page_is_opened_seen_used_and_closed(browser: Instance, web: Web
         assert (opened["title"], opened["status"], opened["notices"]) == ("home", 200, [])
         handle = opened["handle"]
         tree = await session.call("browser_snapshot", handle=handle)
-        link = re.search(r'link "next" \[ref=(\w+)\]', tree.text)
-        field = re.search(r'textbox "Name" \[ref=(\w+)\]', tree.text)
+        link = re.search(r'link "next" \[(\w+)\]', tree.text)
+        field = re.search(r'textbox "Name" \[(\w+)\]', tree.text)
         assert link
         assert field
         assert tree.facts["next_offset"] is None
@@ -38,7 +38,7 @@ async def test_a_page_is_opened_seen_used_and_closed(browser: Instance, web: Web
         assert typed.facts["url"] == web.url()
         clicked = await session.call("browser_click", handle=handle, target=link[1])
         assert clicked.facts["url"] == web.url("/next")
-        assert (await session.call("browser_text", handle=handle)).text.startswith("Hello")
+        assert "Hello" in (await session.call("browser_text", handle=handle)).text
         picture = await session.call("browser_screenshot", handle=handle)
         assert isinstance(picture.result.content[0], ImageContent)
         assert (picture.facts["width"], picture.facts["height"]) == (1280, 800)

@@ -17,6 +17,7 @@ from compose.local.settings import load
 from tests.support.compose_files import compose_file
 
 RECIPIENTS = ("consul", "control-plane", "gate", "browser", "filesystem", "search", "hub")
+ALL = (*RECIPIENTS, "egress")
 
 
 def here(root: Path, **settings: str) -> Here:
@@ -27,7 +28,7 @@ def here(root: Path, **settings: str) -> Here:
 @pytest.fixture
 def volumes(tmp_path: Path) -> Path:
     """All volumes, empty."""
-    for folder in ("keep", "workspace", *(f"given/{name}" for name in RECIPIENTS)):
+    for folder in ("keep", "workspace", *(f"given/{name}" for name in ALL)):
         (tmp_path / folder).mkdir(parents=True)
     return tmp_path
 

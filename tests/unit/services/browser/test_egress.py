@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.browser.addresses import Address, HostRule, Policy
-from services.browser.egress import Egress
+from services.browser.egress import Direct, Egress, Way
 
 if TYPE_CHECKING:
     from tests.unit.services.browser.conftest import Web
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.feature("B1"), pytest.mark.asyncio(loop_scope="module")]
 
 
-def allowing(*hosts: str) -> Policy:
-    return Policy(frozenset(map(HostRule.of, hosts)))
+def allowing(*hosts: str) -> Way:
+    return Direct(Policy(frozenset(map(HostRule.of, hosts))))
 
 
 @asynccontextmanager
@@ -41,7 +41,7 @@ async def ask(egress: Egress, request: str) -> str:
              "[::ffff:127.0.0.1]"],
 )  # fmt: skip
 async def test_loopback_is_refused_in_every_spelling(inner: "Web", host: str) -> None:
-    async with Egress.open(Policy()) as egress:
+    async with Egress.open(Direct(Policy())) as egress:
         for request in (
             f"GET http://{host}:{inner.port}/ HTTP/1.1\r\nHost: {host}\r\n\r\n",
             f"CONNECT {host}:{inner.port} HTTP/1.1\r\nHost: {host}\r\n\r\n",
@@ -103,7 +103,7 @@ async def test_a_name_is_resolved_once_and_that_address_is_used(web: "Web") -> N
         return [ip_address("127.0.0.1" if len(asked) == 1 else "127.0.0.9")]
 
     web.pages["/"] = b"HTTP/1.1 200 OK\r\n\r\nhere"
-    async with Egress.open(allowing("site.test"), changing) as egress:
+    async with Egress.open(Direct(Policy(frozenset({HostRule.of("site.test")})), changing)) as egress:
         answer = await ask(egress, f"GET http://site.test:{web.port}/ HTTP/1.1\r\n\r\n")
     assert answer.endswith("here")
     assert asked == ["site.test"]
@@ -113,7 +113,7 @@ async def test_of_several_addresses_a_special_one_is_never_tried(inner: "Web") -
     async def mixed(_host: str, _port: int) -> list[Address]:
         return [ip_address("127.0.0.1"), ip_address("::1"), ip_address("169.254.169.254")]
 
-    async with Egress.open(Policy(), mixed) as egress:
+    async with Egress.open(Direct(Policy(), mixed)) as egress:
         answer = await ask(egress, f"GET http://site.test:{inner.port}/ HTTP/1.1\r\n\r\n")
         (refused,) = egress.take_refused()
     assert answer.startswith("HTTP/1.1 403")
@@ -121,7 +121,7 @@ async def test_of_several_addresses_a_special_one_is_never_tried(inner: "Web") -
 
 
 async def test_a_name_without_an_address_is_told(web: "Web") -> None:
-    async with Egress.open(Policy()) as egress:
+    async with Egress.open(Direct(Policy())) as egress:
         assert (await ask(egress, "CONNECT nothing.invalid:443 HTTP/1.1\r\n\r\n")).startswith("HTTP/1.1 502")
         (refused,) = egress.take_refused()
     assert "does not resolve" in refused.reason
@@ -132,7 +132,7 @@ async def test_a_name_without_an_address_is_told(web: "Web") -> None:
     ["GET / HTTP/1.1", "nonsense", "GET ftp://x/ HTTP/1.1", "CONNECT :x HTTP/1.1", "GET http:// HTTP/1.1", "\x00\xff"],
 )
 async def test_what_is_no_proxy_request_is_cut_off(request_text: str) -> None:
-    async with Egress.open(Policy()) as egress:
+    async with Egress.open(Direct(Policy())) as egress:
         assert "200" not in await ask(egress, f"{request_text}\r\n\r\n")
 
 
@@ -150,3 +150,29 @@ async def test_closing_cuts_what_still_runs(web: "Web") -> None:
     async with asyncio.timeout(5):
         assert await reader.read(-1) == b""
     writer.close()
+
+
+async def test_an_answer_without_end_is_cut_and_told(web: "Web") -> None:
+    async def bomb(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+    web.pages["/"] = bomb
+    async with Egress.open(allowing("127.0.0.1"), answer_bytes=3 << 20) as egress:
+        for line in (f"GET {web.url()} HTTP/1.1\r\n\r\n", f"CONNECT 127.0.0.1:{web.port} HTTP/1.1\r\n\r\n"):
+            async with connected(egress) as (reader, writer), asyncio.timeout(20):
+                writer.write(line.encode())
+                if line.startswith("CONNECT"):
+                    await reader.readuntil(b"\r\n\r\n")
+                    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+                came = 0
+                try:
+                    while chunk := await reader.read(1 << 20):
+                        came += len(chunk)
+                except ConnectionError:
+                    pass
+                assert came < 4 << 20
+            (refused,) = egress.take_refused()
+            assert refused.reason == "sent more than 3 MiB in one connection, which was cut"

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import secrets
 import signal
 import socket
 import tempfile
@@ -10,16 +11,20 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 from playwright.async_api import Locator
 
-from services.browser import views
+from services.browser import shots, views
 from services.browser.addresses import HostRule, Policy
 from services.browser.chromium import Chromium, ChromiumError, Launch
+from services.browser.egress import Direct, Through
+from services.browser.egress.gateway import Gateway
+from services.browser.egress.passes import made_pass
 from services.browser.page import Limits, OpenPage, PageError, PageGone
+from services.common.signing import Keyring
 
 if TYPE_CHECKING:
     from tests.unit.services.browser.conftest import Web
@@ -31,12 +36,21 @@ SHORT = Limits(navigation_s=4, action_s=3, settle_s=1, call_s=6)
 
 @asynccontextmanager
 async def page_on(chromium: Chromium, *allowed: str, limits: Limits = SHORT) -> AsyncIterator[OpenPage]:
-    policy = Policy(frozenset(map(HostRule.of, allowed)))
-    page = await OpenPage.opened(await chromium.ready(), policy, limits)
+    way = Direct(Policy(frozenset(map(HostRule.of, allowed))))
+    browser = await chromium.ready()
+    page = await OpenPage.opened(browser, way, limits, chromium.files / secrets.token_hex(4))
     try:
         yield page
     finally:
         await page.close()
+
+
+async def tree_of(page: OpenPage, **wanted: Any) -> str:
+    return "\n".join(await page.run(lambda inner: views.snapshot(inner, views.Tree(**wanted), 2)))
+
+
+async def shot_of(page: OpenPage, **wanted: Any) -> shots.Shot:
+    return await page.run(lambda inner: shots.shot(inner, page.tab.session, shots.Wanted(**wanted)))
 
 
 async def text_of(page: OpenPage) -> str:
@@ -85,9 +99,9 @@ async def test_a_page_is_read_clicked_and_typed_into(chromium: Chromium, web: "W
     web.pages["/done"] = web.page_of("<p>thanks</p>")
     async with page_on(chromium, f"127.0.0.1:{web.port}") as page:
         await page.navigate(web.url())
-        tree = await page.run(lambda inner: views.snapshot(inner, None, 1))
-        button = re.search(r'button "Press" \[ref=(\w+)\]', tree)
-        field = re.search(r'textbox "Name" \[ref=(\w+)\]', tree)
+        tree = await tree_of(page)
+        button = re.search(r'button "Press" \[(\w+)\]', tree)
+        field = re.search(r'textbox "Name" \[(\w+)\]', tree)
         assert button
         assert field
         await page.act(button[1], click)
@@ -108,8 +122,8 @@ async def test_a_picture_has_the_size_of_the_window_or_a_bounded_page(chromium: 
     web.pages["/"] = web.page_of("<div style='height:20000px;background:linear-gradient(red,blue)'></div>")
     async with page_on(chromium, "127.0.0.1") as page:
         await page.navigate(web.url())
-        window = await page.run(lambda inner: views.shot(inner, full_page=False))
-        whole = await page.run(lambda inner: views.shot(inner, full_page=True))
+        window = await shot_of(page)
+        whole = await shot_of(page, full_page=True, size_bytes=3 << 20)
     for taken, height, cut in ((window, 800, False), (whole, 8000, True)):
         assert taken.image.startswith(b"\x89PNG")
         assert (taken.width, taken.height, taken.cut) == (1280, height, cut)
@@ -150,6 +164,31 @@ async def test_no_way_from_a_page_leads_to_a_private_address(
                 return any(str(inner.port) in notice for notice in seen)
 
             await until(refused)
+
+
+async def test_a_page_works_through_the_egress_process_and_is_told_its_refusals(
+    chromium: Chromium, web: "Web", inner: "Web"
+) -> None:
+    key, policy = b"k" * 32, Policy(frozenset({HostRule.of(f"127.0.0.1:{web.port}")}))
+    web.pages["/"] = web.page_of(f"<p>here</p><script>new WebSocket('ws://127.0.0.1:{inner.port}/')</script>")
+    gateway = Gateway(Keyring((key,)))
+    async with gateway.open("127.0.0.1", 0):
+        way = Through("127.0.0.1", gateway.port, lambda: made_pass(key, "ci", policy, time.time()))
+        page = await OpenPage.opened(await chromium.ready(), way, SHORT, chromium.files / "through")
+        try:
+            seen = list((await page.navigate(web.url())).notices)
+            assert await text_of(page) == "here"
+            with pytest.raises(PageError, match=f"127.0.0.1:{inner.port} has a loopback address"):
+                await page.navigate(inner.url())
+
+            async def refused() -> bool:
+                seen.extend((await page.state()).notices)
+                return any(str(inner.port) in notice for notice in seen)
+
+            seen.extend((await page.navigate(web.url())).notices)
+            await until(refused)
+        finally:
+            await page.close()
 
 
 async def test_webrtc_sends_no_udp_past_the_proxy(chromium: Chromium, web: "Web") -> None:
@@ -207,7 +246,7 @@ async def test_a_page_cannot_leave_the_web(chromium: Chromium, web: "Web", url: 
         await page.act("a", click)
         state = await page.state()
         assert state.url.startswith((web.url(), "about:blank"))
-        tree = await page.run(lambda inner: views.snapshot(inner, None, 1))
+        tree = await tree_of(page)
         assert "root:" not in tree
     # Should one get out all the same, it is closed.
     async with page_on(chromium) as page:
@@ -321,7 +360,7 @@ async def test_what_happens_beside_a_call_is_told_and_stops_nothing(chromium: Ch
         async def told() -> bool:
             seen.extend((await page.state()).notices)
             said = "\n".join(seen)
-            return all(part in said for part in ("'one'", "'two'", "opened a window", "a download"))
+            return all(part in said for part in ("'one'", "'two'", "opened a window", "downloaded /page/file.txt (3"))
 
         await until(told)
 

@@ -1,59 +1,27 @@
-"""The way out: a forward proxy on loopback through which all of a page's traffic goes.
+"""The proxy beside Chromium: one on loopback for each page, through which all of that page's traffic goes.
 
-Invariants: a name is resolved once, the address is checked, and that very address is connected to, so neither a
-redirect, a WebSocket, a frame nor a name that changes its mind gets around the check; one connection carries one
-request, so nothing is sent to a host it was not meant for. It looks into nothing but the first line and headers.
+Invariants: nothing is connected but by the page's way, which checks; one connection carries one request, so nothing is
+sent to a host it was not meant for. It looks into nothing but the first line and headers.
 """
 
 import asyncio
-import errno
-import os
-import socket
+import re
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from html import escape
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from services.browser.addresses import Address, Policy
+from services.browser.egress.streams import CHUNK_BYTES, HEAD_BYTES, TooMuchError, both, closed, relay
+from services.browser.egress.ways import Refused, RefusedError, Way
 
-__all__ = ["Egress", "Refused", "Resolver", "resolve"]
+__all__ = ["Egress"]
 
-_HEAD_BYTES = 64 << 10
-_CHUNK_BYTES = 64 << 10
-_CONNECT_S = 10.0
-_CLOSE_S = 5.0
 _HEAD_S = 120.0  # Chromium opens connections before it needs them
-_TRIED_ADDRESSES = 3
 _REMEMBERED = 50
 _HOP_BY_HOP = {b"connection", b"proxy-connection", b"proxy-authorization", b"keep-alive", b"te", b"upgrade"}
-
-Resolver = Callable[[str, int], Awaitable[list[Address]]]
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A request that was not let out, or could not be.
-
-    Args:
-        host: Where it wanted to go.
-        port: On which port.
-        reason: Why it did not get there; reads on after the host.
-    """
-
-    host: str
-    port: int
-    reason: str
-
-
-class _RefusedError(Exception):
-    def __init__(self, refused: Refused, status: str) -> None:
-        super().__init__(refused.reason)
-        self.refused = refused
-        self.status = status
+_HOST = re.compile(r"[\w.:%~-]{1,255}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -69,33 +37,27 @@ class _Request:
         return self.method == "CONNECT"
 
 
-async def resolve(host: str, port: int) -> list[Address]:
-    """Addresses of a host by the system's resolver, every numeric spelling included."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(ip_address(str(info[4][0]).partition("%")[0]) for info in found))
-
-
 class Egress:
     """One page's way out. Made by `Egress.open`.
 
     Args:
-        policy: What may be reached.
-        resolver: Finds addresses.
+        way: How hosts are reached.
+        answer_bytes: The most one connection may bring; then it is cut.
     """
 
-    def __init__(self, policy: Policy, resolver: Resolver = resolve) -> None:
-        self._policy = policy
-        self._resolver = resolver
+    def __init__(self, way: Way, answer_bytes: int | None = None) -> None:
+        self._way = way
+        self._answer_bytes = answer_bytes
         self._refused: deque[Refused] = deque(maxlen=_REMEMBERED)
         self._connections: set[asyncio.Task[None]] = set()
         self.port = 0
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, policy: Policy, resolver: Resolver = resolve) -> AsyncIterator["Egress"]:
+    async def open(cls, way: Way, answer_bytes: int | None = None) -> AsyncIterator["Egress"]:
         """Listening on a free port of loopback inside the block; every connection is cut after it."""
-        egress = cls(policy, resolver)
-        server = await asyncio.start_server(egress._accept, "127.0.0.1", 0, limit=_HEAD_BYTES)
+        egress = cls(way, answer_bytes)
+        server = await asyncio.start_server(egress._accept, "127.0.0.1", 0, limit=HEAD_BYTES)
         egress.port = server.sockets[0].getsockname()[1]
         try:
             yield egress
@@ -125,57 +87,34 @@ class Egress:
         except asyncio.CancelledError:
             pass  # the page was closed; the streams' own machinery would report a cancelled handler
         finally:
-            await _closed(writer)
+            await closed(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(_HEAD_S):
             request = _parsed(await reader.readuntil(b"\r\n\r\n"))
         try:
-            origin = await self._connected(request)
-        except _RefusedError as error:
+            origin = await self._way.connected(request.host, request.port)
+        except RefusedError as error:
             self._refused.append(error.refused)
             text = _refusal_page(error.refused).encode()
             head = f"HTTP/1.1 {error.status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len(text)}"
             writer.write(f"{head}\r\nConnection: close\r\n\r\n".encode() + text)
             await writer.drain()
             return
+        most = self._answer_bytes
         try:
             if request.tunnel:
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                await _both((_relay(reader, origin[1]), _relay(origin[0], writer)))
+                await both(relay(reader, origin[1]), relay(origin[0], writer, most))
             else:
                 origin[1].write(request.head)
-                await _both((_send_body(reader, origin[1], request.body_bytes), _answer(origin[0], writer)))
+                await both(_send_body(reader, origin[1], request.body_bytes), _answer(origin[0], writer, most))
+        except TooMuchError:
+            reason = f"sent more than {(most or 0) >> 20} MiB in one connection, which was cut"
+            self._refused.append(Refused(request.host, request.port, reason))
+            writer.transport.abort()  # an end in order would look as if all had come
         finally:
-            await _closed(origin[1])
-
-    async def _connected(self, request: _Request) -> Streams:
-        """A connection to an address that was checked; the name is not looked at again."""
-        addresses = await self._permitted(request.host, request.port)
-        problem = "could not be reached"
-        for address in addresses[:_TRIED_ADDRESSES]:
-            try:
-                async with asyncio.timeout(_CONNECT_S):
-                    return await asyncio.open_connection(str(address), request.port, limit=_HEAD_BYTES)
-            except TimeoutError:
-                problem = f"did not answer within {_CONNECT_S:.0f} s"
-            except OSError as error:
-                problem = f"could not be reached: {os.strerror(error.errno or errno.ECONNREFUSED).lower()}"
-        raise _RefusedError(Refused(request.host, request.port, problem), "502 Bad Gateway")
-
-    async def _permitted(self, host: str, port: int) -> list[Address]:
-        try:
-            found = await self._resolver(host, port)
-        except (OSError, UnicodeError):
-            found = []
-        if not found:
-            raise _RefusedError(Refused(host, port, "has no address: the name does not resolve"), "502 Bad Gateway")
-        reasons = [self._policy.refusal(host, port, address) for address in found]
-        permitted = [address for address, reason in zip(found, reasons, strict=True) if reason is None]
-        if not permitted:
-            reason = f"{reasons[0]}, which pages may not reach"
-            raise _RefusedError(Refused(host, port, reason), "403 Forbidden")
-        return permitted
+            await closed(origin[1])
 
 
 def _refusal_page(refused: Refused) -> str:
@@ -192,6 +131,8 @@ def _parsed(head: bytes) -> _Request:
     first, *lines = head[:-4].split(b"\r\n")
     method, target, _ = first.decode("ascii").split(" ")
     url = urlsplit(f"//{target}" if method == "CONNECT" else target)
+    if not _HOST.fullmatch(url.hostname or ""):
+        raise ValueError("a proxy is asked for hosts only")
     if method == "CONNECT":
         return _Request(method, url.hostname or "", url.port or 443, b"", 0)
     if url.scheme != "http" or not url.hostname:
@@ -214,7 +155,7 @@ async def _send_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
     if size is None:
         await _send_chunked(reader, writer)
     left = size or 0
-    while left > 0 and (chunk := await reader.read(min(left, _CHUNK_BYTES))):
+    while left > 0 and (chunk := await reader.read(min(left, CHUNK_BYTES))):
         left -= len(chunk)
         writer.write(chunk)
         await writer.drain()
@@ -231,7 +172,7 @@ async def _send_chunked(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
         await writer.drain()
 
 
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: int | None) -> None:
     """The origin's answer, told to be the last one on this connection whatever the origin thinks."""
     while True:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -240,32 +181,4 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             break  # not an interim answer
     kept = [line for line in fields if line.partition(b":")[0].strip().lower() not in _HOP_BY_HOP]
     writer.write(b"\r\n".join([first, *kept, b"Connection: close"]) + b"\r\n\r\n")
-    await _relay(reader, writer)
-
-
-async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while chunk := await reader.read(_CHUNK_BYTES):
-        writer.write(chunk)
-        await writer.drain()
-    with suppress(OSError):
-        writer.write_eof()
-
-
-async def _both(directions: tuple[Awaitable[None], Awaitable[None]]) -> None:
-    """Both directions to their ends; when one breaks, the other is cut."""
-    tasks = [asyncio.ensure_future(direction) for direction in directions]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _closed(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    try:
-        async with asyncio.timeout(_CLOSE_S):
-            await writer.wait_closed()
-    except (OSError, TimeoutError, asyncio.CancelledError):
-        writer.transport.abort()  # the other side does not take what is still to be sent
+    await relay(reader, writer, most)

@@ -1,0 +1,223 @@
+"""A page's accessibility tree as few characters as tell what is on it. Pure: text in, text out.
+
+Playwright's tree is one line a node, two blanks a level, each with a ref and what else it knows. Most of that says
+nothing to a reader: boxes around one thing, refs of what cannot be used, marks of the pointer. What is left out here
+can still be had (`full`), and refs that are shown are Playwright's own: they stay as long as their element does.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+__all__ = ["Box", "Node", "changes", "found_lines", "lines_of", "parsed"]
+
+_LINE = re.compile(r"^(?P<indent> *)- (?P<rest>.*)$")
+# `role "name" [mark] [mark]: text`; a name may hold anything, so marks count only where they stand.
+_NODE = re.compile(r'(?P<head>[a-z]+(?: "(?:[^"\\]|\\.)*"| /.*?/)?)(?P<marks>(?: \[[^\]]*\])*)(?P<tail>:.*|)')
+_QUOTED = re.compile(r"'(?P<single>(?:[^']|'')*)'(?P<tail>:.*|)")
+_MARK = re.compile(r" \[([a-z]+)(?:=([^\]]*))?\]")
+_ROLE = re.compile(r"[a-z]+")
+_USED = frozenset(
+    {
+        *("button", "checkbox", "combobox", "link", "listbox", "menuitem", "menuitemcheckbox", "menuitemradio"),
+        *("option", "radio", "searchbox", "slider", "spinbutton", "switch", "tab", "textbox", "treeitem", "iframe"),
+    }
+)
+_PLACES = frozenset(
+    {
+        *(
+            "main",
+            "navigation",
+            "banner",
+            "contentinfo",
+            "form",
+            "search",
+            "dialog",
+            "alertdialog",
+            "region",
+            "article",
+        ),
+        *("table", "grid", "list", "tree", "tablist", "menu", "toolbar", "group", "figure", "img"),
+    }
+)
+_CONTEXT = 1
+_DIFF_LINES = 20_000
+
+Box = tuple[float, float, float, float]
+"""x, y, width, height in CSS pixels, relative to the window."""
+
+
+@dataclass
+class Node:
+    """A line of the tree with what is beneath it.
+
+    Args:
+        text: The line without its indentation, ref, box and marks.
+        ref: Its ref, "" for none.
+        box: Where it is, None when not asked for.
+        pointer: The pointer changes over it, so that it can probably be clicked.
+        children: Beneath it.
+    """
+
+    text: str
+    ref: str = ""
+    box: Box | None = None
+    pointer: bool = False
+    children: list["Node"] = field(default_factory=list)
+
+    @property
+    def role(self) -> str:
+        """Its role; "/url" and the like, and "" for text, are none."""
+        found = _ROLE.match(self.text)
+        return found[0] if found else ""
+
+    @property
+    def used(self) -> bool:
+        """Whether it can be used: clicked, typed into, chosen."""
+        return self.role in _USED or self.pointer
+
+
+def parsed(tree: str) -> list[Node]:
+    """Playwright's tree as nodes."""
+    top = Node("")
+    open_nodes: list[tuple[int, Node]] = [(-1, top)]
+    for line in tree.splitlines():
+        match = _LINE.match(line)
+        if match is None:
+            open_nodes[-1][1].text += f" {line.strip()}"
+            continue
+        depth = len(match["indent"])
+        while open_nodes[-1][0] >= depth:
+            open_nodes.pop()
+        node = _node(match["rest"])
+        open_nodes[-1][1].children.append(node)
+        open_nodes.append((depth, node))
+    return top.children
+
+
+def _node(rest: str) -> Node:
+    quoted = _QUOTED.fullmatch(rest)  # YAML's, where a name would not be plain
+    if quoted:
+        rest = quoted["single"].replace("''", "'") + quoted["tail"]
+    match = _NODE.fullmatch(rest)
+    if match is None:
+        return Node(rest)
+    marks = {name: value or "" for name, value in _MARK.findall(match["marks"])}
+    ref, pointer, place = marks.pop("ref", ""), marks.pop("cursor", ""), marks.pop("box", "")
+    if match["head"] == "generic":
+        marks.pop("active", "")  # the body has it where nothing else does
+    said = "".join(f" [{name}={value}]" if value else f" [{name}]" for name, value in marks.items())
+    return Node(f"{match['head']}{said}{match['tail']}", ref, _box(place), pointer == "pointer")
+
+
+def _box(place: str) -> Box | None:
+    numbers = tuple(map(float, place.split(","))) if place else ()
+    return (numbers[0], numbers[1], numbers[2], numbers[3]) if len(numbers) == 4 else None
+
+
+def lines_of(
+    nodes: Iterable[Node], *, interactive: bool = False, within: Box | None = None, urls: bool = False
+) -> list[str]:
+    """The tree in few characters, one line a node.
+
+    Args:
+        nodes: Its top.
+        interactive: Only what can be used, and headings.
+        within: Only what touches this box.
+        urls: With the targets of links.
+    """
+    lines: list[str] = []
+    wanted = _Wanted(interactive, within, urls)
+    for node in nodes:
+        _write(node, 0, lines, wanted, outside=False)
+    return lines
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    interactive: bool
+    within: Box | None
+    urls: bool
+
+    def outside(self, node: Node, above: bool) -> bool:
+        """Whether a node lies outside of what is wanted; text has no box, and lies where what holds it does."""
+        if self.within is None or node.box is None:
+            return above
+        return not _touch(node.box, self.within)
+
+    def keep(self, node: Node) -> bool:
+        return not self.interactive or node.used or node.role == "heading"
+
+
+def _touch(one: Box, other: Box) -> bool:
+    across = one[0] < other[0] + other[2] and other[0] < one[0] + one[2]
+    return across and one[1] < other[1] + other[3] and other[1] < one[1] + one[3]
+
+
+def _write(node: Node, depth: int, lines: list[str], wanted: _Wanted, *, outside: bool) -> None:
+    if node.text.startswith("/"):
+        if wanted.urls and lines and not outside:
+            lines[-1] += f" {node.text.rstrip(':')}"
+        return
+    outside = wanted.outside(node, outside)
+    shown = not outside and wanted.keep(node) and not _says_nothing(node)
+    if shown:
+        lines.append(f"{' ' * depth}{_shown(node)}")
+    for child in node.children:
+        _write(child, depth + shown, lines, wanted, outside=outside)
+
+
+def _says_nothing(node: Node) -> bool:
+    """A box with no name of its own: what is in it says all there is."""
+    return node.text.rstrip(":") in (
+        "generic",
+        "none",
+        "presentation",
+        "rowgroup",
+        "listitem",
+        "row",
+        "paragraph",
+    ) and (not node.pointer or any(child.used for child in node.children) or not node.children)
+
+
+def _shown(node: Node) -> str:
+    text = node.text.rstrip(":") if node.children else node.text
+    if text.startswith("text: "):
+        return text[len("text: ") :]
+    for plain in ("generic: ", "paragraph: ", "listitem: ", "emphasis: ", "strong: "):
+        if text.startswith(plain) and not node.pointer:
+            return text[len(plain) :]
+    # A heading or a place can be read or pictured by its ref; of all else only what can be used is spoken to.
+    needed = node.used or node.role in _PLACES or node.role == "heading"
+    return f"{text} [{node.ref}]" if node.ref and needed else text
+
+
+def changes(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """What differs between two trees: lines that went with `-`, that came with `+`, with a line around them."""
+    if max(len(before), len(now)) > _DIFF_LINES:
+        return ["(too long to compare; take a new snapshot without diff)"]
+    compared = difflib.unified_diff(before, now, lineterm="", n=_CONTEXT)
+    return [line for line in compared if not line.startswith(("---", "+++"))]
+
+
+def found_lines(lines: Sequence[str], wanted: Callable[[str], bool]) -> list[str]:
+    """Lines that are wanted, each beneath the lines it lies under in the tree, and with what lies directly in it."""
+    shown: list[str] = []
+    above: list[tuple[int, int]] = []
+    written: set[int] = set()
+    for number, line in enumerate(lines):
+        depth = _depth(line)
+        while above and above[-1][0] >= depth:
+            above.pop()
+        above.append((depth, number))
+        if wanted(line):
+            for _, index in above:
+                if index not in written:
+                    written.add(index)
+                    shown.append(lines[index])
+    return shown
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
