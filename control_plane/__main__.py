@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -22,10 +23,12 @@ from control_plane.config_entries import ConfigEntries
 from control_plane.consul import Consul
 from control_plane.engine import Engine
 from control_plane.errors import Refused
+from control_plane.fixed import fixed_instances
 from control_plane.gateway import InternalGate, ProofFile
 from control_plane.intentions import Intentions
 from control_plane.leadership import Leadership
 from control_plane.loop import ControlPlane
+from control_plane.model import Instance
 from control_plane.mutual import mutual_tls
 from control_plane.peers import CONTROL_PLANE, GATE
 from control_plane.probing import Pace
@@ -53,7 +56,7 @@ class Secrets:
     proof: ProofFile | None
 
 
-async def run(settings: ControlPlaneSettings, secrets: Secrets) -> None:
+async def run(settings: ControlPlaneSettings, secrets: Secrets, fixed: tuple[Instance, ...]) -> None:
     """Serve until SIGTERM or SIGINT, then give the leadership back and stop."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -79,6 +82,7 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets) -> None:
             pace=pace,
             sealing=Sealing(RingFile(settings.api_key_encryption_key_file), settings.api_key_encryption),
             gate_http=gate_http,
+            fixed=fixed,
         )
         plane.metrics.watch_secret("consul_token", lambda: consul.token_accepted_s)
         plane.metrics.watch_registrations(consul.refused_registrations)
@@ -139,6 +143,7 @@ def main() -> None:
             TokenFile(settings.consul_token_file) if settings.consul_token_file else None,
             ProofFile(settings.secrets_file) if settings.secrets_file else None,
         )
+        fixed = fixed_instances(os.environ)
         if settings.api_key_encryption_key_file:
             read_ring(settings.api_key_encryption_key_file)
     except Refused as error:
@@ -147,7 +152,7 @@ def main() -> None:
     about = {"service": "control-plane", "version": platform_version(), "replica": settings.replica}
     configure_logging(settings.log_level, about, settings.log_level_file)
     with traced(Origin.of("control-plane", settings.replica), settings.otlp_url, settings.trace_sample):
-        asyncio.run(run(settings, secrets))
+        asyncio.run(run(settings, secrets, fixed))
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ class ControlPlane:
         pace: How much is probed.
         sealing: How hashes of keys are to lie in the store.
         gate_http: Asks gates when keys were last used; without one that is not known.
+        fixed: Instances that stand in no catalog.
     """
 
     def __init__(
@@ -113,12 +114,13 @@ class ControlPlane:
         now: Callable[[], float] = time.time,
         sealing: Sealing | None = None,
         gate_http: httpx.AsyncClient | None = None,
+        fixed: Iterable[Instance] = (),
     ) -> None:
         self.gates = Gates(store)
         self.leadership = leadership
         self.replicas = Replicas(store, leadership)
         self._losses = Losses()
-        self.registry = Registry(catalog, self._losses)
+        self.registry = Registry(catalog, self._losses, fixed)
         self._store = store
         self._book = Book(store)
         self._accept_new = accept_new

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 
 from control_plane.errors import Unavailable
 from control_plane.losses import Losses
@@ -18,11 +19,13 @@ class Registry:
     Args:
         catalog: Where they are.
         losses: Told of every answer.
+        fixed: Instances that are there whatever the catalog says.
     """
 
-    def __init__(self, catalog: Catalog, losses: Losses | None = None) -> None:
+    def __init__(self, catalog: Catalog, losses: Losses | None = None, fixed: Iterable[Instance] = ()) -> None:
         self._catalog = catalog
         self._losses = losses or Losses()
+        self._fixed = tuple(fixed)
         self._by_service: dict[str, tuple[Instance, ...]] = {}
         self._names: frozenset[str] | None = None
         self._watches: dict[str, asyncio.Task[None]] = {}
@@ -32,7 +35,8 @@ class Registry:
     @property
     def instances(self) -> tuple[Instance, ...]:
         """Every registered instance, whatever its state."""
-        return tuple(instance for service in sorted(self._by_service) for instance in self._by_service[service])
+        found = (instance for service in sorted(self._by_service) for instance in self._by_service[service])
+        return (*found, *self._fixed)
 
     @property
     def complete(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 
@@ -13,6 +14,8 @@ from control_plane.agent.shown import show
 from control_plane.authority import Authority
 from control_plane.consul import Consul
 from control_plane.errors import Refused
+from control_plane.fixed import fixed_instances
+from control_plane.model import Instance
 from control_plane.peers import GATE
 from control_plane.sealed import RingFile
 from control_plane.settings import EXIT_CONFIG, AgentSettings, load
@@ -23,7 +26,9 @@ from observability.telemetry.logs import configure_logging
 from observability.telemetry.traces import Origin, traced
 
 
-async def run(settings: AgentSettings, folder: GateFolder, token: TokenFile | None) -> None:
+async def run(
+    settings: AgentSettings, folder: GateFolder, token: TokenFile | None, fixed: tuple[Instance, ...]
+) -> None:
     """Work until SIGTERM or SIGINT; the gate goes on serving without us."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -41,6 +46,7 @@ async def run(settings: AgentSettings, folder: GateFolder, token: TokenFile | No
             ttl_s=settings.session_ttl_s,
             sealing_keys=RingFile(settings.api_key_encryption_key_file),
             standing=Standing(authority, settings.gate_dir) if settings.mtls == "on" else None,
+            fixed=fixed,
         )
         async with asyncio.TaskGroup() as tasks:
             work = [
@@ -60,13 +66,14 @@ def main() -> None:
         folder.claim()
         folder.mac_key()
         token = TokenFile(settings.consul_token_file) if settings.consul_token_file else None
+        fixed = fixed_instances(os.environ)
     except Refused as error:
         sys.stderr.write(f"agent: {error}\n")
         sys.exit(EXIT_CONFIG)
     about = {"service": "agent", "version": platform_version(), "gate": settings.gate_id}
     configure_logging(settings.log_level, about, settings.log_level_file)
     with traced(Origin.of("agent", settings.gate_id), settings.otlp_url, settings.trace_sample):
-        asyncio.run(run(settings, folder, token))
+        asyncio.run(run(settings, folder, token, fixed))
 
 
 if __name__ == "__main__":

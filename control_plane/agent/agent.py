@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 from control_plane.agent.apply import Applied, Applier
@@ -46,6 +47,7 @@ class Agent:
         ttl_s: How long after its last sign of life Consul gives this gate up.
         sealing_keys: Open the hashes of keys that lie sealed in Consul.
         standing: With mutual TLS, what the gate shows.
+        fixed: Instances that stand in no catalog.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Agent:
         ttl_s: int,
         sealing_keys: RingFile | None = None,
         standing: Standing | None = None,
+        fixed: Iterable[Instance] = (),
     ) -> None:
         self._standing = standing
         self._traefik = traefik
@@ -65,7 +68,7 @@ class Agent:
         self._news = asyncio.Event()
         if standing:
             standing.authority.on_change(self._news.set)
-        self._registry = Registry(consul)
+        self._registry = Registry(consul, fixed=fixed)
         self._reading = Reading()
         self._watch = PolicyWatch(consul, self._news.set, self._reading.sum)
         self._reporter = Reporter(consul, gate, ttl_s)

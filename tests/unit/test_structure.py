@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PURE = {"model", "errors", "contract", "course", "decide", "delivery", "lint", "names", "rollout", "steer", "render",
-        "clients", "keys",
+        "clients", "keys", "fixed",
         "routes", "signed", "analysis", "checks", "readings", "sequential", "schemas", "shapes", "values", "resources",
         "differences", "desired", "page", "peers", "shadow", "tallies", "losses",
         "staffing"}  # fmt: skip
