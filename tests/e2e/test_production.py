@@ -30,7 +30,7 @@ context = ssl.create_default_context()
 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 with context.wrap_socket(socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)) as peer:
     peer.sendall(b"GET /ready HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
-    print(peer.recv(200).decode(errors="replace").splitlines()[0])
+    print((peer.recv(200).decode(errors="replace").splitlines() or ["closed"])[0])
 """
 
 
@@ -112,7 +112,7 @@ def test_the_gate_proves_itself_and_speaks_no_plain_http(stack: ContainerEnviron
 async def test_a_neighbour_in_the_same_zone_may_not_call_a_service_past_the_gate(stack: ContainerEnvironment) -> None:
     await works(stack)
     done = stack.compose("exec", "-T", "mcp-search", "python", "-c", DIRECT, "mcp-filesystem", "3002")
-    refused = re.search(r"HTTP/1\.1 403", done.stdout) or "alert" in done.stderr.lower()
+    refused = re.search(r"HTTP/1\.1 403|closed", done.stdout) or re.search("alert|reset", done.stderr.lower())
     assert refused, done.stdout + done.stderr
 
 
@@ -194,7 +194,8 @@ def test_alerts_arrive_and_none_is_told_of_a_sound_environment(stack: ContainerE
         return {one["labels"]["alertname"] for one in httpx.get(url, timeout=20, trust_env=False).json()}
 
     wait_until(lambda: "Watchdog" in told(), "the deadman's switch", 90)
-    assert told() == {"Watchdog"}
+    # a machine that is busy while everything starts may tell of that for some minutes
+    wait_until(lambda: told() == {"Watchdog"}, "nothing told but the deadman's switch", 600)
 
 
 def test_no_secret_is_in_what_anybody_can_ask_the_engine(stack: ContainerEnvironment, engine: Engine) -> None:
@@ -221,7 +222,7 @@ async def test_a_gate_that_crashes_leaves_the_other_and_comes_back(
 async def test_a_server_of_consul_that_crashes_is_not_missed(twofold: ContainerEnvironment, engine: Engine) -> None:
     crash(twofold, engine, "consul-1")
     await works(twofold)
-    made = twofold.tekup("clients", "create", "after-crash", "--allow", "filesystem_*", "--reason", "a change")
+    made = twofold.tekup("clients", "add", "after-crash", "--allow", "filesystem_*", "--reason", "a change")
     assert made.returncode == 0, made.stderr
 
 

@@ -14,6 +14,9 @@ class Nobody:
     async def service_names(self, *, after: int = 0, wait_s: float = 0) -> tuple[int, frozenset[str]]:
         raise NotImplementedError
 
+    async def gate_urls(self) -> dict[str, str]:
+        raise NotImplementedError
+
     async def instances(self, service: str, *, after: int = 0, wait_s: float = 0) -> tuple[int, tuple[Instance, ...]]:
         raise NotImplementedError
 
