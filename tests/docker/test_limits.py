@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import statistics
+import textwrap
+import threading
 from typing import Any
 
 import pytest
@@ -149,3 +152,41 @@ async def test_who_takes_more_memory_than_there_is_is_killed_and_the_service_is_
     await is_well(dev)
     async with sdk_client(f"{dev.gateway_url}/search/mcp", dev.key, "2026-07-28") as neighbour:
         assert not (await neighbour.call_tool("search_status", {})).is_error
+
+
+OFFENDERS = {"forks": FORK_BOMB, "files": FILE_LEAK, "disk": DISK_FILLER, "processors": CPU_BURNER}
+NEIGHBOUR = "mcp-search"
+WORK = """
+import json, os, sys, time
+os.sched_setaffinity(0, {int(sys.argv[1])})
+end, done = time.monotonic() + 3, 0
+while time.monotonic() < end:
+    sum(range(2000))
+    done += 1
+print(json.dumps({"done": done}))
+"""
+KEPT = 0.8
+"""Of its throughput, whoever is beside it and on the other core."""
+
+
+def work(environment: ContainerEnvironment) -> int:
+    """How much the neighbour gets done in three seconds on core 1, within its own limit."""
+    done = environment.compose("exec", "-T", NEIGHBOUR, "python", "-c", WORK, "1")
+    return int(json.loads(done.stdout)["done"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("offender", sorted(OFFENDERS))
+def test_a_neighbour_on_the_other_core_keeps_its_throughput(dev: ContainerEnvironment, offender: str) -> None:
+    pinned = "import os; os.sched_setaffinity(0, {0})\nwhile True:\n" + textwrap.indent(OFFENDERS[offender], "    ")
+    ratios = []
+    for _ in range(3):
+        alone = work(dev)
+        beside = threading.Thread(
+            target=dev.compose, args=("exec", "-T", SERVICE, "timeout", "9", "python", "-c", pinned)
+        )
+        beside.start()
+        threading.Event().wait(2)  # until it is at it
+        ratios.append(work(dev) / alone)
+        beside.join()
+    assert statistics.median(ratios) >= KEPT, ratios

@@ -210,6 +210,33 @@ def test_no_secret_is_in_what_anybody_can_ask_the_engine(stack: ContainerEnviron
             assert not [secret for secret in secrets if secret in stack.said("logs", one["Service"])], one["Service"]
 
 
+HOLD = """
+import os, sys, time
+for _ in range(int(sys.argv[1])):
+    if os.fork() == 0:
+        time.sleep(240)
+        os._exit(0)
+time.sleep(240)
+"""
+
+
+def test_an_offender_near_its_limit_is_told_of_by_name(twofold: ContainerEnvironment, engine: Engine) -> None:
+    name = container(twofold, "mcp-hub")["Name"]
+    engine.docker("exec", "--detach", name, "python", "-c", HOLD, "108")
+    url = f"{twofold.on_call_url('alertmanager')}/api/v2/alerts"
+
+    def told() -> bool:
+        found = [one["labels"] for one in httpx.get(url, timeout=20, trust_env=False).json()]
+        return any(
+            (labels["alertname"], labels.get("name"), labels.get("of")) == ("ContainerNearLimit", name, "processes")
+            for labels in found
+        )
+
+    wait_until(told, f"ContainerNearLimit of {name}", 200)
+    engine.docker("restart", "--time", "30", name)
+    wait_until(lambda: container(twofold, "mcp-hub")["Health"] == "healthy", "the hub to be well", SOON_S)
+
+
 async def test_a_gate_that_crashes_leaves_the_other_and_comes_back(
     twofold: ContainerEnvironment, engine: Engine
 ) -> None:
