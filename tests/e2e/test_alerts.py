@@ -271,7 +271,7 @@ def test_a_tool_that_breaks_and_an_objective_that_is_missed(there: Watched) -> N
         there.watch.leads_to("SloBurnFast", about=labels, tool="ledger_echo", outcome="schema", version="1.0.0")
     there.watch.cleared("ToolErrors", tool="ledger_echo")
     there.watch.cleared("SloBurnFast", **labels)
-    there.watch.fired("SloBurnSlow", **labels)
+    there.watch.leads_to("SloBurnSlow", about=labels, tool="ledger_echo", outcome="schema", version="1.0.0")
     replace(there.watch, patience_s=600).cleared("SloBurnSlow", **labels)
 
 
@@ -285,7 +285,7 @@ def test_answers_that_come_late_though_no_tool_is_slow(there: Watched) -> None:
     (instance,) = (one for one in there.stage.instances if one.alive)
     with there.watch.fires("GateSlow", **LEDGER):
         for _ in range(40):
-            if there.watch.receiver.last("GateSlow", **LEDGER):
+            if there.watch.told("GateSlow", **LEDGER):
                 break
             freeze(there, instance, 1.5)
             until_later(0.4)
@@ -429,9 +429,9 @@ def test_a_canary_that_fails(there: Watched) -> None:
         there.stage.begin("1.9.1", steps=steps)
         there.stage.reached("baking", within_s=120)
         with there.drill({"tool": "ledger_note", "break_schema": True}, version="1.9.1"):
+            there.watch.leads_to("CanaryFailing", about=LEDGER, version="1.9.1", tool="ledger_note", outcome="schema")
             ended = there.stage.reached("rolled_back", "succeeded", "failed", within_s=180)
         assert ended["phase"] == "rolled_back", ended["said"]
-        there.watch.leads_to("CanaryFailing", about=LEDGER, version="1.9.1", tool="ledger_note", outcome="schema")
     there.watch.cleared("CanaryFailing", **LEDGER)
 
 
