@@ -33,7 +33,9 @@ from cryptography.x509.oid import NameOID
 
 from tests.support.authorization import AuthorizationServer
 from tests.support.box import Box, box
+from tests.support.consul_process import ConsulProcess
 from tests.support.gate import wait_until
+from tests.support.identities import CONNECT, change_ca
 from tests.support.ports import free_ports
 from tests.support.stage import Process
 from tests.support.watched import Watched, watched
@@ -406,6 +408,19 @@ def test_a_certificate_that_ends_soon(there: Watched, severity: str, life: timed
         there.watch.fired("CertificateExpiring", certificate="edge", sans=name, severity=severity)
     show(gate.folder, name, timedelta(days=90))
     there.watch.cleared("CertificateExpiring", certificate="edge", sans=name, severity=severity)
+
+
+def test_an_instance_s_certificate_that_ends_soon(tmp_path: Path) -> None:
+    """Somebody has Consul give certificates of an hour, where the scaled rule wants 72 minutes at least."""
+
+    def short(folder: Path) -> ConsulProcess:
+        return ConsulProcess(folder, connect={**CONNECT, "ca_config": {"leaf_cert_ttl": "1h"}})
+
+    with watched(tmp_path, gates=1, replicas=1, factor=0.2, registry=short, traffic=False, mtls=True) as there:
+        about = {"certificate": "instance", **LEDGER}
+        there.watch.leads_to("CertificateExpiring", least=True, about=about, service="ledger")
+        change_ca(there.stage.consul)
+        there.watch.cleared("CertificateExpiring", **about)
 
 
 def show(gate: Path, name: str, life: timedelta) -> None:
