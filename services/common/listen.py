@@ -19,6 +19,8 @@ from hypercorn.config import Config
 from hypercorn.typing import Framework
 from starlette.types import ASGIApp
 
+from services.common.connections import prepare
+
 __all__ = ["Listener", "advertised_address", "bind", "listening", "own_address"]
 
 # The gate keeps idle connections for 90 s; closing first would fail a call now and then with 502.
@@ -120,6 +122,7 @@ async def listening(app: ASGIApp, listener: Listener, tls: ssl.SSLContext | None
         tls: Under which certificate; None for plain HTTP.
     """
     stop = asyncio.Event()
+    prepare(asyncio.get_running_loop())
     listener.sock.listen(BACKLOG)  # Hypercorn comes to it later
     server = asyncio.create_task(
         serve(cast("Framework", app), _config(listener, tls), shutdown_trigger=stop.wait, mode="asgi")

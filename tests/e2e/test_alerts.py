@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -32,7 +33,9 @@ from cryptography.x509.oid import NameOID
 
 from tests.support.authorization import AuthorizationServer
 from tests.support.box import Box, box
+from tests.support.consul_process import ConsulProcess
 from tests.support.gate import wait_until
+from tests.support.identities import CONNECT, change_ca
 from tests.support.ports import free_ports
 from tests.support.stage import Process
 from tests.support.watched import Watched, watched
@@ -252,7 +255,12 @@ def test_hardly_room_for_another_handle(there: Watched) -> None:
 def test_a_tool_that_is_slow(there: Watched) -> None:
     with there.watch.fires("ToolSlow", tool="ledger_echo", **LEDGER), slow(there):
         there.watch.leads_to("ToolSlow", about=LEDGER, tool="ledger_echo", version="1.0.0")
+        labels = {"slo": "latency", **LEDGER}
+        there.watch.leads_to("SloBurnFast", about=labels, tool="ledger_echo", version="1.0.0")
     there.watch.cleared("ToolSlow", tool="ledger_echo")
+    there.watch.cleared("SloBurnFast", **labels)
+    there.watch.fired("SloBurnSlow", **labels)
+    replace(there.watch, patience_s=600).cleared("SloBurnSlow", **labels)
 
 
 def slow(there: Watched) -> Any:
@@ -271,7 +279,7 @@ def test_a_tool_that_breaks_and_an_objective_that_is_missed(there: Watched) -> N
         there.watch.leads_to("SloBurnFast", about=labels, tool="ledger_echo", outcome="schema", version="1.0.0")
     there.watch.cleared("ToolErrors", tool="ledger_echo")
     there.watch.cleared("SloBurnFast", **labels)
-    there.watch.fired("SloBurnSlow", **labels)
+    there.watch.leads_to("SloBurnSlow", about=labels, tool="ledger_echo", outcome="schema", version="1.0.0")
     replace(there.watch, patience_s=600).cleared("SloBurnSlow", **labels)
 
 
@@ -285,7 +293,7 @@ def test_answers_that_come_late_though_no_tool_is_slow(there: Watched) -> None:
     (instance,) = (one for one in there.stage.instances if one.alive)
     with there.watch.fires("GateSlow", **LEDGER):
         for _ in range(40):
-            if there.watch.receiver.last("GateSlow", **LEDGER):
+            if there.watch.told("GateSlow", **LEDGER):
                 break
             freeze(there, instance, 1.5)
             until_later(0.4)
@@ -378,25 +386,47 @@ def test_a_gate_whose_agent_stands_still(there: Watched) -> None:
     there.stage.answer("POST", "/v1/clients", {"id": f"client-{secrets.token_hex(3)}", "reason": "test"})
     there.watch.fired("GateLagging")
     there.watch.leads_to("GatePolicyStale", about={"instance": "gate-2"}, instance="gate-2")
+    # As a gate is that starts again from its files, after hours away and without an agent.
+    confirmed, hour_ago = there.stage.gates[1].folder / "tables" / "confirmed", time.time() - 3600
+    os.utime(confirmed, (hour_ago, hour_ago))
+    there.watch.fired("GatePolicyStale", instance="gate-2", severity="critical")
     agent.send(signal.SIGCONT)
-    there.watch.cleared("GatePolicyStale", instance="gate-2")
+    there.watch.cleared("GatePolicyStale", instance="gate-2", severity="critical")
+    wait_until(lambda: not there.prometheus.firing("GatePolicyStale"), "nothing of it to fire", 60)
     there.watch.cleared("GateTableProblems", instance="gate-2")
     wait_until(lambda: not there.prometheus.firing("GateLagging"), "the gate to catch up", 60)
 
 
-def test_a_certificate_that_ends_soon(there: Watched) -> None:
-    gate = there.stage.gates[0]
-    with there.watch.fires("CertificateExpiring", certificate="edge", sans="mcp.example"):
-        show(gate.folder, "short", timedelta(hours=1))
-        there.watch.fired("CertificateExpiring", certificate="edge", sans="mcp.example")
-    show(gate.folder, "long", timedelta(days=90))
-    there.watch.cleared("CertificateExpiring", certificate="edge", sans="mcp.example")
+@pytest.mark.parametrize(
+    ("severity", "life"), [("warning", timedelta(hours=1)), ("critical", timedelta(minutes=3))], ids=str
+)
+def test_a_certificate_that_ends_soon(there: Watched, severity: str, life: timedelta) -> None:
+    """A scaled warning is for less than 101 minutes, a scaled page for less than three and a half."""
+    gate, name = there.stage.gates[0], f"{severity}.example"
+    with there.watch.fires("CertificateExpiring", certificate="edge", sans=name, severity=severity):
+        show(gate.folder, name, life)
+        there.watch.fired("CertificateExpiring", certificate="edge", sans=name, severity=severity)
+    show(gate.folder, name, timedelta(days=90))
+    there.watch.cleared("CertificateExpiring", certificate="edge", sans=name, severity=severity)
+
+
+def test_an_instance_s_certificate_that_ends_soon(tmp_path: Path) -> None:
+    """Somebody has Consul give certificates of an hour, where the scaled rule wants 72 minutes at least."""
+
+    def short(folder: Path) -> ConsulProcess:
+        return ConsulProcess(folder, connect={**CONNECT, "ca_config": {"leaf_cert_ttl": "1h"}})
+
+    with watched(tmp_path, gates=1, replicas=1, factor=0.2, registry=short, traffic=False, mtls=True) as there:
+        about = {"certificate": "instance", **LEDGER}
+        there.watch.leads_to("CertificateExpiring", least=True, about=about, service="ledger")
+        change_ca(there.stage.consul)
+        there.watch.cleared("CertificateExpiring", **about)
 
 
 def show(gate: Path, name: str, life: timedelta) -> None:
-    """Give a gate a certificate for mcp.example that lives so long."""
+    """Give a gate a certificate for a name that lives so long."""
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mcp.example")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder()
@@ -406,16 +436,18 @@ def show(gate: Path, name: str, life: timedelta) -> None:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(minutes=1))
         .not_valid_after(now + life)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("mcp.example")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .sign(key, hashes.SHA256())
     )
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    (gate / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (gate / f"{name}.key").write_bytes(private)
+    # Files of the same name that differ in content alone are not read again: what does not change is not taken up.
+    file = gate / f"{name}-{life.total_seconds():.0f}"
+    file.with_suffix(".pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    file.with_suffix(".key").write_bytes(private)
     spare = gate / "dynamic" / ".tls.yml.tmp"
-    pair = {"certFile": str(gate / f"{name}.pem"), "keyFile": str(gate / f"{name}.key")}
+    pair = {"certFile": f"{file.with_suffix('.pem')}", "keyFile": f"{file.with_suffix('.key')}"}
     spare.write_text(json.dumps({"tls": {"certificates": [pair]}}))
     spare.rename(gate / "dynamic" / "tls.yml")
 
@@ -429,9 +461,9 @@ def test_a_canary_that_fails(there: Watched) -> None:
         there.stage.begin("1.9.1", steps=steps)
         there.stage.reached("baking", within_s=120)
         with there.drill({"tool": "ledger_note", "break_schema": True}, version="1.9.1"):
+            there.watch.leads_to("CanaryFailing", about=LEDGER, version="1.9.1", tool="ledger_note", outcome="schema")
             ended = there.stage.reached("rolled_back", "succeeded", "failed", within_s=180)
         assert ended["phase"] == "rolled_back", ended["said"]
-        there.watch.leads_to("CanaryFailing", about=LEDGER, version="1.9.1", tool="ledger_note", outcome="schema")
     there.watch.cleared("CanaryFailing", **LEDGER)
 
 
@@ -512,6 +544,7 @@ def test_an_authorization_server_that_is_away(there: Watched, tmp_path: Path) ->
                 server.kill()
                 about = {"issuer": server.issuer}
                 there.watch.leads_to("AuthorizationServerUnreachable", about=about, issuer=server.issuer)
+                there.watch.fired("AuthorizationServerUnreachable", severity="critical", **about)
             server.start()
             there.watch.cleared("AuthorizationServerUnreachable", issuer=server.issuer)
         finally:
@@ -530,6 +563,18 @@ def test_an_instance_that_says_nothing_of_itself(there: Watched) -> None:
             there.watch.leads_to("ScrapeMissing", about={"version": "1.9.0"}, version="1.9.0", job="instances")
         instance.send(signal.SIGCONT)
         there.watch.cleared("ScrapeMissing", version="1.9.0", job="instances")
+
+
+def test_instances_that_are_all_gone_from_the_catalog(there: Watched) -> None:
+    """In order, one after another; nobody has lost anything, and nothing is left to watch."""
+    about = {"job": "instances", "severity": "critical"}
+    with there.watch.fires("ScrapeMissing", **about):
+        for instance in there.stage.instances:
+            instance.end()
+        there.watch.fired("ScrapeMissing", **about)
+    there.stage.add_instance("1.0.0")
+    there.stage.serving("1.0.0")
+    there.watch.cleared("ScrapeMissing", **about)
 
 
 def test_a_receiver_that_refuses_hears_of_it_once_it_takes_again(there: Watched) -> None:

@@ -168,8 +168,8 @@ class AlertingPrometheus(PrometheusProcess):
         self.scrape_s = EVERY_S
         self._targets = folder / "targets"
         self._targets.mkdir()
-        scale = Scale(factor, window_s=WINDOW_S, interval_s=EVERY_S)
-        for name, text in rendered(scale, "docs/runbooks").items():
+        self.scale = Scale(factor, window_s=WINDOW_S, interval_s=EVERY_S)
+        for name, text in rendered(self.scale, "docs/runbooks").items():
             path = folder / "rules" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
@@ -222,12 +222,15 @@ class Watch:
     def quiet(self, name: str, **labels: str) -> None:
         """An alert does not fire, and whoever is told knows so."""
         assert self.prometheus.firing(name, **labels) == []
-        last = self.receiver.last(name, **labels)
-        assert last is None or last.status == "resolved"
+        assert not self.told(name, **labels)
+
+    def told(self, name: str, **labels: str) -> bool:
+        """Whether the last word on an alert is that it fires."""
+        return self._is(name, "firing", labels)
 
     def fired(self, name: str, **labels: str) -> Told:
         """Wait until whoever is told was told of an alert; what was said."""
-        wait_until(lambda: self._is(name, "firing", labels), f"{name} {labels} to be told", self.patience_s)
+        wait_until(lambda: self.told(name, **labels), f"{name} {labels} to be told", self.patience_s)
         found = self.receiver.last(name, **labels)
         assert found
         assert found.annotations["runbook_url"] == f"docs/runbooks/{name}.md"
@@ -248,13 +251,18 @@ class Watch:
     def leads_to(self, name: str, *, least: bool = False, about: Labels, **cause: str) -> None:
         """Follow the runbook of an alert that fires: one of its queries names the cause before anything else.
 
+        Windows of queries are scaled as those of rules: in five minutes a test has seen several faults come and go.
+
         Args:
             least: The cause is what has the lowest value, not the highest.
             about: Labels of the alert.
             cause: What the answer's first series has to say.
         """
         labels = self.fired(name, **about).labels
-        asked = [_filled(query, labels) for query in queries((RUNBOOKS / f"{name}.md").read_text())]
+        asked = [
+            self.prometheus.scale.expression(_filled(query, labels))
+            for query in queries((RUNBOOKS / f"{name}.md").read_text())
+        ]
         first: dict[str, Labels] = {}
 
         def found() -> bool:
@@ -263,7 +271,7 @@ class Watch:
                 first[query] = sorted(answer, key=lambda one: one[0], reverse=not least)[0][1] if answer else {}
             return any(cause.items() <= one.items() for one in first.values())
 
-        wait_until(found, f"{cause} to come first in one of {first}", 30)
+        wait_until(found, lambda: f"{cause} to come first in one of {first}", 30)
 
     def _is(self, name: str, status: str, labels: Labels) -> bool:
         last = self.receiver.last(name, **labels)

@@ -39,12 +39,12 @@ SECRETS = {"mac": [MAC], "services": {name: [key] for name, key in SERVICE_KEYS.
 KEYS = {name: f"tk_{name}-1_{name.encode().hex():0<48}" for name in ("dev", "narrow", "gone", "late")}
 
 
-def wait_until(true: Callable[[], object], what: str, within_s: float = 30.0) -> None:
-    """Polls a condition, with a bound."""
+def wait_until(true: Callable[[], object], what: str | Callable[[], str], within_s: float = 30.0) -> None:
+    """Polls a condition, with a bound; `what` may be a function, which says what there was at the end."""
     end = time.monotonic() + within_s
     while not true():
         if time.monotonic() > end:
-            pytest.fail(f"not within {within_s} s: {what}")
+            pytest.fail(f"not within {within_s} s: {what if isinstance(what, str) else what()}")
         time.sleep(0.01)
 
 

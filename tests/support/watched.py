@@ -113,8 +113,9 @@ def watched(
     factor: float = FACTOR,
     registry: Callable[[Path], ConsulProcess | ConsulCluster] = consul,
     traffic: bool = True,
+    mtls: bool = False,
 ) -> Iterator[Watched]:
-    """A stage with everything sound, whose alerts are told."""
+    """A stage with everything sound, whose alerts are told; with mutual TLS, `registry` makes a Consul with a CA."""
     (folder / "stage").mkdir()
     with (
         Receiver() as receiver,
@@ -125,7 +126,7 @@ def watched(
             return AlertingPrometheus(at, consul_url, manager.address, factor)
 
         with stage(
-            folder / "stage", gates=(2,) * gates, replicas=replicas, registry=registry, metrics=metrics,
+            folder / "stage", gates=(2,) * gates, replicas=replicas, registry=registry, metrics=metrics, mtls=mtls,
             MCP_PROBE_EVERY_S="3", MCP_PROBE_TIMEOUT_S="3",
         ) as made:  # fmt: skip
             prometheus = cast("AlertingPrometheus", made.prometheus)
