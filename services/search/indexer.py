@@ -238,7 +238,10 @@ class Indexer:
         beyond = paths[self._max_files :]
         changed = await anyio.to_thread.run_sync(self._changed, target, paths[: self._max_files])
         gone = self._known.keys() - set(paths)
-        await self._take_all(target, [*changed, *gone])
+        if gone:  # also files that are there, and ignored from now on
+            await anyio.to_thread.run_sync(self.index.update, (), gone)
+            self._known = {path: stamp for path, stamp in self._known.items() if path not in gone}
+        await self._take_all(target, changed)
         if beyond:
             await anyio.to_thread.run_sync(self._leave_out, beyond)
 

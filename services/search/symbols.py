@@ -15,6 +15,17 @@ from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
 __all__ = ["EXTENSIONS", "Source", "Symbol", "language_of"]
 
 _BASH_TAGS = "(function_definition name: (word) @name) @definition.function"
+_CSHARP_TAGS = """
+(class_declaration name: (identifier) @name) @definition.class
+(struct_declaration name: (identifier) @name) @definition.class
+(record_declaration name: (identifier) @name) @definition.class
+(interface_declaration name: (identifier) @name) @definition.interface
+(enum_declaration name: (identifier) @name) @definition.enum
+(namespace_declaration name: (_) @name) @definition.module
+(method_declaration name: (identifier) @name) @definition.method
+(constructor_declaration name: (identifier) @name) @definition.method
+(property_declaration name: (identifier) @name) @definition.property
+"""
 # TypeScript's own tags hold only what it adds to JavaScript. C's and C++'s own take every use of a type for one.
 _C_TAGS = """
 (struct_specifier name: (type_identifier) @name body: (_)) @definition.class
@@ -59,7 +70,7 @@ _GRAMMARS = {
     "java": _Grammar("tree_sitter_java"),
     "c": _Grammar("tree_sitter_c", own_tags=False, more=_C_TAGS),
     "cpp": _Grammar("tree_sitter_cpp", own_tags=False, more=_C_TAGS + _CPP_TAGS),
-    "csharp": _Grammar("tree_sitter_c_sharp"),
+    "csharp": _Grammar("tree_sitter_c_sharp", own_tags=False, more=_CSHARP_TAGS),
     "ruby": _Grammar("tree_sitter_ruby"),
     "php": _Grammar("tree_sitter_php", "language_php"),
     "bash": _Grammar("tree_sitter_bash", own_tags=False, more=_BASH_TAGS),

@@ -104,7 +104,6 @@ class Watch:
                 yield_on_timeout=True,
                 recursive=True,
                 ignore_permission_denied=True,
-                raise_interrupt=False,
             )
             async for group in changes:
                 await self._note(group, cookies)
