@@ -11,12 +11,13 @@ from pydantic import BaseModel
 
 from services.common.paths import PathError, Place, Roots, printable
 from services.common.ripgrep import Grep, Ripgrep
-from services.common.ripgrep_output import Hit, Hits, in_order
+from services.common.ripgrep_output import After, Hit, Hits, in_order
 from services.common.targets import Target, clip_line, confirmed, opened_target
 from services.search.answers import FileLines, Files, Line, Matches, Outcome
 from services.search.cursors import next_cursor, read_cursor
 from services.search.names import NameHit, rank_names
 from services.search.rendering import Shown, head_of, numbered
+from services.search.repeats import Repeats
 
 __all__ = ["Engine", "EngineLimits", "Mode", "Told", "name_of", "outcome_of", "searchable"]
 
@@ -62,11 +63,13 @@ class Engine:
     Args:
         ripgrep: The program.
         limits: How far a search goes.
+        repeats: Answers questions that were answered before.
     """
 
-    def __init__(self, ripgrep: Ripgrep, limits: EngineLimits) -> None:
+    def __init__(self, ripgrep: Ripgrep, limits: EngineLimits, repeats: Repeats | None = None) -> None:
         self.ripgrep = ripgrep
         self._limits = limits
+        self._repeats = repeats or Repeats(())
 
     async def grep(
         self, place: Place, wanted: Grep, *, limit: int, mode: Mode = "lines", cursor: str = ""
@@ -88,12 +91,22 @@ class Engine:
         question = ("grep", place.root.path, place.relative, wanted, mode)
         after = read_cursor(question, cursor)
         async with opened_target(place) as target:
-            if mode != "lines":
-                return await self._counted(target, wanted, mode, limit, after, question)
-            hits = await self.ripgrep.grep(
-                target.folder, target.name, wanted, keep=limit, deadline_s=self._limits.search_s, after=after
+            return await self._repeats.answer(
+                target.real,
+                (question, limit, after),
+                lambda: self._grep(target, wanted, limit, mode, after, question),
+                lambda told: told.facts.outcome != "timed out, partial",
             )
-            files, blocks, last = await anyio.to_thread.run_sync(self._shown, target, hits)
+
+    async def _grep(
+        self, target: Target, wanted: Grep, limit: int, mode: Mode, after: After | None, question: object
+    ) -> Told[Matches]:
+        if mode != "lines":
+            return await self._counted(target, wanted, mode, limit, after, question)
+        hits = await self.ripgrep.grep(
+            target.folder, target.name, wanted, keep=limit, deadline_s=self._limits.search_s, after=after
+        )
+        files, blocks, last = await anyio.to_thread.run_sync(self._shown, target, hits)
         returned = sum(file.matches for file in files)
         on = next_cursor(question, *last) if last and hits.after > returned else ""
         facts = Matches(

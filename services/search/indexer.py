@@ -142,6 +142,12 @@ class Indexer:
             return self.ready
         return await self.refresh(until - time.monotonic())
 
+    async def changes(self, within_s: float) -> int | None:
+        """How many changes there were up to now; None where the kernel does not tell, or not in time."""
+        if self._watch is None or not await self._watch.caught_up(within_s):
+            return None
+        return self._watch.told
+
     async def refresh(self, within_s: float, *, everything: bool = False) -> bool:
         """A comparison that begins now, waited for at most `within_s`; whether it is through.
 

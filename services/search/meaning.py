@@ -37,6 +37,10 @@ class Meaning:
         self._wanted: set[bytes] = set()
         self._work = asyncio.Event()
 
+    def load_now(self) -> None:
+        """Load the model without waiting for `keep`."""
+        self._embedder = self._load()
+
     async def likeness(self, query: str, texts: Sequence[str]) -> list[float | None]:
         """How like the question each text is; None where there was no time to find out, which is then done later."""
         until = time.monotonic() + self._budget_s
@@ -54,7 +58,7 @@ class Meaning:
     async def keep(self) -> None:
         """Load the model, then make vectors; runs until cancelled."""
         try:
-            self._embedder = await anyio.to_thread.run_sync(self._load)
+            await anyio.to_thread.run_sync(self.load_now)
         except Exception:  # whatever a foreign runtime raises: the layer is left out
             logger.exception("embeddings.failed")
             return
@@ -64,9 +68,14 @@ class Meaning:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
                 began = time.monotonic()
-                await anyio.to_thread.run_sync(self._make, self._embedder, batch)
+                await anyio.to_thread.run_sync(self._make, self._loaded(), batch)
                 self._wanted -= {self.vectors.key(text) for text in batch}
                 await asyncio.sleep((time.monotonic() - began) * _REST)
+
+    def _loaded(self) -> Embedder:
+        if self._embedder is None:
+            raise RuntimeError("the model is not loaded")
+        return self._embedder
 
     def _likeness(self, query: str, texts: Sequence[str], until: float) -> list[float | None]:
         keys = [self.vectors.key(text) for text in texts]

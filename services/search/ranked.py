@@ -19,7 +19,7 @@ from services.search.meaning import Meaning
 from services.search.ranking import Signals, fused, is_symbol, ranked
 from services.search.rendering import head_of
 from services.search.snippets import Passage, passage
-from services.search.textindex import Chunk, Query
+from services.search.textindex import Chunk, Query, Weights
 from services.search.words import defined_names, divide, query_words
 
 __all__ = ["RankedSearch"]
@@ -62,6 +62,7 @@ class RankedSearch:
         indexers: The index of each root.
         limits: How far a search goes.
         signals: What changes a score.
+        weights: How much a word counts by where it stands.
         meaning: The layer of embeddings, None without.
     """
 
@@ -71,6 +72,7 @@ class RankedSearch:
         indexers: Sequence[Indexer],
         limits: EngineLimits,
         signals: Signals | None = None,
+        weights: Weights | None = None,
         meaning: Meaning | None = None,
     ) -> None:
         self.indexers = tuple(indexers)
@@ -78,6 +80,7 @@ class RankedSearch:
         self._ripgrep = ripgrep
         self._limits = limits
         self._signals = signals or Signals()
+        self._weights = weights or Weights()
 
     async def text(
         self, places: Sequence[Place], query: str, *, limit: int, snippet_lines: int = 8, cursor: str = ""
@@ -150,7 +153,9 @@ class RankedSearch:
             fresh = await indexer.fresh(self._limits.fresh_s)
             if not indexer.ready:
                 continue
-            chunks, total = await indexer.search(Query.of(query, words, within), limit=max(wanted * 2, _LOOKED_AT))
+            chunks, total = await indexer.search(
+                Query.of(query, words, within, self._weights), limit=max(wanted * 2, _LOOKED_AT)
+            )
             read = await anyio.to_thread.run_sync(_still_true, indexer, chunks)
             order = ranked(query, words, [chunk for chunk in chunks if _place(chunk) in read], self._signals)
             layers: tuple[str, ...] = ("index",)

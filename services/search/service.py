@@ -20,6 +20,7 @@ from services.search.engine import Engine, EngineLimits
 from services.search.indexer import Indexer
 from services.search.meaning import Meaning
 from services.search.ranked import RankedSearch
+from services.search.repeats import Repeats
 from services.search.textindex import TextIndex
 from services.search.tools import OWN_FOLDER, Searches, declare
 
@@ -63,7 +64,7 @@ async def build(kit: Kit, settings: SearchSettings) -> AsyncIterator[None]:
     indexers = [_indexer(root, ripgrep, settings) for root in roots]
     meaning, said = _meaning(settings)
     searches = Searches(
-        Engine(ripgrep, limits),
+        Engine(ripgrep, limits, Repeats(indexers)),
         RankedSearch(ripgrep, indexers, limits, meaning=meaning),
         CodeAnswers(CodeSearch(ripgrep, search_s=settings.search_s), limits),
         await ripgrep.version(),

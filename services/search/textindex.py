@@ -90,16 +90,18 @@ class Query:
         words: Any of them.
         identifiers: Whole identifiers of the question.
         within: Only this file, or files in this folder; "" for all.
+        weights: How much a word counts by where it stands.
     """
 
     words: Sequence[str]
     identifiers: Sequence[str] = ()
     within: str = ""
+    weights: Weights = Weights()
 
     @classmethod
-    def of(cls, text: str, words: Sequence[str], within: str = "") -> "Query":
+    def of(cls, text: str, words: Sequence[str], within: str, weights: Weights) -> "Query":
         """The query of a question."""
-        return cls(words, tuple(dict.fromkeys(word.lower() for word in identifiers(text))), within)
+        return cls(words, tuple(dict.fromkeys(word.lower() for word in identifiers(text))), within, weights)
 
 
 def _schema() -> tantivy.Schema:
@@ -132,12 +134,10 @@ class TextIndex:
 
     Args:
         folder: Where it is kept; None to keep it in memory.
-        weights: How much a word counts by where it stands.
     """
 
-    def __init__(self, folder: Path | None = None, weights: Weights | None = None) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._weights = weights or Weights()
         self._lock = threading.Lock()
         self._writer: tantivy.IndexWriter | None = None
         self._pending: dict[str, tuple[Document, int] | None] = {}
@@ -240,9 +240,9 @@ class TextIndex:
 
     def _query(self, query: Query) -> tantivy.Query | None:
         weights: Mapping[str, float] = {
-            "body": self._weights.body,
-            "names": self._weights.names,
-            "where": self._weights.path,
+            "body": query.weights.body,
+            "names": query.weights.names,
+            "where": query.weights.path,
         }
         stems = dict.fromkeys(stem for word in query.words for stem in self._analyzers["code"].analyze(word))
         should = [
@@ -251,11 +251,11 @@ class TextIndex:
             for field, weight in weights.items()
             if weight
         ]
-        if self._weights.identifier:
+        if query.weights.identifier:
             should += [
                 (
                     tantivy.Occur.Should,
-                    tantivy.Query.boost_query(self._term("identifiers", word), self._weights.identifier),
+                    tantivy.Query.boost_query(self._term("identifiers", word), query.weights.identifier),
                 )
                 for word in query.identifiers
             ]

@@ -35,6 +35,7 @@ class Watch:
         works: Whether changes are told.
         changed: Paths relative to the folder that changed since `take`.
         too_many: More changed than were kept, or something that concerns many files.
+        told: How many changes there were.
     """
 
     def __init__(self, folder: str) -> None:
@@ -42,6 +43,7 @@ class Watch:
         self.works = False
         self.changed: set[str] = set()
         self.too_many = True
+        self.told = 0
         self._touched = 0
         self._seen = 0
         self._news = asyncio.Condition()
@@ -130,6 +132,7 @@ class Watch:
             elif path.startswith(root):
                 self._changed(path[len(root) :])
             else:
+                self.told += 1
                 self.too_many = True
         if seen != self._seen:
             self._seen = seen
@@ -139,6 +142,7 @@ class Watch:
     def _changed(self, path: str) -> None:
         if path == ".git" or path.startswith(".git/") or "/.git/" in path:
             return
+        self.told += 1
         if len(self.changed) >= _MANY:
             self.too_many = True
         else:

@@ -163,6 +163,6 @@ async def test_no_match_a_bad_pattern_and_too_little_time_are_three_answers(
             await made.engine.grep(place, Grep(("(",)), limit=1)
         for mode in ("files", "counts"):
             with pytest.raises(BadPattern, match="unclosed group"):
-                await made.engine.grep(place, Grep(("(",)), limit=1, mode=mode)  # type: ignore[arg-type]
+                await made.engine.grep(place, Grep(("(",)), limit=1, mode=mode)
     async with make_search(tmp_path, index=False, search_s=0.02) as made:
         assert (await made.engine.grep(place, Grep(("needle",)), limit=1)).facts.outcome == "timed out, partial"
