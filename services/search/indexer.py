@@ -142,6 +142,11 @@ class Indexer:
             return self.ready
         return await self.refresh(until - time.monotonic())
 
+    @property
+    def told(self) -> int | None:
+        """How many changes were told so far; None where the kernel does not tell."""
+        return self._watch.told if self._watch is not None and self._watch.works else None
+
     async def changes(self, within_s: float) -> int | None:
         """How many changes there were up to now; None where the kernel does not tell, or not in time."""
         if self._watch is None or not await self._watch.caught_up(within_s):
@@ -273,6 +278,9 @@ class Indexer:
             if not await anyio.to_thread.run_sync(self._changed, target, paths[: self._max_files]):
                 break
             await asyncio.sleep(_OTHERS_WRITE_S)
+        else:
+            if self._watch is not None:  # it is not through: the next question asks again
+                self._watch.too_many = True
         self._compared = time.monotonic()
 
     def _changed(self, target: Target, paths: Sequence[str]) -> list[str]:

@@ -40,21 +40,24 @@ class Repeats:
             make: Answers it.
             may_keep: Whether an answer is whole.
         """
-        changes = await self._changes(real)
+        indexer = self._indexer(real)
+        if indexer is None:
+            return await make()
         kept = self._kept.get(question)
-        if kept is not None and changes is not None and kept[0] == changes:
+        if kept is not None and kept[0] == await indexer.changes(_CAUGHT_UP_S):
             self._kept.move_to_end(question)
             return kept[1]  # type: ignore[no-any-return]  # kept under its own question
+        # What is told late, of changes before, only makes this count too old to be given again.
+        told = indexer.told
         made = await make()
-        if changes is not None and may_keep(made):
-            self._kept[question] = changes, made
+        if told is not None and may_keep(made):
+            self._kept[question] = told, made
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return made
 
-    async def _changes(self, real: str) -> int | None:
-        """How many changes were told up to now; None where they are not told."""
+    def _indexer(self, real: str) -> Indexer | None:
         for indexer in self._indexers:
             if real == indexer.root.real or real.startswith(f"{indexer.root.real.rstrip('/')}/"):
-                return await indexer.changes(_CAUGHT_UP_S)
+                return indexer
         return None

@@ -34,7 +34,7 @@ PEER = "semble==0.7.0"
 TOP = 10
 LINES = 40
 SAMPLES = 1000
-EVERY = 3
+EVERY = 6
 Ranks = list[int]
 Hit = tuple[str, int, int, int]
 """A file, its first and last line, and how many characters were returned."""

@@ -16,6 +16,7 @@ from services.search.engine import Engine, EngineLimits
 from services.search.indexer import Indexer
 from services.search.meaning import Meaning
 from services.search.ranked import RankedSearch
+from services.search.repeats import Repeats
 from services.search.textindex import TextIndex
 
 
@@ -55,7 +56,7 @@ def make_search(rg: Ripgrep) -> MakeSearch:
                     keepers.start_soon(indexer.keep)
                     with anyio.fail_after(60):
                         await indexer.refresh(60)
-                yield Made(Engine(rg, limits), ranked, code, indexer)
+                yield Made(Engine(rg, limits, Repeats([indexer])), ranked, code, indexer)
                 keepers.cancel_scope.cancel()
         finally:
             indexer.close()

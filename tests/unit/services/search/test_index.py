@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from services.common.paths import Place, Roots
+from services.common.ripgrep import Grep
 from services.search.textindex import Document, Query, TextIndex
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ REPOSITORY = Path(__file__).parents[4]
 WRITER = """
 import sys
 from pathlib import Path
+from services.common.ripgrep import Grep
 from services.search.textindex import Document, TextIndex
 index = TextIndex(Path(sys.argv[1]))
 for number in range(100_000):
@@ -59,6 +61,22 @@ async def test_watched_files_are_found_as_they_are_now(tree: Path, make_search: 
         assert await paths(made, tree, "pineapple") == {"other/deep.py"}
         (tree / "other/deep.py").unlink()
         assert await paths(made, tree, "pineapple") == set()
+
+
+@pytest.mark.feature("B3")
+async def test_an_answer_is_given_again_only_while_nothing_changed(tree: Path, make_search: MakeSearch) -> None:
+    place = Place(Roots.of([tree])[0], ".")
+    async with make_search(tree, watch=True) as made:
+        await until_watched(made)
+        first = await made.engine.grep(place, Grep(("TODO",)), limit=9)
+        async with asyncio.timeout(20):  # what happened before the watch may still be told
+            while (again := await made.engine.grep(place, Grep(("TODO",)), limit=9)) is not first:
+                first = again
+        for number in range(10):
+            (tree / "docs/guide.md").write_text("TODO\n" * number)
+            found = await made.engine.grep(place, Grep(("TODO",)), limit=9)
+            assert found.facts.matched == 1 + number
+        assert (await made.engine.grep(place, Grep(("TODO",), word=True), limit=9)) is not found
 
 
 async def test_both_kinds_of_ignore_files_are_followed_as_soon_as_they_are_there(
