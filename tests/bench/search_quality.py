@@ -24,8 +24,9 @@ from services.search.engine import EngineLimits
 from services.search.indexer import Indexer
 from services.search.meaning import Meaning
 from services.search.ranked import RankedSearch
-from services.search.ranking import Signals
-from services.search.textindex import TextIndex, Weights
+from services.search.ranking import Signals, ranked
+from services.search.textindex import Chunk, Document, Query, TextIndex, Weights
+from services.search.words import query_words
 from tests.bench.search_questions import KINDS, Project, Question, projects
 from tests.bench.tools import ROOT, Row
 from tests.support.programs import program
@@ -34,7 +35,8 @@ PEER = "semble==0.7.0"
 TOP = 10
 LINES = 40
 SAMPLES = 1000
-EVERY = 6
+EVERY = 3
+MEANT_PROJECTS, MEANT_QUESTIONS = 4, 10
 Ranks = list[int]
 Hit = tuple[str, int, int, int]
 """A file, its first and last line, and how many characters were returned."""
@@ -240,30 +242,60 @@ def rows(name: str, sides: Mapping[str, Side]) -> list[Row]:
 
 
 def quality(folder: Path) -> list[Row]:
-    """All sides on the projects that are reported."""
+    """All sides on the projects that are reported; embeddings, which cost most, on some of their questions."""
     found = [project for project in projects(folder / "projects") if project.reported]
-    sides: dict[str, Side] = {
-        "ours": asyncio.run(ours(found, USUAL, meaning_here()))[0],
-        "ours without embeddings": asyncio.run(ours(found, USUAL, None))[0],
+    theirs = peer(found, folder)
+    sides = {
+        "ours, words alone": asyncio.run(ours(found, USUAL, None))[0],
         "keyword grep": asyncio.run(ours(found, USUAL, None, index=False))[0],
         "plain BM25": plain(found),
+        "semble, same model": theirs["hybrid"],
+        "semble, words alone": theirs["bm25"],
     }
-    theirs = peer(found, folder)
-    sides["semble, same model"] = theirs["hybrid"]
-    sides["semble, words alone"] = theirs["bm25"]
-    questions = sum(len(project.questions) for project in found)
-    return rows(f"{len(found)} projects, {questions} questions", sides)
+    some = [replace(project, questions=_sentences(project)) for project in found[::MEANT_PROJECTS]]
+    meant = peer(some, folder)
+    with_meaning = {
+        "ours with embeddings": asyncio.run(ours(some, USUAL, meaning_here()))[0],
+        "ours, words alone": asyncio.run(ours(some, USUAL, None))[0],
+        "semble, same model": meant["hybrid"],
+        "semble, words alone": meant["bm25"],
+    }
+    named = f"{len(found)} projects, {sum(len(one.questions) for one in found)} questions"
+    few = f"{len(some)} projects, {sum(len(one.questions) for one in some)} sentences"
+    return rows(named, sides) + rows(few, with_meaning)
+
+
+def _sentences(project: Project) -> tuple[Question, ...]:
+    return tuple(question for question in project.questions if question.kind == "sentence")[:MEANT_QUESTIONS]
 
 
 def tune() -> None:
     """Figures of each weight changed alone, on the projects that weights are chosen by (docs/decisions/0031)."""
+    sides = {label: Side() for label, _, _ in variants()}
     with tempfile.TemporaryDirectory() as folder:
-        found = [project for project in projects(Path(folder)) if not project.reported]
-        some = [replace(project, questions=project.questions[::EVERY]) for project in found]
-        labels, tried = zip(*((label, (weights, signals)) for label, weights, signals in variants()), strict=True)
-        for label, side in zip(labels, asyncio.run(ours(some, tried, None)), strict=True):
-            kinds = "  ".join(f"{kind} {mrr(side.ranks[kind]):.4f}" for kind in KINDS)
-            print(f"{label:40} {mrr(side.all()):.4f}  {kinds}", flush=True)
+        for project in projects(Path(folder)):
+            if not project.reported:
+                _try(project, sides)
+    for label, side in sides.items():
+        kinds = "  ".join(f"{kind} {mrr(side.ranks[kind]):.4f}" for kind in KINDS)
+        print(f"{label:40} {mrr(side.all()):.4f}  {kinds}", flush=True)
+
+
+def _try(project: Project, sides: Mapping[str, Side]) -> None:
+    """Note what each variant finds: chunks alone, without reading a file again."""
+    index = TextIndex()
+    for path in sorted(project.folder.rglob("*.py")):
+        index.update([Document(str(path.relative_to(project.folder)), (1, 1), path.read_text("utf-8"))])
+    index.commit()
+    for question in project.questions[::EVERY]:
+        words = query_words(question.text)
+        found: dict[Weights, list[Chunk]] = {}
+        for label, weights, signals in variants():
+            if weights not in found:
+                found[weights] = index.search(Query.of(question.text, words, "", weights), limit=100)[0]
+            order = ranked(question.text, words, found[weights], signals)
+            sides[label].note(question, [(one.path, one.first_line, one.last_line, 0) for one in order[:TOP]])
+    index.close()
 
 
 def variants() -> list[tuple[str, Weights, Signals]]:
