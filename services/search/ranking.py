@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from services.search.textindex import Chunk
-from services.search.words import parts
+from services.search.words import identifiers, parts
 
 __all__ = ["Signals", "fused", "is_symbol", "ranked"]
 
@@ -27,13 +27,12 @@ class Signals:
     """How much a signal changes a score.
 
     Args:
-        defines: A chunk that defines the name that is asked for.
+        defines: A chunk that defines the name that is asked for, or an identifier of several words in a sentence.
         file_name: A file whose whole name is in the question.
         tests: A test, unless the question is about tests.
         vendored: Code of others that is kept in the tree.
         generated: Code that no person wrote.
         examples: Examples, documents, layers of compatibility.
-        again: Every further chunk of a file that is above already.
         meaning: The part of embeddings, for questions in words.
         rank: The constant of reciprocal rank fusion.
     """
@@ -44,7 +43,6 @@ class Signals:
     vendored: float = 0.7
     generated: float = 0.5
     examples: float = 0.85
-    again: float = 0.9
     meaning: float = 0.5
     rank: float = 20.0
 
@@ -57,13 +55,16 @@ def is_symbol(query: str) -> bool:
 def ranked(query: str, words: Sequence[str], chunks: Sequence[Chunk], signals: Signals) -> list[Chunk]:
     """Chunks, best first, by their words and by what their places say."""
     asked = set(words)
-    names = {name.strip("()") for name in re.split(r"[\s.#:]+|->", query) if name}
+    # A sentence's plain words are also names of functions, and say little as such.
+    names = (
+        {name.strip("()") for name in re.split(r"[\s.#:]+|->", query)} if is_symbol(query) else set(identifiers(query))
+    )
     tests = _ASKS_FOR_TESTS.search(query) is not None
     weighed = [
         replace(chunk, score=chunk.score * _weight(chunk, asked, names, tests=tests, signals=signals))
         for chunk in chunks
     ]
-    return _saturated(sorted(weighed, key=_order), signals.again)
+    return sorted(weighed, key=_order)
 
 
 def _order(chunk: Chunk) -> tuple[float, str, int]:
@@ -87,17 +88,6 @@ def _weight(chunk: Chunk, words: set[str], names: set[str], *, tests: bool, sign
     if _EXAMPLES.search(chunk.path):
         weight *= signals.examples
     return weight
-
-
-def _saturated(chunks: Sequence[Chunk], again: float) -> list[Chunk]:
-    """A file's second chunk counts a little less, its third less still."""
-    seen: dict[str, int] = {}
-    found: list[Chunk] = []
-    for chunk in chunks:
-        before = seen.get(chunk.path, 0)
-        seen[chunk.path] = before + 1
-        found.append(replace(chunk, score=chunk.score * again**before))
-    return sorted(found, key=_order)
 
 
 def fused(order: Sequence[Chunk], likeness: Mapping[tuple[str, int], float], signals: Signals) -> list[Chunk]:

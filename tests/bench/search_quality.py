@@ -36,7 +36,7 @@ TOP = 10
 LINES = 40
 SAMPLES = 1000
 EVERY = 3
-MEANT_PROJECTS, MEANT_QUESTIONS = 4, 10
+MEANT_PROJECTS, MEANT_QUESTIONS = 6, 10
 Ranks = list[int]
 Hit = tuple[str, int, int, int]
 """A file, its first and last line, and how many characters were returned."""
@@ -243,7 +243,11 @@ def rows(name: str, sides: Mapping[str, Side]) -> list[Row]:
 
 def quality(folder: Path) -> list[Row]:
     """All sides on the projects that are reported; embeddings, which cost most, on some of their questions."""
-    found = [project for project in projects(folder / "projects") if project.reported]
+    found = [
+        replace(project, questions=project.questions[::EVERY])
+        for project in projects(folder / "projects")
+        if project.reported
+    ]
     theirs = peer(found, folder)
     sides = {
         "ours, words alone": asyncio.run(ours(found, USUAL, None))[0],
@@ -301,7 +305,7 @@ def _try(project: Project, sides: Mapping[str, Side]) -> None:
 def variants() -> list[tuple[str, Weights, Signals]]:
     """Each weight at other values, the others as they are."""
     made = [("as it is", Weights(), Signals())]
-    for name, values in {"names": (0, 0.5, 2, 3), "path": (0, 0.25, 1, 2), "identifier": (0, 1, 4)}.items():
+    for name, values in {"names": (0, 0.5, 2, 3), "path": (0, 0.5, 1), "identifier": (0, 2, 4)}.items():
         made += [(f"{name} {value}", Weights(**{name: value}), Signals()) for value in values]
     for name, values in {
         "defines": (1, 1.5, 3),
@@ -309,7 +313,6 @@ def variants() -> list[tuple[str, Weights, Signals]]:
         "tests": (1, 0.8, 0.4),
         "vendored": (1, 0.5),
         "examples": (1, 0.7),
-        "again": (1, 0.95, 0.8),
     }.items():
         made += [(f"{name} {value}", Weights(), Signals(**{name: value})) for value in values]
     return made
