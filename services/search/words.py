@@ -49,9 +49,14 @@ def _inside(word: str) -> tuple[str, ...]:
     return tuple(_CAMEL.findall(word)) if _MIXED.search(word) else ()
 
 
+@functools.lru_cache(maxsize=1 << 16)
+def _several(word: str) -> bool:
+    return "_" in word.strip("_") or (not word.islower() and bool(_inside(word)))
+
+
 def identifiers(text: str) -> list[str]:
     """The identifiers of several words, in snake case or mixed case, in the order of their places."""
-    return [word for word in _WORD.findall(text) if ("_" in word.strip("_")) or (not word.islower() and _inside(word))]
+    return list(filter(_several, _WORD.findall(text)))
 
 
 def parts(words: Iterable[str]) -> list[str]:
