@@ -20,6 +20,7 @@ import anyio.to_thread
 from services.common.paths import PathError, Place, Root, opened_file
 from services.common.ripgrep import Ripgrep, RipgrepError
 from services.common.targets import Target, opened_target
+from services.search.courtesy import Courtesy
 from services.search.textindex import Chunk, Document, Query, Stamp, TextIndex
 from services.search.watching import Watch
 
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 OWN_IGNORE_FILE = ".tekupignore"
 _IGNORE_FILES = (".gitignore", ".ignore", ".rgignore", OWN_IGNORE_FILE)
-_BATCH_FILES = 32
+_BATCH_FILES = 16
 _COMMIT_FILES = 1024
 _COMMIT_S = 3.0
 _FILE_BYTES = 1 << 20
@@ -38,6 +39,7 @@ _AGAIN_AFTER_FAILURE_S = 5.0
 _COMPARE_ALL_S = 60.0
 _OTHERS_WRITE_S = 0.05
 _FEW = 8
+_ASIDE_S = 0.5
 
 
 class State(StrEnum):
@@ -85,6 +87,7 @@ class Indexer:
         max_files: The most files to index.
         may_lag_s: Compared with the files so long ago, an index whose files are not watched counts as fresh.
         watch: Whether to have the kernel tell what changes.
+        courtesy: Who is being answered; a build steps aside for them.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Indexer:
         max_files: int,
         may_lag_s: float = 0.1,
         watch: bool = True,
+        courtesy: Courtesy | None = None,
     ) -> None:
         self.root = root
         self.index = index
@@ -103,6 +107,7 @@ class Indexer:
         self._max_files = max_files
         self._may_lag_s = may_lag_s
         self._watch = Watch(root.real) if watch else None
+        self._courtesy = courtesy or Courtesy()
         self._state = State.BUILDING
         self._problem = ""
         self.to_do = 0
@@ -261,6 +266,8 @@ class Indexer:
         since, committed = 0, time.monotonic()
         for start in range(0, len(wanted), _BATCH_FILES):
             self.to_do = len(wanted) - start
+            if not self.ready:
+                await self._courtesy.quiet(_ASIDE_S)
             batch = wanted[start : start + _BATCH_FILES]
             await anyio.to_thread.run_sync(self._take, target, batch)
             since += len(batch)

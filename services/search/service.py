@@ -15,6 +15,7 @@ from services.common.paths import Root, Roots
 from services.common.ripgrep import RgBinary, Ripgrep
 from services.search.code import CodeSearch
 from services.search.coding import CodeAnswers
+from services.search.courtesy import Courtesy
 from services.search.embeddings import Vectors, find_embedder
 from services.search.engine import Engine, EngineLimits
 from services.search.indexer import Indexer
@@ -61,7 +62,8 @@ async def build(kit: Kit, settings: SearchSettings) -> AsyncIterator[None]:
     roots = Roots.of(settings.roots)
     ripgrep = Ripgrep(str(settings.rg))
     limits = EngineLimits(settings.search_s, settings.fresh_s, settings.answer_bytes)
-    indexers = [_indexer(root, ripgrep, settings) for root in roots]
+    courtesy = Courtesy()
+    indexers = [_indexer(root, ripgrep, settings, courtesy) for root in roots]
     meaning, said = _meaning(settings)
     searches = Searches(
         Engine(ripgrep, limits, Repeats(indexers)),
@@ -69,6 +71,7 @@ async def build(kit: Kit, settings: SearchSettings) -> AsyncIterator[None]:
         CodeAnswers(CodeSearch(ripgrep, search_s=settings.search_s), limits),
         await ripgrep.version(),
         said,
+        courtesy,
     )
     declare(kit, searches, roots)
     kit.metrics.usage.watch_disk("roots", settings.roots)
@@ -88,11 +91,12 @@ async def build(kit: Kit, settings: SearchSettings) -> AsyncIterator[None]:
             meaning.vectors.close()
 
 
-def _indexer(root: Root, ripgrep: Ripgrep, settings: SearchSettings) -> Indexer:
+def _indexer(root: Root, ripgrep: Ripgrep, settings: SearchSettings, courtesy: Courtesy) -> Indexer:
     folder = None
     if settings.index_folder is not None:
         folder = settings.index_folder / hashlib.blake2b(root.real.encode(), digest_size=8).hexdigest()
-    return Indexer(root, ripgrep, TextIndex(folder), max_files=settings.index_files, watch=settings.watch)
+    index = TextIndex(folder)
+    return Indexer(root, ripgrep, index, max_files=settings.index_files, watch=settings.watch, courtesy=courtesy)
 
 
 def _meaning(settings: SearchSettings) -> tuple[Meaning | None, str]:

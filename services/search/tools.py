@@ -15,6 +15,7 @@ from services.common.paths import PathError, Roots
 from services.common.ripgrep import BadPattern, Case, Grep, RipgrepError
 from services.search import answers
 from services.search.coding import CodeAnswers
+from services.search.courtesy import Courtesy
 from services.search.cursors import CursorError
 from services.search.engine import Engine, Mode, Told, searchable
 from services.search.indexer import Indexer
@@ -38,6 +39,7 @@ class Searches:
         code: Questions about code.
         ripgrep: Its version.
         embeddings: The model, or why there is none.
+        courtesy: Told of every question.
     """
 
     engine: Engine
@@ -45,13 +47,15 @@ class Searches:
     code: CodeAnswers
     ripgrep: str
     embeddings: str
+    courtesy: Courtesy
 
 
 @contextmanager
-def _said() -> Iterator[None]:
-    """Foreseen failures, as tool errors."""
+def _said(searches: Searches) -> Iterator[None]:
+    """A question that is being answered; foreseen failures become tool errors."""
     try:
-        yield
+        with searches.courtesy.asking():
+            yield
     except BadPattern as error:
         raise ToolError(f"bad pattern: {error}") from error
     except (PathError, RipgrepError, CursorError) as error:
@@ -126,7 +130,7 @@ def _exact(kit: Kit, searches: Searches, mine: _Mine) -> None:
     ) -> Annotated[CallToolResult, answers.Matches]:
         """Lines that match a regular expression or a text, by ripgrep, sorted by path, with exact counts."""
         wanted = Grep((pattern,), literal, case, globs, context, hidden, ignored, types, word, multiline)
-        with _said():
+        with _said(searches):
             place = mine().locate(path)
             return _put(await searches.engine.grep(place, wanted, limit=limit, mode=mode, cursor=cursor))
 
@@ -141,7 +145,7 @@ def _exact(kit: Kit, searches: Searches, mine: _Mine) -> None:
         cursor: Cursor = "",
     ) -> Annotated[CallToolResult, answers.Files]:
         """Files whose names resemble a query or match a glob; what .gitignore names is left out."""
-        with _said():
+        with _said(searches):
             place = mine().locate(path)
             found = await searches.engine.files(
                 place, query, mode, limit=limit, cursor=cursor, hidden=hidden, ignored=ignored
@@ -159,7 +163,7 @@ def _by_words(kit: Kit, searches: Searches, mine: _Mine) -> None:
         cursor: Cursor = "",
     ) -> Annotated[CallToolResult, answers.Passages]:
         """Passages that answer a question best, by words and meaning; says which layers answered."""
-        with _said():
+        with _said(searches):
             places = searchable(mine(), path)
             found = await searches.ranked.text(places, query, limit=limit, snippet_lines=snippet_lines, cursor=cursor)
             return _put(found)
@@ -174,7 +178,7 @@ def _by_words(kit: Kit, searches: Searches, mine: _Mine) -> None:
         cursor: Cursor = "",
     ) -> Annotated[CallToolResult, answers.Passages]:
         """Passages like the one at a line of a file, best first."""
-        with _said():
+        with _said(searches):
             found = await searches.ranked.related(
                 mine().locate(path),
                 line,
@@ -196,7 +200,7 @@ def _in_code(kit: Kit, searches: Searches, mine: _Mine) -> None:
         cursor: Cursor = "",
     ) -> Annotated[CallToolResult, answers.Definitions]:
         """What a file defines, or the files of a folder, in their order (tree-sitter)."""
-        with _said():
+        with _said(searches):
             places = searchable(mine(), path)
             return _put(await searches.code.outline(places, name, kinds, limit=limit, cursor=cursor))
 
@@ -205,7 +209,7 @@ def _in_code(kit: Kit, searches: Searches, mine: _Mine) -> None:
         name: Name, path: PathArgument = None, limit: Limit = 20, cursor: Cursor = ""
     ) -> Annotated[CallToolResult, answers.Definitions]:
         """Definitions of a name, such as `run` or `Server.run`."""
-        with _said():
+        with _said(searches):
             places = searchable(mine(), path)
             return _put(await searches.code.definitions(places, name, limit=limit, cursor=cursor))
 
@@ -214,7 +218,7 @@ def _in_code(kit: Kit, searches: Searches, mine: _Mine) -> None:
         name: Name, path: PathArgument = None, limit: Limit = 100, cursor: Cursor = ""
     ) -> Annotated[CallToolResult, answers.Uses]:
         """Lines of code that use a name, without its definitions, comments and strings."""
-        with _said():
+        with _said(searches):
             places = searchable(mine(), path)
             return _put(await searches.code.references(places, name, limit=limit, cursor=cursor))
 
