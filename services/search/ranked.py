@@ -157,7 +157,7 @@ class RankedSearch:
                 Query.of(query, words, within, self._weights), limit=max(wanted * 2, _LOOKED_AT)
             )
             read = await anyio.to_thread.run_sync(_still_true, indexer, chunks)
-            order = ranked(query, words, [chunk for chunk in chunks if _place(chunk) in read], self._signals)
+            order = ranked(query, [chunk for chunk in chunks if _place(chunk) in read], self._signals)
             layers: tuple[str, ...] = ("index",)
             if self.meaning is not None and not is_symbol(query):
                 order, used = await self._by_meaning(self.meaning, meant, order, read)

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 
 from services.search.textindex import Chunk
-from services.search.words import identifiers, parts
+from services.search.words import identifiers
 
 __all__ = ["Signals", "fused", "is_symbol", "ranked"]
 
@@ -28,7 +27,6 @@ class Signals:
 
     Args:
         defines: A chunk that defines the name that is asked for, or an identifier of several words in a sentence.
-        file_name: A file whose whole name is in the question.
         tests: A test, unless the question is about tests.
         vendored: Code of others that is kept in the tree.
         generated: Code that no person wrote.
@@ -37,8 +35,7 @@ class Signals:
         rank: The constant of reciprocal rank fusion.
     """
 
-    defines: float = 2.0
-    file_name: float = 1.2
+    defines: float = 1.5
     tests: float = 0.6
     vendored: float = 0.7
     generated: float = 0.5
@@ -52,17 +49,15 @@ def is_symbol(query: str) -> bool:
     return _SYMBOL.fullmatch(query.strip()) is not None
 
 
-def ranked(query: str, words: Sequence[str], chunks: Sequence[Chunk], signals: Signals) -> list[Chunk]:
+def ranked(query: str, chunks: Sequence[Chunk], signals: Signals) -> list[Chunk]:
     """Chunks, best first, by their words and by what their places say."""
-    asked = set(words)
     # A sentence's plain words are also names of functions, and say little as such.
     names = (
         {name.strip("()") for name in re.split(r"[\s.#:]+|->", query)} if is_symbol(query) else set(identifiers(query))
     )
     tests = _ASKS_FOR_TESTS.search(query) is not None
     weighed = [
-        replace(chunk, score=chunk.score * _weight(chunk, asked, names, tests=tests, signals=signals))
-        for chunk in chunks
+        replace(chunk, score=chunk.score * _weight(chunk, names, tests=tests, signals=signals)) for chunk in chunks
     ]
     return sorted(weighed, key=_order)
 
@@ -71,14 +66,10 @@ def _order(chunk: Chunk) -> tuple[float, str, int]:
     return -chunk.score, chunk.path, chunk.first_line
 
 
-def _weight(chunk: Chunk, words: set[str], names: set[str], *, tests: bool, signals: Signals) -> float:
+def _weight(chunk: Chunk, names: set[str], *, tests: bool, signals: Signals) -> float:
     weight = 1.0
     if not names.isdisjoint(chunk.names.split()):
         weight *= signals.defines
-    stem = PurePosixPath(chunk.path).name.partition(".")[0]
-    inside = {part.lower() for part in [*parts([stem]), *stem.split("_")] if part}
-    if inside and inside <= words:
-        weight *= signals.file_name
     if not tests and _TESTS.search(chunk.path):
         weight *= signals.tests
     if _VENDORED.search(chunk.path):

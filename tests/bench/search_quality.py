@@ -297,7 +297,7 @@ def _try(project: Project, sides: Mapping[str, Side]) -> None:
         for label, weights, signals in variants():
             if weights not in found:
                 found[weights] = index.search(Query.of(question.text, words, "", weights), limit=100)[0]
-            order = ranked(question.text, words, found[weights], signals)
+            order = ranked(question.text, found[weights], signals)
             sides[label].note(question, [(one.path, one.first_line, one.last_line, 0) for one in order[:TOP]])
     index.close()
 
@@ -308,8 +308,7 @@ def variants() -> list[tuple[str, Weights, Signals]]:
     for name, values in {"names": (0, 0.5, 2, 3), "path": (0, 0.5, 1), "identifier": (0, 2, 4)}.items():
         made += [(f"{name} {value}", Weights(**{name: value}), Signals()) for value in values]
     for name, values in {
-        "defines": (1, 1.5, 3),
-        "file_name": (1, 1.1, 1.5),
+        "defines": (1, 2, 3),
         "tests": (1, 0.8, 0.4),
         "vendored": (1, 0.5),
         "examples": (1, 0.7),

@@ -17,7 +17,7 @@ def chunk(path: str, score: float = 10.0, names: str = "", first: int = 1) -> Ch
 
 
 def order(query: str, *chunks: Chunk) -> list[str]:
-    return [one.path for one in ranked(query, query_words(query), chunks, Signals())]
+    return [one.path for one in ranked(query, chunks, Signals())]
 
 
 def test_a_definition_of_the_name_that_is_asked_for_comes_first() -> None:
