@@ -34,7 +34,7 @@ _TABLE = (
     Image("gateway", 200, kit=False),
     Image("browser", 760),
     Image("filesystem", 155),
-    Image("search", 195),
+    Image("search", 240),
     Image("hub", 170),
     Image("control-plane", 180),
 )

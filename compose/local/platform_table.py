@@ -257,7 +257,10 @@ def _own_settings(parts: Parts, name: str) -> dict[str, str]:
     own: dict[str, dict[str, str]] = {
         "browser": {"MCP_BROWSER_EXECUTABLE": browser(parts), "MCP_BROWSER_ALLOW_HOSTS": hosts},
         "filesystem": {"MCP_FILESYSTEM_ROOTS": _joined(":", workspace, settings.filesystem_roots)},
-        "search": {"MCP_SEARCH_ROOTS": _joined(":", workspace, settings.search_roots)},
+        "search": {
+            "MCP_SEARCH_ROOTS": _joined(":", workspace, settings.search_roots),
+            "MCP_SEARCH_INDEX_FOLDER": str(parts.layout.state / "search-index"),
+        },
         "hub": {"MCP_GATE_INTERNAL_URL": internal_url(parts)},
     }
     return own[name]

@@ -1,32 +1,37 @@
-"""Tools and settings of the search service."""
+"""Settings of the search service, and what runs while it does."""
 
 import asyncio
-import os
-import shutil
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
-from services.common import Folders, Kit, ServiceSettings, ServiceSpec, ToolError, current_call
-from services.common.call import CONTROL_PLANE_CLIENT, PROBE_CLIENT
-from services.common.paths import PathError, Roots
-from services.search import answers
-from services.search.engine import Engine, EngineLimits, searchable
+from services.common import Folders, Kit, ServiceSettings, ServiceSpec
+from services.common.paths import Root, Roots
+from services.common.ripgrep import RgBinary, Ripgrep
+from services.search.code import CodeSearch
+from services.search.coding import CodeAnswers
+from services.search.courtesy import Courtesy
+from services.search.embeddings import Vectors, find_embedder
+from services.search.engine import Engine, EngineLimits
 from services.search.indexer import Indexer
-from services.search.ripgrep import BadPattern, Case, Grep, Ripgrep, RipgrepError
+from services.search.meaning import Meaning
+from services.search.ranked import RankedSearch
+from services.search.repeats import Repeats
+from services.search.textindex import TextIndex
+from services.search.tools import OWN_FOLDER, Searches, declare
 
 __all__ = ["SPEC", "SearchSettings"]
 
-_OWN_FOLDER = Path(__file__).parent
-
 INSTRUCTIONS = """Searches files beneath the roots this server was given (search_status lists them).
-search_grep for exact text and regular expressions, search_files for names, search_text for a ranked answer to words.
-Counts are exact: matched = returned + omitted. 'no match', a refused pattern and 'timed out, partial' are different."""
+search_grep for exact text and regular expressions, search_files for names, search_text for a question in words,
+search_symbols, search_definition and search_references for code, search_related for code like a place.
+Counts are exact: matched = returned + omitted; the cursor of an answer gives what follows, with the same arguments.
+'no match', a refused pattern and 'timed out, partial' are different answers. Text is content, places are facts."""
 
 
 def _usable(folders: Folders) -> Folders:
@@ -34,43 +39,21 @@ def _usable(folders: Folders) -> Folders:
     return folders
 
 
-def _found_rg() -> Path:
-    beside = Path(sys.executable).with_name("rg")
-    return beside if beside.is_file() else Path(shutil.which("rg") or "rg")
-
-
-def _runnable(program: Path) -> Path:
-    if not os.access(program, os.X_OK):
-        raise ValueError(f"{program} cannot be run; install ripgrep (pip install ripgrep) or name the binary")
-    return program
-
-
 class SearchSettings(ServiceSettings):
     """`MCP_SEARCH_…`."""
 
-    model_config = SettingsConfigDict(env_prefix="MCP_SEARCH_", validate_default=True)
+    model_config = SettingsConfigDict(env_prefix="MCP_SEARCH_")
 
     roots: Annotated[Folders, Field(min_length=1), AfterValidator(_usable)]
-    rg: Annotated[Path, AfterValidator(_runnable)] = Field(default_factory=_found_rg)
+    rg: RgBinary
     answer_bytes: int = Field(default=64 << 10, ge=1024)
     search_s: float = Field(default=20.0, gt=0)
+    fresh_s: float = Field(default=0.5, ge=0)
     index_files: int = Field(default=100_000, ge=0)
-
-
-@contextmanager
-def _said() -> Iterator[None]:
-    """Foreseen failures, as tool errors."""
-    try:
-        yield
-    except BadPattern as error:
-        raise ToolError(f"bad pattern: {error}") from error
-    except (PathError, RipgrepError) as error:
-        raise ToolError(str(error)) from error
-
-
-PathArgument = Annotated[
-    str | None, Field(description="File or folder to search; absolute, or relative where there is one root.")
-]
+    index_folder: Path | None = None
+    watch: bool = True
+    embeddings: bool = True
+    embed_s: float = Field(default=0.02, ge=0)
 
 
 @asynccontextmanager
@@ -78,93 +61,52 @@ async def build(kit: Kit, settings: SearchSettings) -> AsyncIterator[None]:
     """Declare the tools, and keep the indexes while the service runs."""
     roots = Roots.of(settings.roots)
     ripgrep = Ripgrep(str(settings.rg))
-    version = await ripgrep.version()
-    limits = EngineLimits(search_s=settings.search_s, answer_bytes=settings.answer_bytes)
-    engine = Engine(ripgrep, [Indexer(root, ripgrep, max_files=settings.index_files) for root in roots], limits)
-    _tools(kit, engine, roots, version)
+    limits = EngineLimits(settings.search_s, settings.fresh_s, settings.answer_bytes)
+    courtesy = Courtesy()
+    indexers = [_indexer(root, ripgrep, settings, courtesy) for root in roots]
+    meaning, said = _meaning(settings)
+    searches = Searches(
+        Engine(ripgrep, limits, Repeats(indexers)),
+        RankedSearch(ripgrep, indexers, limits, meaning=meaning),
+        CodeAnswers(CodeSearch(ripgrep, search_s=settings.search_s), limits),
+        await ripgrep.version(),
+        said,
+        courtesy,
+    )
+    declare(kit, searches, roots)
     kit.metrics.usage.watch_disk("roots", settings.roots)
     # Cheap, and the whole way through ripgrep and back; only probes may look into the service's own folder.
-    kit.probe("search_grep", {"pattern": "search service", "path": f"{_OWN_FOLDER}/__init__.py", "limit": 1})
+    kit.probe("search_grep", {"pattern": "search service", "path": f"{OWN_FOLDER}/__init__.py", "limit": 1})
+    keeping = [indexer.keep() for indexer in indexers] + ([meaning.keep()] if meaning else [])
     try:
         async with asyncio.TaskGroup() as keepers:
-            tasks = [keepers.create_task(indexer.keep()) for indexer in engine.indexers]
+            tasks = [keepers.create_task(work) for work in keeping]
             yield
             for task in tasks:
                 task.cancel()
     finally:
-        for indexer in engine.indexers:
+        for indexer in indexers:
             indexer.close()
+        if meaning is not None:
+            meaning.vectors.close()
 
 
-def _tools(kit: Kit, engine: Engine, roots: Roots, version: str) -> None:
-    def mine() -> Roots:
-        call = current_call()
-        if call.client == PROBE_CLIENT:
-            return Roots.of([_OWN_FOLDER])
-        if call.client == CONTROL_PLANE_CLIENT:  # calls our own probe, or one of an operator's
-            return Roots((*roots, *Roots.of([_OWN_FOLDER])))
-        return roots.narrowed(call.roots)
+def _indexer(root: Root, ripgrep: Ripgrep, settings: SearchSettings, courtesy: Courtesy) -> Indexer:
+    folder = None
+    if settings.index_folder is not None:
+        folder = settings.index_folder / hashlib.blake2b(root.real.encode(), digest_size=8).hexdigest()
+    index = TextIndex(folder)
+    return Indexer(root, ripgrep, index, max_files=settings.index_files, watch=settings.watch, courtesy=courtesy)
 
-    @kit.tool(title="Search by pattern", read_only=True, idempotent=True)
-    async def search_grep(
-        pattern: Annotated[str, Field(min_length=1, max_length=4000, description="Regular expression (Rust's).")],
-        path: str,
-        literal: Annotated[bool, Field(description="Take the pattern as plain text.")] = False,
-        case: Annotated[Case, Field(description="'smart' ignores case unless the pattern has capitals.")] = "smart",
-        globs: Annotated[tuple[str, ...], Field(max_length=50, description="Such as '*.py', '!tests/**'.")] = (),
-        context: Annotated[int, Field(ge=0, le=20, description="Lines around a match.")] = 0,
-        limit: Annotated[int, Field(ge=1, le=1000, description="Most matching lines to return.")] = 100,
-        hidden: Annotated[bool, Field(description="Also files that start with a dot.")] = False,
-        ignored: Annotated[bool, Field(description="Also files that .gitignore names.")] = False,
-    ) -> answers.Matches:
-        """Lines that match a regular expression or a text, by ripgrep, sorted by path, with exact counts."""
-        wanted = Grep((pattern,), literal, case, globs, context, hidden, ignored)
-        with _said():
-            return await engine.grep(mine().locate(path), wanted, limit=limit)
 
-    @kit.tool(title="Search file names", read_only=True, idempotent=True)
-    async def search_files(
-        query: Annotated[str, Field(min_length=1, max_length=1000)],
-        path: str,
-        mode: Annotated[Literal["fuzzy", "glob"], Field(description="'fuzzy' forgives typing errors.")] = "fuzzy",
-        limit: Annotated[int, Field(ge=1, le=500, description="Most files to return.")] = 50,
-    ) -> answers.Files:
-        """Files whose names resemble a query or match a glob; what .gitignore names is left out."""
-        with _said():
-            return await engine.files(mine().locate(path), query, mode, limit=limit)
-
-    @kit.tool(title="Search by words", read_only=True, idempotent=True)
-    async def search_text(
-        query: Annotated[str, Field(min_length=1, max_length=2000, description="Words, in any order.")],
-        path: PathArgument = None,
-        limit: Annotated[int, Field(ge=1, le=100, description="Most passages to return.")] = 10,
-    ) -> answers.Passages:
-        """Passages that answer a query best, ranked; identifiers are split into words. Says which layer answered."""
-        with _said():
-            return await engine.text(searchable(mine(), path), query, limit=limit)
-
-    @kit.tool(title="State of the indexes", read_only=True, idempotent=True)
-    async def search_status() -> answers.Status:
-        """The roots you may search, and how far their indexes are."""
-        allowed = mine()
-        shown: list[answers.RootStatus] = []
-        for indexer in engine.indexers:
-            found = await indexer.status()
-            shown += [
-                answers.RootStatus(
-                    path=root.path,
-                    state=found.state,
-                    files=found.files,
-                    chunks=found.chunks,
-                    to_do=found.to_do,
-                    skipped=found.skipped,
-                    age_s=found.age_s,
-                    problem=found.problem,
-                )
-                for root in allowed
-                if Path(root.real).is_relative_to(indexer.root.real)
-            ]
-        return answers.Status(ripgrep=version, roots=tuple(shown))
+def _meaning(settings: SearchSettings) -> tuple[Meaning | None, str]:
+    if not settings.embeddings:
+        return None, "no embeddings: switched off by MCP_SEARCH_EMBEDDINGS"
+    load, said = find_embedder()
+    if load is None:
+        return None, said
+    path = None if settings.index_folder is None else settings.index_folder / "vectors-1.sqlite"
+    return Meaning(load, Vectors(path), budget_s=settings.embed_s), said
 
 
 SPEC = ServiceSpec("search", SearchSettings, build, INSTRUCTIONS)

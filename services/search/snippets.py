@@ -1,15 +1,12 @@
-"""Cutting lines and passages to what is worth sending. Pure."""
+"""Cutting passages to what is worth sending. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.search.textindex import query_words
+from services.common.targets import clip_line
+from services.search.words import query_words
 
-__all__ = ["Passage", "clip_line", "passage"]
-
-_LINE_CHARS = 400
-_BEFORE_CHARS = 120
-_PASSAGE_LINES = 8
+__all__ = ["Passage", "passage"]
 
 
 @dataclass(frozen=True)
@@ -27,30 +24,25 @@ class Passage:
     text: str
 
 
-def clip_line(line: bytes, start: int | None) -> str:
-    """A line as text; of a long one the part around its first match, with `…` where it was cut."""
-    body = line.rstrip(b"\r\n")
-    before = body[: start or 0].decode("utf-8", "backslashreplace")
-    text = body.decode("utf-8", "backslashreplace")
-    if len(text) <= _LINE_CHARS:
-        return text
-    first = max(0, len(before) - _BEFORE_CHARS)
-    shown = text[first : first + _LINE_CHARS]
-    return f"{'…' if first else ''}{shown}{'…' if first + _LINE_CHARS < len(text) else ''}"
+def passage(text: str, first_line: int, words: Sequence[str], most: int = 8) -> Passage:
+    """The few lines of `text` that hold most of `words`; with `most` = 0 only where they are.
 
-
-def passage(text: str, first_line: int, words: Sequence[str]) -> Passage:
-    """The few lines of `text` that hold most of `words`."""
+    Args:
+        text: Whole lines.
+        first_line: The number of the first.
+        words: As `query_words` gives them.
+        most: The most lines.
+    """
     lines = text.split("\n")
     wanted = set(words)
     found = [wanted.intersection(_folded(line)) for line in lines]
-    size = min(_PASSAGE_LINES, len(lines))
+    size = min(most or 1, len(lines))
     starts = range(len(lines) - size + 1)
     best = max(starts, key=lambda start: (*_worth(found[start : start + size]), -start))
     shown = [clip_line(line.encode("utf-8", "replace"), None) for line in lines[best : best + size]]
     while len(shown) > 1 and not shown[-1].strip():
         shown.pop()
-    return Passage(first_line + best, first_line + best + len(shown) - 1, "\n".join(shown))
+    return Passage(first_line + best, first_line + best + len(shown) - 1, "\n".join(shown) if most else "")
 
 
 def _folded(line: str) -> list[str]:

@@ -1,42 +1,34 @@
-"""A ranked full-text index of files, in SQLite FTS5. Knows nothing of roots or of where files come from.
+"""A ranked full-text index of files: tantivy for words, SQLite for which files are in it and in which state.
 
-Invariants: lives in a private database that SQLite drops with the connection, so nothing is left behind whatever
-ends the process; one connection behind one lock, so a reader waits for at most one batch. Blocks: call it in a thread.
+Knows nothing of roots or of where files come from. Invariants: words are committed before the list of files is, so that
+after a death at any moment the list is older than the words and the files between are read again; a folder of another
+layout, or that cannot be opened, is begun anew; one process writes, any number read. Blocks: call it in a thread.
 """
 
-import re
+import fcntl
+import os
+import shutil
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
-__all__ = ["Chunk", "Document", "Stamp", "TextIndex", "query_words"]
+import tantivy
 
-_CHUNK_LINES = 40
-_QUERY_WORDS = 32
-_WORD = re.compile(r"\w+")
-_MIXED = re.compile(r"[a-z0-9][A-Z]|[A-Z]{2}[a-z]")
-_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\da-zA-Z_]+")
+from services.search.words import code_words, defined_names, divide, identifiers, parts
 
-_SCHEMA = """
-CREATE TABLE file (id INTEGER PRIMARY KEY, path TEXT UNIQUE NOT NULL, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL);
-CREATE TABLE chunk (id INTEGER PRIMARY KEY, file INTEGER NOT NULL, first INTEGER NOT NULL);
-CREATE INDEX chunk_file ON chunk (file);
-CREATE VIRTUAL TABLE words USING fts5 (path, body, parts, tokenize = "porter unicode61");
+__all__ = ["Chunk", "Document", "Query", "Stamp", "TextIndex", "Weights"]
+
+_LAYOUT = 1  # of both stores: another number, and the index is begun anew
+_HEAP_BYTES = 48 << 20
+
+_FILES = """
+CREATE TABLE IF NOT EXISTS file (path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
+    chunks INTEGER NOT NULL, skipped TEXT NOT NULL) WITHOUT ROWID;
 """
-
-_MATCHING = """
-FROM words JOIN chunk ON chunk.id = words.rowid JOIN file ON file.id = chunk.file
-WHERE words MATCH :match AND (:within = '' OR file.path = :within OR file.path GLOB :inside)
-"""
-
-# A word in the path says most about what a file is for; parts of identifiers a little less than whole words.
-_SEARCH = f"""
-SELECT file.path, file.mtime_ns, file.size, chunk.first, words.body, bm25(words, 3.0, 1.0, 0.7) AS rank
-{_MATCHING} ORDER BY rank, file.path, chunk.first LIMIT :limit
-"""
-
-_COUNT = f"SELECT count(*) {_MATCHING}"
 
 Stamp = tuple[int, int]
 """Time of change in ns, and size: what tells that a file is another one now."""
@@ -44,11 +36,12 @@ Stamp = tuple[int, int]
 
 @dataclass(frozen=True)
 class Document:
-    """A file to index."""
+    """A file to index; with `skipped`, one that is left out, and why."""
 
     path: str
     stamp: Stamp
-    text: str
+    text: str = ""
+    skipped: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,109 +52,360 @@ class Chunk:
         path: The file.
         stamp: Its state when it was indexed.
         first_line: Where it starts, from 1.
-        text: Its lines.
+        last_line: Where it ends.
+        names: What is defined in it, separated by blanks.
         score: Larger is better.
     """
 
     path: str
     stamp: Stamp
     first_line: int
-    text: str
+    last_line: int
+    names: str
     score: float
 
 
-def _parts(text: str) -> list[str]:
-    """The words inside of identifiers: `readFile` → read, File."""
-    found: dict[str, None] = {}
-    for word in dict.fromkeys(_WORD.findall(text)):
-        if not word.islower() and _MIXED.search(word):
-            found.update(dict.fromkeys(_CAMEL.findall(word)))
-    return list(found)
+@dataclass(frozen=True)
+class Weights:
+    """How much a word counts by where it stands (docs/decisions/0031).
+
+    Args:
+        body: Anywhere in the chunk.
+        names: In the name of a definition.
+        path: In the file's path.
+        identifier: A whole identifier of several words, as the question writes it.
+    """
+
+    body: float = 1.0
+    names: float = 1.0
+    path: float = 0.25
+    identifier: float = 1.0
 
 
-def query_words(query: str) -> list[str]:
-    """The words of a query, those inside of identifiers as well, each once."""
-    words = [piece for word in _WORD.findall(query) for piece in word.split("_") if piece]
-    return list(dict.fromkeys(word.lower() for word in [*words, *_parts(query)]))[:_QUERY_WORDS]
+@dataclass(frozen=True)
+class Query:
+    """What to look for.
+
+    Args:
+        words: Any of them.
+        identifiers: Whole identifiers of the question.
+        within: Only this file, or files in this folder; "" for all.
+        weights: How much a word counts by where it stands.
+    """
+
+    words: Sequence[str]
+    identifiers: Sequence[str] = ()
+    within: str = ""
+    weights: Weights = Weights()
+
+    @classmethod
+    def of(cls, text: str, words: Sequence[str], within: str, weights: Weights) -> "Query":
+        """The query of a question."""
+        return cls(words, tuple(dict.fromkeys(word.lower() for word in identifiers(text))), within, weights)
+
+
+def _schema() -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    builder.add_text_field("path", stored=True, tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("folders", tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("body", tokenizer_name="code", index_option="freq")
+    builder.add_text_field("names", stored=True, tokenizer_name="code", index_option="freq")
+    builder.add_text_field("where", tokenizer_name="code", index_option="freq")
+    builder.add_text_field("identifiers", tokenizer_name="whole", index_option="freq")
+    for number in ("first", "last", "mtime_ns", "size"):
+        builder.add_unsigned_field(number, stored=True)
+    return builder.build()
+
+
+def _analyzers() -> dict[str, tantivy.TextAnalyzer]:
+    made = {"code": tantivy.Tokenizer.simple(), "whole": tantivy.Tokenizer.whitespace()}
+    found = {
+        name: tantivy.TextAnalyzerBuilder(tokenizer)
+        .filter(tantivy.Filter.remove_long(80))
+        .filter(tantivy.Filter.lowercase())
+        for name, tokenizer in made.items()
+    }
+    found["code"] = found["code"].filter(tantivy.Filter.stemmer("english"))
+    return {name: builder.build() for name, builder in found.items()}
 
 
 class TextIndex:
-    """The index of one root."""
+    """The index of one root.
 
-    def __init__(self) -> None:
+    Args:
+        folder: Where it is kept; None to keep it in memory.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
         self._lock = threading.Lock()
-        # "": a temporary database of this connection alone, in memory until it grows, then in an unlinked file.
-        self._database = sqlite3.connect("", check_same_thread=False)
-        self._database.executescript(_SCHEMA)
+        self._writer: tantivy.IndexWriter | None = None
+        self._pending: dict[str, tuple[Document, int] | None] = {}
+        self._owner: int | None = None
+        self._schema = _schema()
+        self._analyzers = _analyzers()
+        self._open()
+
+    @property
+    def writable(self) -> bool:
+        """Whether this process may write; taken over from one that is gone."""
+        if self._owner is not None or self._folder is None:
+            return True
+        with self._lock:
+            return self._own()
 
     def close(self) -> None:
-        """Drop the index."""
+        """Let go of it."""
         with self._lock:
-            self._database.close()
+            if self._writer is not None:
+                self._writer.rollback()
+                self._writer = None
+            self._files.close()
+            if self._owner is not None:
+                os.close(self._owner)
+                self._owner = None
 
-    def stamps(self) -> dict[str, Stamp]:
-        """What is indexed, in which state."""
+    def files(self) -> dict[str, Stamp]:
+        """All files it knows, skipped ones too, in which state."""
         with self._lock:
-            rows = self._database.execute("SELECT path, mtime_ns, size FROM file")
-            return {path: (mtime_ns, size) for path, mtime_ns, size in rows}
+            rows = self._files.execute("SELECT path, mtime_ns, size FROM file")
+            return {os.fsdecode(path): (mtime_ns, size) for path, mtime_ns, size in rows}
+
+    def skipped(self) -> dict[str, list[str]]:
+        """Files that were left out, by why."""
+        found: dict[str, list[str]] = {}
+        with self._lock:
+            for path, why in self._files.execute("SELECT path, skipped FROM file WHERE skipped != '' ORDER BY path"):
+                found.setdefault(why, []).append(os.fsdecode(path))
+        return found
 
     def counts(self) -> tuple[int, int]:
-        """Files and chunks."""
+        """Files and chunks in it."""
         with self._lock:
-            files = self._database.execute("SELECT count(*) FROM file").fetchone()[0]
-            chunks = self._database.execute("SELECT count(*) FROM chunk").fetchone()[0]
+            row = self._files.execute("SELECT count(*), coalesce(sum(chunks), 0) FROM file WHERE skipped = ''")
+            files, chunks = row.fetchone()
             return files, chunks
 
-    def update(self, documents: Iterable[Document], gone: Iterable[str] = ()) -> None:
-        """Put `documents` in, in place of what was there under their paths, and take `gone` out; all or nothing."""
-        with self._lock, self._database:
-            for path in gone:
-                self._remove(path)
-            for document in documents:
-                self._remove(document.path)
-                self._add(document)
+    def bytes_on_disk(self) -> int:
+        """How large it is; 0 in memory."""
+        if self._folder is None:
+            return 0
+        total = 0
+        for path in self._folder.rglob("*"):
+            with suppress(OSError):  # merged away meanwhile
+                total += path.stat().st_size if path.is_file() else 0
+        return total
 
-    def search(self, words: Sequence[str], *, within: str, limit: int) -> tuple[list[Chunk], int]:
-        """The best chunks with any of `words`, and how many there are in all.
+    def update(self, documents: Iterable[Document], gone: Iterable[str] = ()) -> None:
+        """Put `documents` in place of what was there under their paths, and take `gone` out; seen after `commit`."""
+        with self._lock:
+            writer = self._writing()
+            for path in gone:
+                writer.delete_documents_by_term("path", _key(path))
+                self._pending[path] = None
+            for document in documents:
+                writer.delete_documents_by_term("path", _key(document.path))
+                self._pending[document.path] = document, self._add(writer, document)
+
+    def commit(self) -> None:
+        """Show what was updated."""
+        with self._lock:
+            if not self._pending:
+                return
+            self._writing().commit()
+            self._index.reload()
+            with self._files:
+                for path, put in self._pending.items():
+                    self._files.execute("DELETE FROM file WHERE path = ?", (os.fsencode(path),))
+                    if put is not None:
+                        document, chunks = put
+                        row = (os.fsencode(path), *document.stamp, chunks, document.skipped)
+                        self._files.execute("INSERT INTO file VALUES (?, ?, ?, ?, ?)", row)
+            self._pending.clear()
+
+    def reload(self) -> None:
+        """See what another process has written."""
+        with self._lock:
+            self._index.reload()
+
+    def search(self, query: Query, *, limit: int) -> tuple[list[Chunk], int]:
+        """The best chunks, and how many there are in all.
 
         Args:
-            words: As `query_words` gives them.
-            within: Only this file, or files in this folder; "" for all.
+            query: What to look for.
             limit: The most chunks.
         """
-        if not words:
+        asked = self._query(query)
+        if asked is None:
             return [], 0
-        # Quoted, a word is only a word: no operator of FTS5 comes from a caller.
-        match = " OR ".join(f'"{word}"' for word in words)
-        inside = re.sub(r"[*?\[]", r"[\g<0>]", within) + "/*"
-        wanted = {"match": match, "within": within, "inside": inside, "limit": limit}
-        with self._lock:
-            rows = self._database.execute(_SEARCH, wanted).fetchall()
-            total: int = self._database.execute(_COUNT, wanted).fetchone()[0]
-        found = [Chunk(path, (mtime_ns, size), first, body, -rank) for path, mtime_ns, size, first, body, rank in rows]
-        return found, total
+        searcher = self._index.searcher()
+        found = searcher.search(asked, limit=limit, count=True)
+        return [_chunk(searcher.doc(address).to_dict(), score) for score, address in found.hits], found.count or 0  # type: ignore[attr-defined]  # its stubs forget it
 
-    def _remove(self, path: str) -> None:
-        row = self._database.execute("SELECT id FROM file WHERE path = ?", (path,)).fetchone()
-        if row is None:
-            return
-        self._database.execute("DELETE FROM words WHERE rowid IN (SELECT id FROM chunk WHERE file = ?)", row)
-        self._database.execute("DELETE FROM chunk WHERE file = ?", row)
-        self._database.execute("DELETE FROM file WHERE id = ?", row)
+    def _query(self, query: Query) -> tantivy.Query | None:
+        weights: Mapping[str, float] = {
+            "body": query.weights.body,
+            "names": query.weights.names,
+            "where": query.weights.path,
+        }
+        stems = dict.fromkeys(stem for word in query.words for stem in self._analyzers["code"].analyze(word))
+        should = [
+            (tantivy.Occur.Should, tantivy.Query.boost_query(self._term(field, stem), weight))
+            for stem in stems
+            for field, weight in weights.items()
+            if weight
+        ]
+        if query.weights.identifier:
+            should += [
+                (
+                    tantivy.Occur.Should,
+                    tantivy.Query.boost_query(self._term("identifiers", word), query.weights.identifier),
+                )
+                for word in query.identifiers
+            ]
+        if not should:
+            return None
+        any_of = tantivy.Query.boolean_query(should)
+        if not query.within:
+            return any_of
+        inside = tantivy.Query.const_score_query(self._term("folders", _key(query.within)), 0.0)
+        return tantivy.Query.boolean_query([(tantivy.Occur.Must, any_of), (tantivy.Occur.Must, inside)])
 
-    def _add(self, document: Document) -> None:
-        insert = self._database.execute
-        file = insert(
-            "INSERT INTO file (path, mtime_ns, size) VALUES (?, ?, ?)", (document.path, *document.stamp)
-        ).lastrowid
+    def _term(self, field: str, value: str) -> tantivy.Query:
+        return tantivy.Query.term_query(self._schema, field, value, "freq")
+
+    def _add(self, writer: tantivy.IndexWriter, document: Document) -> int:
+        if document.skipped:
+            return 0
         lines = document.text.split("\n")
-        for first in range(0, len(lines), _CHUNK_LINES):
-            body = "\n".join(lines[first : first + _CHUNK_LINES])
+        starts = _line_starts(lines)
+        defined = defined_names(document.text, document.path)
+        at = _lines_of([start for start, _ in defined], starts)
+        path, where = _key(document.path), code_words(document.path)
+        folders = [
+            _key(str(folder)) for folder in (PurePosixPath(document.path), *PurePosixPath(document.path).parents)
+        ]
+        written = 0
+        for first, last in divide(lines, at):
+            body = "\n".join(lines[first:last])
             if not body.strip():
                 continue
-            chunk = insert("INSERT INTO chunk (file, first) VALUES (?, ?)", (file, first + 1)).lastrowid
-            path = f"{document.path} {' '.join(_parts(document.path))}"
-            insert(
-                "INSERT INTO words (rowid, path, body, parts) VALUES (?, ?, ?, ?)",
-                (chunk, path, body, " ".join(_parts(body))),
+            names = " ".join(name for _, name in defined[bisect_left(at, first) : bisect_left(at, last)])
+            whole = identifiers(body)
+            made = tantivy.Document(
+                path=[path],
+                folders=folders,
+                body=[" ".join([body, *parts(whole)])],
+                names=[names],
+                where=[where],
+                identifiers=[" ".join(whole)],
             )
+            if names:
+                made.add_text("names", " ".join(parts(names.split())))
+            for field, number in zip(
+                ("first", "last", "mtime_ns", "size"), (first + 1, last, *document.stamp), strict=True
+            ):
+                made.add_unsigned(field, max(0, number))
+            writer.add_document(made)
+            written += 1
+        return written
+
+    def _writing(self) -> tantivy.IndexWriter:
+        if self._writer is None:
+            self._writer = self._index.writer(heap_size=_HEAP_BYTES, num_threads=1)
+        return self._writer
+
+    def _own(self) -> bool:
+        """Become the one process that writes, if there is none."""
+        if self._folder is None or self._owner is not None:
+            return True
+        fd = os.open(self._folder / "owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._owner = fd
+        return True
+
+    def _open(self) -> None:
+        if self._folder is None:
+            self._index = self._words(None)
+            self._files = _database(":memory:")
+            return
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        owned = self._own()
+        try:
+            self._open_stores(self._folder)
+        except (ValueError, OSError, sqlite3.Error):
+            if not owned:
+                raise
+            self._begin_anew(self._folder)
+            self._open_stores(self._folder)
+
+    def _open_stores(self, folder: Path) -> None:
+        words = folder / f"words-{_LAYOUT}"
+        words.mkdir(exist_ok=True)
+        self._files = _database(str(folder / f"files-{_LAYOUT}.sqlite"))
+        self._index = self._words(words)
+        self._index.searcher()
+
+    def _words(self, folder: Path | None) -> tantivy.Index:
+        made = tantivy.Index(self._schema, None if folder is None else str(folder))
+        for name, analyzer in self._analyzers.items():
+            made.register_tokenizer(name, analyzer)
+        return made
+
+    def _begin_anew(self, folder: Path) -> None:
+        for path in folder.iterdir():
+            if path.name != "owner":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _database(path: str) -> sqlite3.Connection:
+    database = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
+    with suppress(sqlite3.OperationalError):
+        database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    database.executescript(_FILES)
+    if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
+        raise sqlite3.DatabaseError("the list of files is damaged")
+    return database
+
+
+def _key(path: str) -> str:
+    """A path as the index holds it: text, also where it is no UTF-8."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _line_starts(lines: Sequence[str]) -> list[int]:
+    starts, at = [], 0
+    for line in lines:
+        starts.append(at)
+        at += len(line) + 1
+    return starts
+
+
+def _lines_of(offsets: Sequence[int], starts: Sequence[int]) -> list[int]:
+    """The lines in which offsets lie; both sorted."""
+    found, line = [], 0
+    for offset in offsets:
+        while line + 1 < len(starts) and starts[line + 1] <= offset:
+            line += 1
+        found.append(line)
+    return found
+
+
+def _chunk(stored: Mapping[str, list[object]], score: float) -> Chunk:
+    def number(field: str) -> int:
+        (value,) = stored[field]
+        return int(str(value))
+
+    return Chunk(
+        path=str(stored["path"][0]),
+        stamp=(number("mtime_ns"), number("size")),
+        first_line=number("first"),
+        last_line=number("last"),
+        names=str(stored["names"][0]),
+        score=score,
+    )

@@ -23,6 +23,8 @@ from tests.bench.keys import keys
 from tests.bench.mtls import upstream
 from tests.bench.policy import CLIENTS, against, carrier, furnish
 from tests.bench.real import before_services
+from tests.bench.search_quality import quality
+from tests.bench.search_speed import speed
 from tests.bench.telemetry import telemetry
 from tests.bench.tools import ROOT, Row, Side, build_load, compare, percentile, process, ratio, spread, wait_until
 from tests.support.load import body, headers
@@ -172,6 +174,16 @@ def observed(folder: Path, given: argparse.Namespace) -> list[Row]:
     return telemetry(build_load(folder), folder, given.seconds, given.rounds)
 
 
+def finding(folder: Path, _: argparse.Namespace) -> list[Row]:
+    """How well ranked search finds what is asked for, against grep, plain BM25 and the peer."""
+    return quality(folder)
+
+
+def searching(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """How fast the search service is on large trees, against ripgrep."""
+    return speed(folder, given.files)
+
+
 def _until_known(env: Environment) -> None:
     wait_until(lambda: "bbbbbb" in json.dumps(env.ask("GET", "/v1/services/bench")), "the second version", WAIT_S)
 
@@ -187,6 +199,8 @@ GROUPS: dict[str, Callable[[Path, argparse.Namespace], list[Row]]] = {
     "keys": changing_keys,
     "mtls": mtls,
     "telemetry": observed,
+    "search-quality": finding,
+    "search-speed": searching,
 }
 
 
@@ -198,6 +212,9 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=50, help="shifts and revocations (default 50)")
     parser.add_argument("--starts", type=int, default=20, help="starts of each service (default 20)")
     parser.add_argument("--rollouts", type=int, default=10_000, help="simulated good rollouts (default 10000)")
+    parser.add_argument(
+        "--files", type=int, nargs="+", default=[10_000, 50_000], help="sizes of trees to search (default 10000 50000)"
+    )
     parser.add_argument("--only", choices=GROUPS, action="append", help="one group; may be given again (default: all)")
     given = parser.parse_args()
     rows: list[Row] = []

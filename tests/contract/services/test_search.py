@@ -25,7 +25,17 @@ async def test_lines_names_and_words_are_found(search: Instance, tree: Path) -> 
         assert names["files"][0]["path"] == f"{tree}/src/reader.py"
         found = (await session.call("search_text", query="read file content")).facts
         assert found["hits"][0]["path"] == f"{tree}/src/reader.py"
-        assert found["layers"] in (["index"], ["ripgrep"])
+        assert found["layers"][0] in ("index", "ripgrep")
+        defined = await session.call("search_definition", name="readFileContent")
+        assert (defined.facts["symbols"][0]["kind"], defined.facts["symbols"][0]["first_line"]) == ("function", 1)
+        assert "def readFileContent(path):" in defined.text
+        assert (await session.call("search_references", name="read_text")).facts["uses"][0][
+            "within"
+        ] == "readFileContent"
+        assert (await session.call("search_symbols", path="src/reader.py")).facts["matched"] == 1
+        related = (await session.call("search_related", path="src/reader.py", line=2)).facts
+        assert f"{tree}/src/reader.py" not in {hit["path"] for hit in related["hits"]}
+        assert (await session.call("search_refresh")).facts["complete"]
         status = (await session.call("search_status")).facts
         assert status["ripgrep"].startswith("ripgrep ")
         assert [root["path"] for root in status["roots"]] == [str(tree)]
@@ -45,6 +55,10 @@ async def test_lines_names_and_words_are_found(search: Instance, tree: Path) -> 
         ("search_files", {"query": "x", "path": "missing"}, "does not exist"),
         ("search_files", {"query": "[", "path": ".", "mode": "glob"}, "bad pattern"),
         ("search_text", {"query": "x", "limit": 0}, "limit"),
+        ("search_grep", {"pattern": "x", "path": ".", "cursor": "no cursor"}, "leave it out"),
+        ("search_grep", {"pattern": "x", "path": ".", "types": ["nothing"]}, "bad pattern"),
+        ("search_related", {"path": "src/reader.py", "line": 1000}, "1000 is not among them"),
+        ("search_symbols", {"path": "out/passwd"}, "leads out of its root"),
     ],
 )
 async def test_bad_input_is_a_clear_error_and_the_service_lives(

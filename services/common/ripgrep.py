@@ -1,4 +1,4 @@
-"""Running ripgrep, and reading what it says.
+"""Running ripgrep. What it says is read by `ripgrep_output`.
 
 Invariants: a caller's pattern is never an option and never makes ripgrep wait; the process runs in a folder given by
 its descriptor, in its own process group, and is gone when the call is, whatever ended it; what it found is told apart
@@ -6,27 +6,56 @@ from what it could not look at.
 """
 
 import asyncio
-import base64
-import json
 import os
+import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from observability.telemetry.traces import span
+from services.common.ripgrep_output import After, Collector, Counts, Hit, Hits, counted, in_order, listed
 
-__all__ = ["BadPattern", "Case", "Grep", "Hit", "Hits", "Ripgrep", "RipgrepError"]
+__all__ = [
+    "After",
+    "BadPattern",
+    "Case",
+    "Counts",
+    "Grep",
+    "Hit",
+    "Hits",
+    "RgBinary",
+    "Ripgrep",
+    "RipgrepError",
+    "in_order",
+]
 
 Case = Literal["smart", "sensitive", "insensitive"]
 
-_READ_BYTES = 256 << 10
-_EVENT_BYTES = 8 << 20
-_HEAD_BYTES = 32
+_READ_BYTES = 1 << 20
 _ERROR_BYTES = 16 << 10
 # Nothing from outside may change what a search means: no configuration, no ignore files above the folder.
 _ALWAYS = ("--no-config", "--no-ignore-parent", "--no-ignore-global")
+
+
+def _found() -> Path:
+    beside = Path(sys.executable).with_name("rg")
+    return beside if beside.is_file() else Path(shutil.which("rg") or "rg")
+
+
+def _runnable(program: Path) -> Path:
+    if not os.access(program, os.X_OK):
+        raise ValueError(f"{program} cannot be run; install ripgrep (pip install ripgrep) or name the binary")
+    return program
+
+
+RgBinary = Annotated[Path, AfterValidator(_runnable), Field(default_factory=_found, validate_default=True)]
+"""A setting: where the program is; the one beside this Python when not given."""
 
 
 class RipgrepError(Exception):
@@ -49,6 +78,9 @@ class Grep:
         context: Lines to show around a match.
         hidden: Also files whose names start with a dot.
         ignored: Also files that .gitignore names.
+        types: Only files of these types, as ripgrep names them: `py`, `rust`.
+        word: Only whole words.
+        multiline: A match may span lines; `.` still ends with its line unless the pattern says `(?s)`.
     """
 
     patterns: tuple[str, ...]
@@ -58,57 +90,24 @@ class Grep:
     context: int = 0
     hidden: bool = False
     ignored: bool = False
+    types: tuple[str, ...] = ()
+    word: bool = False
+    multiline: bool = False
 
-    def arguments(self) -> list[str]:
+    def arguments(self, *how: str) -> list[str]:
         """As ripgrep takes them; every value is bound to its option."""
         case = {"smart": "--smart-case", "sensitive": "--case-sensitive", "insensitive": "--ignore-case"}[self.case]
-        options = ["--json", "--sort=path", case, f"--context={self.context}"]
+        options = [*how, case]
         options += ["--fixed-strings"] if self.literal else []
+        options += ["--word-regexp"] if self.word else []
+        options += ["--multiline"] if self.multiline else []
         for pattern in self.patterns:
             options += ["-e", pattern]
-        return options + _selection(self.globs, hidden=self.hidden, ignored=self.ignored)
+        return options + _selection(self.globs, self.types, hidden=self.hidden, ignored=self.ignored)
 
 
-@dataclass(frozen=True)
-class Hit:
-    """A line ripgrep showed.
-
-    Args:
-        path: The file, relative to the folder searched.
-        number: The line, from 1.
-        text: The line's bytes, its end included.
-        offset: Where it starts in the file.
-        start: Where the first match starts in the line; None for a line of context.
-    """
-
-    path: str
-    number: int
-    text: bytes
-    offset: int
-    start: int | None
-
-
-@dataclass
-class Hits:
-    """What one run found.
-
-    Args:
-        lines: The lines kept, in ripgrep's order.
-        matched: Lines that match, the ones not kept included.
-        files: Files with a match.
-        complete: False when the deadline came first.
-        problems: What could not be looked at, in ripgrep's words.
-    """
-
-    lines: list[Hit]
-    matched: int = 0
-    files: int = 0
-    complete: bool = True
-    problems: tuple[str, ...] = ()
-
-
-def _selection(globs: Sequence[str], *, hidden: bool, ignored: bool) -> list[str]:
-    options = [f"--glob={glob}" for glob in globs]
+def _selection(globs: Sequence[str], types: Sequence[str] = (), *, hidden: bool, ignored: bool) -> list[str]:
+    options = [f"--glob={glob}" for glob in globs] + [f"--type={name}" for name in types]
     options += ["--hidden", "--glob=!.git"] if hidden else []
     return options + (["--no-ignore"] if ignored else [])
 
@@ -123,41 +122,82 @@ class Ripgrep:
     def __init__(self, binary: str) -> None:
         self.binary = binary
 
-    async def grep(self, folder: int, target: str, wanted: Grep, *, keep: int, deadline_s: float) -> Hits:
+    async def grep(
+        self, folder: int, target: str, wanted: Grep, *, keep: int, deadline_s: float, after: After | None = None
+    ) -> Hits:
         """Search a folder or a file.
 
         Args:
             folder: Descriptor of the folder to run in.
             target: What to search, relative to it and starting with `./`.
             wanted: What to look for.
-            keep: The most matching lines to keep; all are counted.
+            keep: The most matching lines to keep, the first by path and number; all are counted.
             deadline_s: After so long the run is killed and what was found so far returned.
+            after: Keep only what comes after this place.
 
         Raises:
             BadPattern: The pattern or a glob cannot be used.
             RipgrepError: Ripgrep did not run.
         """
-        hits = Hits([])
-        collector = _Collector(hits, keep)
-        code, said = await self._run(folder, [*wanted.arguments(), "--", target], collector.take, deadline_s)
-        hits.complete = code is not None
-        hits.problems = tuple(said.splitlines()[:10])
+        collector = Collector(keep, after)
+        arguments = wanted.arguments("--json", f"--context={wanted.context}")
+        code, said = await self._run(folder, [*arguments, "--", target], collector.take, deadline_s)
         if code is not None and not collector.summed_up:
             # It stops before its first file when it cannot read the pattern or a glob.
             raise BadPattern(said.strip() or f"ripgrep ended with code {code}")
+        hits = collector.hits()
+        hits.complete = code is not None
+        hits.problems = tuple(said.splitlines()[:10])
         return hits
 
+    async def count(
+        self, folder: int, target: str, wanted: Grep, *, deadline_s: float, files_only: bool = False
+    ) -> Counts:
+        """How often a pattern matches in each file, without its lines; with `files_only` only which files those are.
+
+        Raises:
+            BadPattern: The pattern or a glob cannot be used.
+            RipgrepError: Ripgrep did not run.
+        """
+        said_of = bytearray()
+        how = ["--files-with-matches"] if files_only else ["--count-matches", "--with-filename"]
+        arguments = wanted.arguments("--null", *how)
+        code, said = await self._run(folder, [*arguments, "--", target], said_of.extend, deadline_s)
+        if code == 2 and not said_of and not _about_a_file(said):
+            raise BadPattern(said.strip())
+        found = listed(bytes(said_of)) if files_only else counted(bytes(said_of))
+        ordered = {path: found[path] for path in sorted(found, key=in_order)}
+        return Counts(ordered, code is not None, tuple(said.splitlines()[:10]))
+
     async def files(
-        self, folder: int, *, globs: Sequence[str] = (), hidden: bool = False, ignored: bool = False, deadline_s: float
+        self,
+        folder: int,
+        *,
+        globs: Sequence[str] = (),
+        types: Sequence[str] = (),
+        hidden: bool = False,
+        ignored: bool = False,
+        ignore_files: Sequence[str] = (),
+        deadline_s: float,
     ) -> tuple[list[str], bool]:
         """Names of the files beneath `folder`, and whether that is all of them.
+
+        Args:
+            folder: Descriptor of the folder.
+            globs: Only files that match; `!…` leaves files out.
+            types: Only files of these types.
+            hidden: Also files whose names start with a dot.
+            ignored: Also files that .gitignore names.
+            ignore_files: More files of the form of .gitignore, relative to the folder.
+            deadline_s: After so long the list ends.
 
         Raises:
             BadPattern: A glob cannot be used.
             RipgrepError: Ripgrep did not run.
         """
         names = bytearray()
-        options = ["--files", "--null", *_selection(globs, hidden=hidden, ignored=ignored)]
+        options = ["--files", "--null", *(f"--ignore-file={name}" for name in ignore_files)]
+        options += _selection(globs, types, hidden=hidden, ignored=ignored)
         code, said = await self._run(folder, [*options, "--", "./"], names.extend, deadline_s)
         if code == 2 and not names:
             raise BadPattern(said.strip())
@@ -195,6 +235,7 @@ class Ripgrep:
                 cwd=None if folder is None else f"/proc/self/fd/{folder}",
                 env={},
                 start_new_session=True,
+                limit=_READ_BYTES,
             )
         except ValueError as error:  # a NUL in an argument
             raise BadPattern(f"the pattern cannot be passed on: {error}") from error
@@ -234,59 +275,6 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-class _Collector:
-    """Takes ripgrep's JSON lines as they come; keeps the first matches and counts the rest."""
-
-    def __init__(self, hits: Hits, keep: int) -> None:
-        self.summed_up = False
-        self._hits = hits
-        self._keep = keep
-        self._rest = bytearray()
-        self._too_long = False
-
-    def take(self, chunk: bytes) -> None:
-        first, *others = chunk.split(b"\n")
-        self._grow(first)
-        if not others:
-            return
-        self._event(b"" if self._too_long else bytes(self._rest), bytes(self._rest[:_HEAD_BYTES]))
-        for event in others[:-1]:
-            self._event(event, event[:_HEAD_BYTES])
-        self._rest, self._too_long = bytearray(others[-1]), False
-
-    def _grow(self, more: bytes) -> None:
-        if not self._too_long:
-            self._rest += more
-        if len(self._rest) > _EVENT_BYTES:
-            # A line too long to be shown: only what it is gets remembered.
-            del self._rest[_HEAD_BYTES:]
-            self._too_long = True
-
-    def _event(self, event: bytes, head: bytes) -> None:
-        if head.startswith(b'{"type":"match"'):
-            self._hits.matched += 1
-            if self._hits.matched <= self._keep and event:
-                self._hits.lines.append(_hit(event))
-        elif head.startswith(b'{"type":"context"') and self._hits.matched <= self._keep and event:
-            self._hits.lines.append(_hit(event))
-        elif head.startswith(b'{"type":"end"'):
-            self._hits.files += 1
-        elif b'"type":"summary"' in event:
-            self.summed_up = True
-
-
-def _hit(event: bytes) -> Hit:
-    data = json.loads(event)["data"]
-    found = data["submatches"]
-    return Hit(
-        path=os.fsdecode(_bytes(data["path"])).removeprefix("./"),
-        number=data["line_number"],
-        text=_bytes(data["lines"]),
-        offset=data["absolute_offset"],
-        start=found[0]["start"] if found else None,
-    )
-
-
-def _bytes(value: dict[str, str]) -> bytes:
-    """Ripgrep's way to put any bytes into JSON."""
-    return value["text"].encode() if "text" in value else base64.b64decode(value["bytes"])
+def _about_a_file(said: str) -> bool:
+    """Whether an error is about a file it could not read, not about what it was asked."""
+    return said.startswith("rg: ./") or "(os error" in said

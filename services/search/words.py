@@ -1,0 +1,115 @@
+"""Words of texts and questions, and where a text is best divided. Pure.
+
+Every regular expression here is ours and takes time linear in the text: what it reads comes from anybody.
+"""
+
+import functools
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+__all__ = ["code_words", "defined_names", "divide", "identifiers", "parts", "query_words"]
+
+_WORD = re.compile(r"\w+")
+_MIXED = re.compile(r"[a-z0-9][A-Z]|[A-Z]{2}[a-z]|[A-Za-z]\d|\d[A-Za-z]")
+_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\da-zA-Z_]+")
+_QUERY_WORDS = 48
+# Words that say nothing about code, whoever writes them in a question. No word of a programming language is here
+# that anybody would look for.
+_STOP = frozenset(
+    (
+        "a", "an", "and", "are", "as", "at", "be", "been", "but", "by", "can", "could", "did", "do", "does", "each",
+        "for", "from", "had", "has", "have", "how", "i", "if", "in", "into", "is", "it", "its", "may", "me", "my",
+        "no", "not", "of", "on", "or", "our", "should", "so", "some", "such", "than", "that", "the", "their", "them",
+        "then", "there", "these", "they", "this", "those", "to", "us", "was", "we", "were", "what", "when", "where",
+        "which", "while", "who", "why", "will", "with", "would", "you", "your",
+    )
+)  # fmt: skip
+_DEFINES = re.compile(
+    r"^[ \t]{0,12}(?:(?:export|default|public|private|protected|internal|static|final|abstract|async|unsafe|extern"
+    r"|inline|const|override|virtual|sealed|partial|pub(?:\([a-z: ]{1,20}\))?)[ \t]+){0,5}"
+    r"(?:def|class|function\*?|func|fn|struct|interface|trait|enum|impl|type|module|namespace|macro_rules!|record"
+    r"|object|protocol|mod)[ \t]+(?:\([^)\n]{0,80}\)[ \t]*)?([A-Za-z_$][\w$]{0,80})",
+    re.M,
+)
+_ASSIGNS = re.compile(r"^(?:export[ \t]+)?(?:const|let|var)[ \t]+([A-Za-z_$][\w$]{0,80})[ \t]*[=:]", re.M)
+_C_LIKE = re.compile(
+    r"^[ \t]{0,8}[A-Za-z_][\w:<>,\[\]*& \t]{0,100}?[ \t*&]([A-Za-z_~]\w{0,80})\([^;{}\n]{0,200}\)?[^;\n]{0,40}$", re.M
+)
+_NO_NAMES = frozenset(("if", "for", "while", "switch", "return", "catch", "else", "sizeof", "new", "throw", "await"))
+_LEADS = ("@", "#", "//", "/*", "*", '"""')
+_C_ENDINGS = (".c", ".h", ".cc", ".cpp", ".cxx", ".hpp", ".hh", ".java", ".cs", ".js", ".ts", ".tsx", ".jsx", ".php")
+_LEAST_LINES = 5
+_MOST_LINES = 60
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _inside(word: str) -> tuple[str, ...]:
+    """The words inside of an identifier in mixed case."""
+    return tuple(_CAMEL.findall(word)) if _MIXED.search(word) else ()
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _several(word: str) -> bool:
+    return "_" in word.strip("_") or (not word.islower() and bool(_inside(word)))
+
+
+def identifiers(text: str) -> list[str]:
+    """The identifiers of several words, in snake case or mixed case, in the order of their places."""
+    return list(filter(_several, _WORD.findall(text)))
+
+
+def parts(words: Iterable[str]) -> list[str]:
+    """The words inside of identifiers in mixed case: `readFile` → read, File; with repetition, so that their number
+    counts as that of other words does."""
+    return [part for word in words if not word.islower() for part in _inside(word)]
+
+
+def code_words(text: str) -> str:
+    """A text with the words inside of its identifiers after it."""
+    more = parts(_WORD.findall(text))
+    return f"{text} {' '.join(more)}" if more else text
+
+
+def query_words(query: str, *, all_words: bool = False) -> list[str]:
+    """The words of a question, those inside of identifiers as well, each once; without those that say nothing,
+    unless there are no others."""
+    words = [piece for word in _WORD.findall(query) for piece in word.split("_") if piece]
+    found = list(dict.fromkeys(word.lower() for word in [*words, *parts(_WORD.findall(query))]))
+    telling = [word for word in found if word not in _STOP]
+    return (found if all_words or not telling else telling)[:_QUERY_WORDS]
+
+
+def defined_names(text: str, path: str) -> list[tuple[int, str]]:
+    """Where definitions start, in characters, and what they define; by how lines begin, so not every one."""
+    found = [(match.start(), match.group(1)) for match in _DEFINES.finditer(text)]
+    if path.endswith(_C_ENDINGS):
+        found += [(match.start(), match.group(1)) for match in _ASSIGNS.finditer(text)]
+        found += [
+            (match.start(), match.group(1))
+            for match in _C_LIKE.finditer(text)
+            if match.group(1) not in _NO_NAMES and match.group().split(None, 1)[0] not in _NO_NAMES
+        ]
+    return sorted(set(found))
+
+
+def divide(lines: Sequence[str], starts: Sequence[int]) -> list[tuple[int, int]]:
+    """Parts of a file, as first line and the line after the last, from 0.
+
+    Args:
+        lines: The file's.
+        starts: Lines at which definitions start; comments and decorators above belong to them.
+    """
+    cuts = [0]
+    for start in starts:
+        top = start
+        while top > 0 and lines[top - 1].lstrip().startswith(_LEADS):
+            top -= 1
+        if top - cuts[-1] >= _LEAST_LINES:
+            cuts.append(top)
+    cuts.append(len(lines))
+    return [
+        (begin, min(begin + _MOST_LINES, last))
+        for first, last in pairwise(cuts)
+        for begin in range(first, last, _MOST_LINES)
+    ]
