@@ -9,12 +9,12 @@ from typing import Literal
 import anyio.to_thread
 
 from services.common.paths import PathError, Place, Roots, printable
+from services.common.ripgrep import Grep, Hit, Hits, Ripgrep
+from services.common.targets import Target, clip_line, confirmed, opened_target
 from services.search.answers import FileLines, Files, Line, Matches, Outcome, Passages, TextHit
 from services.search.indexer import Indexer
 from services.search.names import NameHit, rank_names
-from services.search.places import Target, confirmed, opened_target
-from services.search.ripgrep import Grep, Hit, Hits, Ripgrep
-from services.search.snippets import Passage, clip_line, passage
+from services.search.snippets import Passage, passage
 from services.search.textindex import query_words
 
 __all__ = ["Engine", "EngineLimits", "searchable"]

@@ -18,8 +18,8 @@ from enum import StrEnum
 import anyio.to_thread
 
 from services.common.paths import PathError, Place, Root, opened_file
-from services.search.places import Target, opened_target
-from services.search.ripgrep import Ripgrep, RipgrepError
+from services.common.ripgrep import Ripgrep, RipgrepError
+from services.common.targets import Target, opened_target
 from services.search.textindex import Chunk, Document, Stamp, TextIndex
 
 __all__ = ["IndexStatus", "Indexer", "State"]

@@ -1,9 +1,6 @@
 """Tools and settings of the search service."""
 
 import asyncio
-import os
-import shutil
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -15,10 +12,10 @@ from pydantic_settings import SettingsConfigDict
 from services.common import Folders, Kit, ServiceSettings, ServiceSpec, ToolError, current_call
 from services.common.call import CONTROL_PLANE_CLIENT, PROBE_CLIENT
 from services.common.paths import PathError, Roots
+from services.common.ripgrep import BadPattern, Case, Grep, RgBinary, Ripgrep, RipgrepError
 from services.search import answers
 from services.search.engine import Engine, EngineLimits, searchable
 from services.search.indexer import Indexer
-from services.search.ripgrep import BadPattern, Case, Grep, Ripgrep, RipgrepError
 
 __all__ = ["SPEC", "SearchSettings"]
 
@@ -34,24 +31,13 @@ def _usable(folders: Folders) -> Folders:
     return folders
 
 
-def _found_rg() -> Path:
-    beside = Path(sys.executable).with_name("rg")
-    return beside if beside.is_file() else Path(shutil.which("rg") or "rg")
-
-
-def _runnable(program: Path) -> Path:
-    if not os.access(program, os.X_OK):
-        raise ValueError(f"{program} cannot be run; install ripgrep (pip install ripgrep) or name the binary")
-    return program
-
-
 class SearchSettings(ServiceSettings):
     """`MCP_SEARCH_…`."""
 
-    model_config = SettingsConfigDict(env_prefix="MCP_SEARCH_", validate_default=True)
+    model_config = SettingsConfigDict(env_prefix="MCP_SEARCH_")
 
     roots: Annotated[Folders, Field(min_length=1), AfterValidator(_usable)]
-    rg: Annotated[Path, AfterValidator(_runnable)] = Field(default_factory=_found_rg)
+    rg: RgBinary
     answer_bytes: int = Field(default=64 << 10, ge=1024)
     search_s: float = Field(default=20.0, gt=0)
     index_files: int = Field(default=100_000, ge=0)

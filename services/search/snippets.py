@@ -1,14 +1,13 @@
-"""Cutting lines and passages to what is worth sending. Pure."""
+"""Cutting passages to what is worth sending. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.common.targets import clip_line
 from services.search.textindex import query_words
 
-__all__ = ["Passage", "clip_line", "passage"]
+__all__ = ["Passage", "passage"]
 
-_LINE_CHARS = 400
-_BEFORE_CHARS = 120
 _PASSAGE_LINES = 8
 
 
@@ -25,18 +24,6 @@ class Passage:
     first_line: int
     last_line: int
     text: str
-
-
-def clip_line(line: bytes, start: int | None) -> str:
-    """A line as text; of a long one the part around its first match, with `…` where it was cut."""
-    body = line.rstrip(b"\r\n")
-    before = body[: start or 0].decode("utf-8", "backslashreplace")
-    text = body.decode("utf-8", "backslashreplace")
-    if len(text) <= _LINE_CHARS:
-        return text
-    first = max(0, len(before) - _BEFORE_CHARS)
-    shown = text[first : first + _LINE_CHARS]
-    return f"{'…' if first else ''}{shown}{'…' if first + _LINE_CHARS < len(text) else ''}"
 
 
 def passage(text: str, first_line: int, words: Sequence[str]) -> Passage:

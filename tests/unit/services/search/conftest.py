@@ -1,4 +1,4 @@
-"""A tree to search, and the real ripgrep."""
+"""An engine over a tree."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -8,35 +8,11 @@ import anyio
 import pytest
 
 from services.common.paths import Roots
+from services.common.ripgrep import Ripgrep
 from services.search.engine import Engine, EngineLimits
 from services.search.indexer import Indexer
-from services.search.ripgrep import Ripgrep
-from services.search.service import SearchSettings
 
 MakeEngine = Callable[..., AbstractAsyncContextManager[Engine]]
-
-
-@pytest.fixture
-def rg() -> Ripgrep:
-    return Ripgrep(str(SearchSettings(roots=(Path("/"),)).rg))
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    files = {
-        "src/reader.py": "def readFileContent(path):\n    return path.read_text()\n",
-        "src/writer.py": "def write_file(path, text):\n    # TODO: fsync\n    path.write_text(text)\n",
-        "docs/guide.md": "# Guide\n\nHow files are read and written.\nTODO: more\n",
-        "ignored.log": "TODO in a log\n",
-        ".hidden": "TODO hidden\n",
-        ".ignore": "*.log\n",
-    }
-    root = tmp_path / "tree"
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
 
 
 @pytest.fixture

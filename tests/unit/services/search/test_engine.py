@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.common.paths import PathError, Place, Roots
+from services.common.ripgrep import Grep, Hit
+from services.common.targets import clip_line, confirmed, opened_target
 from services.search.names import rank_names
-from services.search.places import confirmed, opened_target
-from services.search.ripgrep import Grep, Hit
-from services.search.snippets import clip_line, passage
+from services.search.snippets import passage
 from services.search.textindex import query_words
 
 if TYPE_CHECKING:

@@ -9,15 +9,20 @@ import asyncio
 import base64
 import json
 import os
+import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from observability.telemetry.traces import span
 
-__all__ = ["BadPattern", "Case", "Grep", "Hit", "Hits", "Ripgrep", "RipgrepError"]
+__all__ = ["BadPattern", "Case", "Grep", "Hit", "Hits", "RgBinary", "Ripgrep", "RipgrepError"]
 
 Case = Literal["smart", "sensitive", "insensitive"]
 
@@ -27,6 +32,21 @@ _HEAD_BYTES = 32
 _ERROR_BYTES = 16 << 10
 # Nothing from outside may change what a search means: no configuration, no ignore files above the folder.
 _ALWAYS = ("--no-config", "--no-ignore-parent", "--no-ignore-global")
+
+
+def _found() -> Path:
+    beside = Path(sys.executable).with_name("rg")
+    return beside if beside.is_file() else Path(shutil.which("rg") or "rg")
+
+
+def _runnable(program: Path) -> Path:
+    if not os.access(program, os.X_OK):
+        raise ValueError(f"{program} cannot be run; install ripgrep (pip install ripgrep) or name the binary")
+    return program
+
+
+RgBinary = Annotated[Path, AfterValidator(_runnable), Field(default_factory=_found, validate_default=True)]
+"""A setting: where the program is; the one beside this Python when not given."""
 
 
 class RipgrepError(Exception):

@@ -1,4 +1,4 @@
-"""From a place to a folder ripgrep can run in, and back from what it says to what may be shown."""
+"""From a place to a folder that ripgrep can run in, and back from what it says to what may be shown."""
 
 import os
 import stat
@@ -10,12 +10,14 @@ from pathlib import Path
 import anyio.to_thread
 
 from services.common.paths import PathError, Place, explain, opened, opened_file, opened_parent
-from services.search.ripgrep import Hit
+from services.common.ripgrep import Hit
 
-__all__ = ["Target", "confirmed", "opened_target"]
+__all__ = ["Target", "clip_line", "confirmed", "opened_target"]
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _TRANSCODED_BYTES = 16 << 20
+_LINE_CHARS = 400
+_BEFORE_CHARS = 120
 
 
 @dataclass(frozen=True)
@@ -84,3 +86,15 @@ def confirmed(target: Target, path: str, hits: Sequence[Hit]) -> list[Hit]:
             return [hit for hit in hits if os.pread(fd, len(hit.text), hit.offset) == hit.text]
     except PathError:
         return []
+
+
+def clip_line(line: bytes, start: int | None) -> str:
+    """A line as text; of a long one the part around its first match, with `…` where it was cut."""
+    body = line.rstrip(b"\r\n")
+    before = body[: start or 0].decode("utf-8", "backslashreplace")
+    text = body.decode("utf-8", "backslashreplace")
+    if len(text) <= _LINE_CHARS:
+        return text
+    first = max(0, len(before) - _BEFORE_CHARS)
+    shown = text[first : first + _LINE_CHARS]
+    return f"{'…' if first else ''}{shown}{'…' if first + _LINE_CHARS < len(text) else ''}"

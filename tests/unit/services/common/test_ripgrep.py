@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.search.ripgrep import BadPattern, Grep, Hits, Ripgrep, RipgrepError
+from services.common.ripgrep import BadPattern, Grep, Hits, Ripgrep, RipgrepError
 
 pytestmark = [pytest.mark.feature("B3"), pytest.mark.local]
 
