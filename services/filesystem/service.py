@@ -10,9 +10,10 @@ from pydantic_settings import SettingsConfigDict
 
 from services.common import Folders, Kit, ServiceSettings, ServiceSpec
 from services.common.paths import Roots
+from services.common.ripgrep import RgBinary, Ripgrep
 from services.filesystem.files import Files, Limits
 from services.filesystem.quotas import Quota
-from services.filesystem.tools import changing, looking, reading, trash
+from services.filesystem.tools import changing, looking, reading, searching, trash
 
 __all__ = ["SPEC", "FilesystemSettings"]
 
@@ -40,6 +41,7 @@ class FilesystemSettings(ServiceSettings):
     quota_bytes: int = Field(default=0, ge=0)
     quota_files: int = Field(default=0, ge=0)
     trash_days: float = Field(default=30.0, ge=0)
+    rg: RgBinary
 
     @model_validator(mode="after")
     def _fitting(self) -> "FilesystemSettings":
@@ -70,6 +72,7 @@ async def build(kit: Kit, settings: FilesystemSettings) -> AsyncIterator[None]:
     await anyio.to_thread.run_sync(files.tidy)
     for tools in (reading, looking, changing, trash):
         tools.declare(kit, files)
+    searching.declare(kit, files, Ripgrep(str(settings.rg)))
     folders = [*settings.roots, *settings.read_only_roots]
     kit.probe("filesystem_list_directory", {"path": str(folders[0]), "limit": 1})
     kit.metrics.usage.watch_disk("roots", folders)

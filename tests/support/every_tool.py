@@ -67,6 +67,7 @@ TOOLS: Mapping[str, Row] = {
     "filesystem_copy": Row({"source": _FILE, "target": "FOLDER/made/copy.txt", "overwrite": True}, _DISK),
     "filesystem_list_directory": Row({"path": "FOLDER"}, _DISK),
     "filesystem_find_files": Row({"path": "FOLDER", "pattern": "*.txt"}, _DISK),
+    "filesystem_search_content": Row({"path": "FOLDER", "pattern": "needle"}, ("tekup-filesystem: client rg",)),
     "search_grep": Row({"pattern": "needle", "path": "FOLDER"}, _RG),
     "search_files": Row({"query": "agree", "path": "FOLDER"}, _RG),
     "search_text": Row({"query": "lighthouse"}),
