@@ -1,5 +1,6 @@
 """The tool that searches contents, by the engine that the search service has, too."""
 
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated
 
@@ -47,20 +48,40 @@ def declare(kit: Kit, files: Files, ripgrep: Ripgrep) -> None:
                 shown = await anyio.to_thread.run_sync(_shown, target, hits, files.limits.answer_bytes)
         except (PathError, BadPattern, RipgrepError) as error:
             raise ToolError(str(error)) from error
-        text, returned = shown
-        return answers.answer(facts := _facts(path, hits, returned), text, _note(facts))
+        facts = _facts(path, hits, shown)
+        return answers.answer(facts, shown.text, _note(facts))
 
 
-def _facts(path: str, hits: Hits, returned: int) -> answers.SearchFacts:
-    outcome = ("complete" if hits.matched else "no match") if hits.complete else "timed out, partial"
+@dataclass(frozen=True)
+class _Shown:
+    """What goes into the answer.
+
+    Args:
+        text: The lines.
+        returned: How many of them match.
+        unconfirmed: Files of which something does not stand in the file that the path layer opens.
+    """
+
+    text: str
+    returned: int
+    unconfirmed: int
+
+
+def _facts(path: str, hits: Hits, shown: _Shown) -> answers.SearchFacts:
+    matched, files, outcome = hits.matched, hits.files, "complete" if hits.matched else "no match"
+    if shown.unconfirmed:
+        # Ripgrep may have been led out of the root: not even how much it found there is said.
+        matched, files, outcome = shown.returned, max(0, hits.files - shown.unconfirmed), "files changed, partial"
+    if not hits.complete:
+        outcome = "timed out, partial"
     return answers.SearchFacts(
         path=path,
         outcome=outcome,
-        matched=hits.matched,
-        returned=returned,
-        omitted=max(0, hits.matched - returned),
-        files_matched=hits.files,
-        problems=hits.problems,
+        matched=matched,
+        returned=shown.returned,
+        omitted=max(0, matched - shown.returned),
+        files_matched=files if matched else 0,
+        problems=() if shown.unconfirmed else hits.problems,
     )
 
 
@@ -71,21 +92,23 @@ def _note(facts: answers.SearchFacts) -> str:
     return f"{more}; search deeper, by globs, or for more" + (", timed out" if "timed" in facts.outcome else "")
 
 
-def _shown(target: Target, hits: Hits, budget_bytes: int) -> tuple[str, int]:
-    """The lines within the budget, and how many of them match. Blocks."""
+def _shown(target: Target, hits: Hits, budget_bytes: int) -> _Shown:
+    """The lines within the budget. Blocks."""
     lines: list[str] = []
-    left, returned = budget_bytes, 0
+    left, returned, unconfirmed = budget_bytes, 0, 0
     for path, found in groupby(hits.lines, key=lambda hit: hit.path):
         place = target.place(path)
         head = printable(place.root.shown(place.relative))
-        kept = confirmed(target, path, list(found))
+        said = list(found)
+        kept = confirmed(target, path, said)
+        unconfirmed += len(kept) != len(said)
         for number, hit in enumerate(kept):
             mark = "-" if hit.start is None else ":"
             line = f"{hit.number}{mark}{clip_line(hit.text, hit.start)}"
             block = [head, line] if number == 0 else [line]
             left -= sum(len(part.encode()) + 1 for part in block)
             if left < 0:
-                return "\n".join(lines), returned
+                return _Shown("\n".join(lines), returned, unconfirmed)
             lines += block
             returned += hit.start is not None
-    return "\n".join(lines), returned
+    return _Shown("\n".join(lines), returned, unconfirmed)
