@@ -1,13 +1,13 @@
 """Looking through trees: paths by glob, the tree as text, its size. Blocks: call it in a thread."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 
 from services.common.paths import PathError, Place, explain, opened, printable
 from services.filesystem.globs import Glob, States
-from services.filesystem.listing import Entry, Order, kind_of, shown_line, within_budget
+from services.filesystem.listing import Entry, Kind, Order, kind_of, kind_of_entry, shown_line, within_budget
 from services.filesystem.walking import OPEN_FOLDER, Node, Walk, WalkLimits
 
 __all__ = ["FindLimits", "Found", "Size", "Tree", "TreeWish", "find", "size_of", "tree"]
@@ -80,20 +80,41 @@ def find(
     Raises:
         PathError: `place` is not a folder that can be read.
     """
-    states: dict[str, States] = {"": glob.start()}
-    walk = Walk(limits.walk, skip=skip, gitignore=gitignore, enters=lambda node: f"{node.path}/" in states)
+    search = _Search(glob)
+    walk = Walk(limits.walk, skip=skip, gitignore=gitignore, enters=search.enters)
     matches: list[tuple[int, str]] = []
     with opened(place, OPEN_FOLDER) as fd:
         try:
-            for node in walk.over(fd):
-                after_it = glob.step(states[node.path[: len(node.path) - len(node.entry.name)]], node.entry.name)
-                if node.is_folder and glob.goes_on(after_it):
-                    states[f"{node.path}/"] = after_it
-                if glob.accepts(after_it):
-                    matches.append((_rank(node, order), printable(node.path)))
+            matches = [(_rank(node, order), printable(node.path)) for node in walk.over(fd) if search.matches(node)]
         except OSError as error:
             raise explain(error, place) from error
     return _page(matches, after, walk.complete, limits)
+
+
+class _Search:
+    """Where a glob stands in each folder of a walk."""
+
+    def __init__(self, glob: Glob) -> None:
+        self._glob = glob
+        self._states: dict[str, States] = {"": glob.start()}
+        self._ends: dict[States, Callable[[str], object]] = {}
+
+    def matches(self, node: Node) -> bool:
+        """Whether an entry matches; remembers where the glob stands in a folder."""
+        states = self._states[node.above]
+        if not node.is_folder:
+            ends = self._ends.get(states)
+            if ends is None:
+                ends = self._ends[states] = self._glob.ending(states)
+            return bool(ends(node.name))
+        after = self._glob.step(states, node.name)
+        if self._glob.goes_on(after):
+            self._states[f"{node.path}/"] = after
+        return self._glob.accepts(after)
+
+    def enters(self, node: Node) -> bool:
+        """Whether something in this folder can match."""
+        return f"{node.path}/" in self._states
 
 
 def _rank(node: Node, order: Order) -> int:
@@ -194,47 +215,46 @@ class _Printer:
 
     def enters(self, node: Node) -> bool:
         """Whether something in this folder may be shown."""
+        if node.depth >= self._wish.depth or self._excluded(node):
+            return False
+        if not self._after:
+            return True
         parts = tuple(printable(node.path).split("/"))
-        behind = not self._after or parts >= self._after[: len(parts)]
-        return node.depth < self._wish.depth and behind and not self._excluded(node.path)
+        return parts >= self._after[: len(parts)]
 
     def takes(self, node: Node) -> bool:
         """Show an entry if it is to be shown; False when the page is full."""
-        if self._excluded(node.path):
+        if self._excluded(node):
             return True
-        path = printable(node.path)
-        parts = tuple(path.split("/"))
-        above = bool(self._after) and parts == self._after[: len(parts)]
-        if self._after and parts <= self._after and not (above and node.is_folder):
-            return True
-        line = " " * (node.depth - 1) + shown_line(self._entry(node), sizes=self._wish.sizes)
-        cost = len(line.encode()) + 1
+        above = False
+        if self._after:
+            parts = tuple(printable(node.path).split("/"))
+            above = node.is_folder and parts == self._after[: len(parts)]
+            if parts <= self._after and not above:
+                return True
+        line = " " * (node.depth - 1) + self._line(node)
+        cost = (len(line) if line.isascii() else len(line.encode())) + 1
         if not above and (self.count == self._wish.entries or (self.count and cost > self._left)):
-            self.next_after = self._last
+            self.next_after = printable(self._last)
             return False
         # Folders above where a page goes on are shown again: they say where its first entry lies.
         self.lines.append(line)
         self._left -= cost
         if not above:
             self.count += 1
-            self._last = path
+            self._last = node.path
         return True
 
-    def _excluded(self, path: str) -> bool:
-        return any(glob.matches(path) for glob in self._wish.exclude)
+    def _excluded(self, node: Node) -> bool:
+        return bool(self._wish.exclude) and any(glob.matches(node.path) for glob in self._wish.exclude)
 
-    def _entry(self, node: Node) -> Entry:
-        name = printable(node.entry.name)
-        if node.is_folder:
-            return Entry(name, "folder", None)
-        if not self._wish.sizes and not node.entry.is_symlink() and node.entry.is_file(follow_symlinks=False):
-            return Entry(name, "file", None)
-        try:
-            found = node.entry.stat(follow_symlinks=False)
-        except OSError:
-            return Entry(name, "other", None)
-        kind = kind_of(found.st_mode)
-        return Entry(name, kind, found.st_size if kind == "file" else None)
+    def _line(self, node: Node) -> str:
+        kind: Kind = "folder" if node.is_folder else kind_of_entry(node.entry)
+        size = None
+        if self._wish.sizes and kind == "file":
+            found = _stat(node.entry)
+            size = found.st_size if found is not None else None
+        return shown_line(Entry(printable(node.name), kind, size), sizes=self._wish.sizes)
 
 
 @dataclass(frozen=True)

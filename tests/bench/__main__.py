@@ -18,6 +18,7 @@ from tests.bench.bearers import bearers
 from tests.bench.delivery import delivery
 from tests.bench.environment import Environment, environment
 from tests.bench.faults import others_p95
+from tests.bench.filesystem import filesystem
 from tests.bench.first_call import first_calls
 from tests.bench.keys import keys
 from tests.bench.mtls import upstream
@@ -172,6 +173,11 @@ def observed(folder: Path, given: argparse.Namespace) -> list[Row]:
     return telemetry(build_load(folder), folder, given.seconds, given.rounds)
 
 
+def files(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """The filesystem service against the official npm server."""
+    return filesystem(build_load(folder), folder, given.seconds, given.rounds)
+
+
 def _until_known(env: Environment) -> None:
     wait_until(lambda: "bbbbbb" in json.dumps(env.ask("GET", "/v1/services/bench")), "the second version", WAIT_S)
 
@@ -187,6 +193,7 @@ GROUPS: dict[str, Callable[[Path, argparse.Namespace], list[Row]]] = {
     "keys": changing_keys,
     "mtls": mtls,
     "telemetry": observed,
+    "filesystem": files,
 }
 
 

@@ -34,7 +34,7 @@ def _list(kit: Kit, files: Files) -> None:
     async def filesystem_list_directory(
         path: PathArgument,
         after: After = "",
-        limit: Annotated[int, Field(ge=1, le=10_000, description="Most entries to return.")] = 1000,
+        limit: Annotated[int, Field(ge=1, le=50_000, description="Most entries to return.")] = 1000,
         order: Order = "name",
         descending: bool = False,
         sizes: Annotated[bool, Field(description="Put its size in bytes behind each file.")] = True,
@@ -48,6 +48,7 @@ def _list(kit: Kit, files: Files) -> None:
                 budget_bytes=files.limits.answer_bytes,
                 order=order,
                 descending=descending,
+                sizes=sizes,
             ),
             path,
         )
@@ -67,7 +68,7 @@ def _find(kit: Kit, files: Files) -> None:
     async def filesystem_find_files(
         path: PathArgument,
         pattern: Annotated[str, Field(description="Such as '*.py' (any depth), 'src/**/*.{ts,tsx}'.")],
-        limit: Annotated[int, Field(ge=1, le=10_000, description="Most paths to return.")] = 1000,
+        limit: Annotated[int, Field(ge=1, le=50_000, description="Most paths to return.")] = 1000,
         skip: Skip = _SKIPPED,
         order: Annotated[Order, Field(description="name, or the newest or the largest first.")] = "name",
         gitignore: Annotated[bool, Field(description="Leave out what .gitignore files name.")] = False,
@@ -100,7 +101,7 @@ def _tree(kit: Kit, files: Files) -> None:
     async def filesystem_tree(
         path: PathArgument,
         depth: Annotated[int, Field(ge=1, le=200, description="Folders to go down.")] = 5,
-        limit: Annotated[int, Field(ge=1, le=20_000, description="Most entries to return.")] = 2000,
+        limit: Annotated[int, Field(ge=1, le=50_000, description="Most entries to return.")] = 2000,
         after: After = "",
         gitignore: Annotated[bool, Field(description="Leave out .git and what .gitignore files name.")] = True,
         exclude: Annotated[tuple[str, ...], Field(max_length=50, description="Globs of paths to leave out.")] = (),

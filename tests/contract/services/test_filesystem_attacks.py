@@ -67,7 +67,7 @@ ATTACKS = [
     Attack("a file", "plain.txt", "folders"),
     Attack("the service's own folder", ".tekup-files/trash", "all"),
 ]  # fmt: skip
-FILES = {
+FILES: dict[str, dict[str, object]] = {
     "read_file": {},
     "read_bytes": {},
     "edit_file": {"edits": [{"old_text": "a", "new_text": "b"}]},
@@ -77,7 +77,7 @@ FILES = {
 FOLDERS: dict[str, dict[str, object]] = {
     "list_directory": {}, "tree": {}, "find_files": {"pattern": "*"}, "directory_size": {}
 }  # fmt: skip
-OTHERS = {
+OTHERS: dict[str, dict[str, object]] = {
     "stat": {},
     "search_content": {"pattern": "may"},
     "delete": {"recursive": True},

@@ -60,7 +60,7 @@ def attacks() -> Iterator[tuple[str, Arguments]]:
     """Calls without end, the changing ones with a new name each time."""
     for turn in count():
         yield from PLAIN
-        yield from [
+        calls: list[tuple[str, Arguments]] = [
             ("write_file", {"path": f"swap/new-{turn}.txt", "content": "new"}),
             ("write_file", {"path": f"swap/deep-{turn}/er/new.txt", "content": "new"}),
             ("make_directory", {"path": f"swap/made-{turn}/inner"}),
@@ -71,6 +71,7 @@ def attacks() -> Iterator[tuple[str, Arguments]]:
             ("copy", {"source": f"calm/file-{turn}", "target": f"swap/file-{turn}"}),
             ("empty_trash", {}) if turn % 3 == 2 else ("restore", {"trash_id": "NEWEST", "target": f"swap/r-{turn}"}),
         ]
+        yield from calls
 
 
 async def attacked(session: Session, arena: Arena, seconds: float) -> Mapping[str, Counter[str]]:
