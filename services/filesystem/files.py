@@ -1,6 +1,7 @@
 """The roots as the running call may use them, and the threads its work runs in."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -119,7 +120,8 @@ class Files:
                 settled, swept = settle(root), sweep(root)
                 purged = purge(root, self.limits.trash_days, self.limits.quota) if self.limits.trash_days else 0
             except OSError as error:
-                logger.warning("filesystem.tidy", extra={"root": root.path, "reason": str(error)[:200]})
+                reason = os.strerror(error.errno or 0)
+                logger.warning("filesystem.untidy", extra={"root": root.path, "reason": reason})
                 continue
             if settled or swept or purged:
                 fields = {"root": root.path, "settled": settled, "swept": swept, "purged": purged}

@@ -232,7 +232,7 @@ def _settled(root: Root, folder: int, name: str) -> bool:
             for said in json.loads(os.pread(fd, _ENTRY_BYTES, 0)):
                 _redo(root, str(said["path"]), str(said["entry"]), int(said["new"]))
         except (ValueError, KeyError, TypeError):
-            logger.exception("filesystem.journal", extra={"entry": name})
+            logger.exception("filesystem.unsettled", extra={"root": root.path, "entry": name})
         _unlinked(folder, name)
         return True
     finally:
@@ -251,4 +251,5 @@ def _redo(root: Root, path: str, entry: str, new: int) -> None:
             else:
                 os.unlink(entry, dir_fd=staging)  # what stood there before: they have changed places
     except (OSError, PathError) as error:
-        logger.warning("filesystem.journal", extra={"path": path, "reason": str(error)[:200]})
+        number = error.errno or 0
+        logger.warning("filesystem.unsettled", extra={"root": root.path, "reason": os.strerror(number)})

@@ -20,6 +20,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tests.bench.tools import Row, Side, load_once, process, ratio, spread
 from tests.support.load import body, headers
 from tests.support.ports import free_ports
@@ -109,8 +111,15 @@ def _compared(
         runs: list[list[dict[str, float]]] = [[], []]
         for _ in range(rounds):
             for number, side in enumerate(sides):
-                runs[number].append(load_once(load, side, workers, seconds))
+                runs[number].append(_run(load, side, workers, seconds))
         ours, theirs = ([run["per_second"] for run in side] for side in runs)
+        used = [[run["cpu_ms"] for run in side] for side in runs]
+        rows.append(
+            (
+                f"{OURS_IS}, {what}, processor ms a call, {workers} clients",
+                f"{ratio(*used):.2f}x   {spread(used[0])} / {spread(used[1])}",
+            )
+        )
         figures = f"{ratio(ours, theirs):.2f}x   {spread(ours)} / {spread(theirs)}; its bare stdio {stdio:.1f}"
         rows.append((f"{OURS_IS}, {what}, calls/s, {workers} clients", figures))
         if workers == 1:
@@ -118,6 +127,25 @@ def _compared(
             figures = f"{sent[0] / sent[1]:.2f}x   {sent[0]:.0f} / {sent[1]:.0f}; bounded {page_bytes:.0f}"
             rows.append((f"{OURS_IS}, {what}, bytes an answer", figures))
     return rows
+
+
+def _run(load: Path, side: Side, workers: int, seconds: int) -> dict[str, float]:
+    """One run, with the processor time of all processes that answered: what counts on a machine with other work."""
+    port = int(side.url.split(":")[2].split("/")[0])
+    before = _processor_s(port)
+    run = load_once(load, side, workers, seconds)
+    return run | {"cpu_ms": (_processor_s(port) - before) * 1000 / run["calls"]}
+
+
+def _processor_s(port: int) -> float:
+    """Seconds of processor that the process listening on a port and those it started have used."""
+    listening = next(
+        one.pid for one in psutil.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port
+    )  # fmt: skip
+    first = psutil.Process(listening)
+    times = [one.cpu_times() for one in (first, *first.children(recursive=True))]
+    return sum(one.user + one.system + one.children_user + one.children_system for one in times)
 
 
 def _on_disk(load: Path, folder: Path, seconds: int, rounds: int) -> list[Row]:

@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.local, pytest.mark.feature("B2")]
 CALLERS = 6
 LEAST_CALLS = 110  # so that every tool has had its turn, also on a busy machine
 Arguments = dict[str, object]
+THERE_AND_BACK = [{"old_text": "harmless", "new_text": "changed"}, {"old_text": "changed", "new_text": "harmless"}]
 PLAIN: list[tuple[str, Arguments]] = [
     ("read_file", {"path": "swap/secret.txt"}),
     ("read_file", {"path": "file.txt", "tail": 1}),
@@ -43,10 +44,10 @@ PLAIN: list[tuple[str, Arguments]] = [
     ("search_content", {"path": "swap/secret.txt", "pattern": "secret-of"}),
     ("write_file", {"path": "swap/secret.txt", "content": "harmless too\n", "overwrite": True}),
     ("write_file", {"path": "file.txt", "content": "more\n", "append": True}),
-    ("edit_file", {"path": "swap/other.txt", "edits": [{"old_text": "harmless", "new_text": "harm less"}]}),
+    ("edit_file", {"path": "swap/other.txt", "edits": THERE_AND_BACK}),
     ("edit_files", {"edits": [
-        {"path": "swap/secret.txt", "edits": [{"old_text": "harmless", "new_text": "changed"}]},
-        {"path": "swap/inner/secret.txt", "edits": [{"old_text": "harmless", "new_text": "changed"}]},
+        {"path": "swap/secret.txt", "edits": THERE_AND_BACK},
+        {"path": "swap/inner/secret.txt", "edits": THERE_AND_BACK},
     ]}),
     ("delete", {"path": "swap/secret.txt"}),
     ("delete", {"path": "swap/inner/secret.txt", "permanent": True}),

@@ -346,6 +346,7 @@ async def test_a_read_only_root_is_read_and_never_changed(starter: Starter, tmp_
     assert [path.name for path in (tmp_path / "ro").iterdir()] == ["a"]
 
 
+@pytest.mark.feature("E4")
 async def test_a_root_holds_no_more_than_its_quota(starter: Starter, tmp_path: Path) -> None:
     (tmp_path / "there").write_bytes(bytes(5000))
     instance = starter.start(
