@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from services.common.paths import PathError, Place, explain, opened, opened_parent, rename_no_replace
 from services.filesystem.edits import Edit, apply_edits, as_utf8, unified_diff
 from services.filesystem.encodings import Form, encoding_of, form_of
-from services.filesystem.quotas import NO_QUOTA, Quota
+from services.filesystem.quotas import NO_QUOTA, Quota, weight
 from services.filesystem.storing import Before, check_unchanged, explained, locked, opened_existing, staged
 
 __all__ = [
@@ -165,24 +165,42 @@ def edit_file(
     return unified_diff(as_utf8(old, named), as_utf8(new, named), place.shown)
 
 
-def move(source: Place, target: Place, *, overwrite: bool) -> None:
+def move(source: Place, target: Place, *, overwrite: bool, quota: Quota = NO_QUOTA) -> None:
     """Move or rename a file, folder or link; a link itself is moved, not what it points to.
 
     Raises:
         PathError: The target exists and `overwrite` is not given, or it cannot be moved.
     """
-    with folders_made(target), opened_parent(source) as (source_fd, name), opened_parent(target) as (target_fd, new):
-        with locked(target, source_fd, target_fd):
-            try:
-                if overwrite:
-                    os.replace(name, new, src_dir_fd=source_fd, dst_dir_fd=target_fd)
-                else:
-                    rename_no_replace(source_fd, name, target_fd, new)
-            except OSError as error:
-                raise _move_problem(error, source, target) from error
+    with (
+        folders_made(target),
+        opened_parent(source) as (source_fd, name),
+        opened_parent(target) as (target_fd, new),
+        locked(target, source_fd, target_fd),
+        _charged_move(source, target, source_fd, name, quota),
+    ):
+        try:
+            if overwrite:
+                os.replace(name, new, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+            else:
+                rename_no_replace(source_fd, name, target_fd, new)
+        except OSError as error:
+            raise _move_problem(error, source, target) from error
         with explained(target):
             os.fsync(target_fd)
             os.fsync(source_fd)
+
+
+@contextmanager
+def _charged_move(source: Place, target: Place, folder: int, name: str, quota: Quota) -> Iterator[None]:
+    """What comes into another root counts there, and no more in the one it leaves."""
+    if not quota or source.root.whole == target.root.whole:
+        yield
+        return
+    with explained(source):
+        bytes_, files = weight(folder, name)
+    with quota.charged(target, bytes_=bytes_, files=files):
+        yield
+    quota.forget(source.root)
 
 
 def make_folder(place: Place) -> bool:

@@ -125,6 +125,10 @@ def _copy_folder(
         except OSError as error:
             if error.errno == errno.EEXIST:
                 raise PathError(f"{target.shown} exists already; a folder is not replaced, delete it first") from error
+            if error.errno == errno.EXDEV:
+                raise PathError(
+                    f"{target.shown} lies on another file system than its root; copy the files in it one by one"
+                ) from error
             raise
         os.fsync(where[0])
     return Copied("folder", copier.files, copier.size_bytes)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ __all__ = ["Files", "Limits"]
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _CHANGES_AT_ONCE = 16
+_PURGE_EACH_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Files:
     def __init__(self, roots: Roots, limits: Limits) -> None:
         self.limits = limits
         self._roots = roots
+        self._purged: dict[str, float] = {}
         # Edits that wait for one another's locks must not keep readers from their threads.
         self._changing = CapacityLimiter(_CHANGES_AT_ONCE)
 
@@ -126,6 +129,14 @@ class Files:
             if settled or swept or purged:
                 fields = {"root": root.path, "settled": settled, "swept": swept, "purged": purged}
                 logger.info("filesystem.tidied", extra=fields)
+
+    def purge_now_and_then(self, root: Root) -> None:
+        """Remove what was in the trash of a root for too long; at most once an hour. Blocks."""
+        now = time.monotonic()
+        if self.limits.trash_days and now - self._purged.get(root.whole.real, -_PURGE_EACH_S) >= _PURGE_EACH_S:
+            self._purged[root.whole.real] = now
+            with suppress(OSError):
+                purge(root.whole, self.limits.trash_days, self.limits.quota)
 
     def writable(self) -> Sequence[Root]:
         """The roots of the settings that may be changed."""

@@ -7,6 +7,7 @@ when it fails. What other programs change is noticed when the root is counted an
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from services.common.paths import PathError, Place, Root
 from services.filesystem.own import opened_own
 from services.filesystem.walking import OPEN_FOLDER, Walk, WalkLimits
 
-__all__ = ["NO_QUOTA", "Quota", "Usage"]
+__all__ = ["NO_QUOTA", "Quota", "Usage", "weight"]
 
 _FOLDER = "usage"
 _FILE = "counted.json"
@@ -152,6 +153,23 @@ def _count(root: Root) -> Usage:
         finally:
             os.close(fd)
     return Usage(bytes_, files, time.time())
+
+
+def weight(folder: int, name: str) -> tuple[int, int]:
+    """Bytes and files of an entry of a folder, with all that is in it.
+
+    Raises:
+        OSError: It is not there.
+    """
+    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if not stat.S_ISDIR(found.st_mode):
+        return found.st_size, 1
+    fd = os.open(name, OPEN_FOLDER | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        sizes = [_size(node.entry) for node in Walk(_LIMITS, own=False).over(fd) if not node.is_folder]
+        return sum(sizes), len(sizes)
+    finally:
+        os.close(fd)
 
 
 def _size(entry: "os.DirEntry[str]") -> int:

@@ -183,6 +183,8 @@ def restore(root: Root, note: Trashed, target: Place) -> None:
         except OSError as error:
             if error.errno == errno.EEXIST:
                 raise PathError(f"{target.shown} exists already; give another target") from error
+            if error.errno == errno.EXDEV:
+                raise PathError(f"{target.shown} lies on another file system; restore it, then copy it") from error
             raise
         os.fsync(folder)
         _forget(trash, note.id)

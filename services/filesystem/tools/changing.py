@@ -138,7 +138,8 @@ def _place(kit: Kit, files: Files) -> None:
         """Move or rename a file, folder or link. Refuses to replace anything unless overwrite is true."""
 
         def work(place: Place) -> None:
-            changing.move(place, files.place(target, changes=True), overwrite=overwrite)
+            onto = files.ready(files.place(target, changes=True))
+            changing.move(place, onto, overwrite=overwrite, quota=files.limits.quota)
 
         await files.run(work, source, changes=True)
         return answers.answer(answers.Moved(source=source, target=target), f"moved {source} to {target}")

@@ -71,7 +71,11 @@ def _facts(path: str, hits: Hits, shown: _Shown) -> answers.SearchFacts:
     matched, files, outcome = hits.matched, hits.files, "complete" if hits.matched else "no match"
     if shown.unconfirmed:
         # Ripgrep may have been led out of the root: not even how much it found there is said.
-        matched, files, outcome = shown.returned, max(0, hits.files - shown.unconfirmed), "files changed, partial"
+        matched, files, outcome = (
+            shown.returned,
+            max(0, hits.files - shown.unconfirmed),
+            "files changed or refused, partial",
+        )
     if not hits.complete:
         outcome = "timed out, partial"
     return answers.SearchFacts(

@@ -1,6 +1,5 @@
 """Tools that delete, and take back."""
 
-from functools import partial
 from typing import Annotated
 
 from mcp_types import CallToolResult
@@ -33,7 +32,11 @@ def _delete(kit: Kit, files: Files) -> None:
         permanent: Annotated[bool, Field(description="For good, instead of into the trash.")] = False,
     ) -> Annotated[CallToolResult, answers.Deleted]:
         """Delete a file, a link or a folder: into the trash of its root; filesystem_restore brings it back."""
-        work = partial(trash.delete, recursive=recursive, permanent=permanent, quota=files.limits.quota)
+
+        def work(place: Place) -> trash.Deleted:
+            files.purge_now_and_then(place.root)
+            return trash.delete(place, recursive=recursive, permanent=permanent, quota=files.limits.quota)
+
         gone = await files.run(work, path, changes=True)
         how = "for good" if gone.trash_id is None else f"into the trash as {gone.trash_id}"
         facts = answers.Deleted(path=path, kind=gone.kind, trash_id=gone.trash_id)

@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from services.common.paths import PathError, Roots
+from services.filesystem.changing import edit_file, move, write_file
+from services.filesystem.copying import copy
+from services.filesystem.edits import Edit
+from services.filesystem.manyedits import FileEdits, edit_files
+from services.filesystem.trash import delete
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -194,3 +201,25 @@ def test_a_full_disk_says_so_and_changes_nothing(small_disk: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", FULL, small_disk], capture_output=True, text=True, check=False)
     assert ran.stdout == "held\n", ran.stderr
     assert psutil.disk_usage(str(small_disk)).free > 300_000
+
+
+def test_a_file_system_mounted_in_a_root_is_written_to_whole_or_not_at_all(tmp_path: Path, small_disk: Path) -> None:
+    roots = Roots.of([tmp_path])
+    inner = roots.locate(f"{small_disk.name}/inner/file")
+    write_file(inner, b"one\n", overwrite=False)
+    write_file(inner, b"two\n", overwrite=True)
+    edit_file(inner, [Edit("two", "three")], dry_run=False)
+    assert (small_disk / "inner/file").read_bytes() == b"three\n"
+    write_file(roots.locate("beside"), b"three\n", overwrite=False)
+    both = [FileEdits(place, [Edit("three", "four")]) for place in (roots.locate("beside"), inner)]
+    for attempt, said in (
+        (lambda: edit_files(both, dry_run=False), "another file system"),
+        (lambda: delete(inner, recursive=False, permanent=False), "permanent=true"),
+        (lambda: move(roots.locate("beside"), roots.locate(f"{small_disk.name}/moved"), overwrite=False), "copy it"),
+    ):
+        with pytest.raises(PathError, match=said):
+            attempt()
+    assert ((tmp_path / "beside").read_bytes(), (small_disk / "inner/file").read_bytes()) == (b"three\n",) * 2
+    assert copy(roots.locate("beside"), roots.locate(f"{small_disk.name}/copied"), overwrite=False).files == 1
+    assert sorted(path.name for path in small_disk.rglob("*")) == ["copied", "file", "inner"]
+    assert list((tmp_path / ".tekup-files/staging").iterdir()) == []

@@ -369,3 +369,20 @@ async def test_a_root_holds_no_more_than_its_quota(starter: Starter, tmp_path: P
         for number in range(8):
             said = await session.call("filesystem_write_file", path=f"small{number}", content="")
         assert "files its root may hold" in said.error
+
+
+@pytest.mark.feature("E4")
+async def test_what_comes_from_another_root_counts_where_it_comes_to(starter: Starter, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "folder").mkdir(parents=True)
+        (tmp_path / name / "folder/file").write_bytes(bytes(6000))
+    instance = starter.start(
+        "filesystem", MCP_FILESYSTEM_ROOTS=f"{tmp_path}/a:{tmp_path}/b", MCP_FILESYSTEM_QUOTA_BYTES=10_000
+    )
+    async with instance.session() as session:
+        full = await session.call("filesystem_move", source=f"{tmp_path}/a/folder", target=f"{tmp_path}/b/second")
+        assert "10000 bytes its root may hold are used" in full.error
+        assert (tmp_path / "a/folder/file").exists()
+        await session.call("filesystem_delete", path=f"{tmp_path}/b/folder", recursive=True, permanent=True)
+        moved = await session.call("filesystem_move", source=f"{tmp_path}/a/folder", target=f"{tmp_path}/b/second")
+        assert not moved.error
