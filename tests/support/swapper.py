@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
 
 from services.common.paths import rename_exchange
 
@@ -28,29 +28,27 @@ class Arena:
     Args:
         root: The root.
         outside: What must neither be read nor changed.
-        folders: Descriptors of the real folders that are swapped, by their names.
     """
 
     root: Path
     outside: Path
-    folders: dict[str, int]
 
     def refill(self) -> None:
-        """Put back what tools took away; by descriptors, so that this is not led astray itself."""
-        for name, folder in self.folders.items():
-            for file in ("secret.txt", "other.txt"):
-                with _made(folder, file) as fd:
-                    os.write(fd, HARMLESS.encode())
-            if name == "swap":
-                try:
-                    os.mkdir("spare", dir_fd=folder)
-                except FileExistsError:
-                    continue
+        """Put back what tools took away, wherever the swapped folder is now; no link is followed on the way."""
+        for path in ("swap", ".aside/link", ".aside/folder"):
+            with suppress(OSError), _opened(self.root / path) as swap:
+                _fill(swap)
+                for name in ("inner", "spare"):
+                    with suppress(FileExistsError):
+                        os.mkdir(name, dir_fd=swap)
+                with _opened("inner", dir_fd=swap) as inner:
+                    _fill(inner)
 
-    def leaked(self) -> list[str]:
-        """Files of the root that hold the secret."""
+    def leaked(self, folder: str = ".") -> list[str]:
+        """Files of a folder of the root that hold the secret; of all of it only when the attack is over, as this reads
+        by path."""
         found: list[str] = []
-        for above, _, names in os.walk(self.root):
+        for above, _, names in os.walk(self.root / folder):
             for name in names:
                 path = Path(above, name)
                 if path.is_file() and not path.is_symlink() and SECRET.encode() in path.read_bytes():
@@ -65,9 +63,17 @@ class Arena:
         return state
 
 
+def _fill(folder: int) -> None:
+    for name in ("secret.txt", "other.txt"):
+        with suppress(FileExistsError):
+            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=folder)
+            os.write(fd, HARMLESS.encode())
+            os.close(fd)
+
+
 @contextmanager
-def _made(folder: int, name: str) -> Iterator[int]:
-    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644, dir_fd=folder)
+def _opened(path: str | Path, dir_fd: int | None = None) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
     try:
         yield fd
     finally:
@@ -85,17 +91,17 @@ def under_attack(folder: Path) -> Iterator[Arena]:
     (outside / f"{SECRET}.txt").write_text(SECRET)
     (root / "file.txt").write_text(HARMLESS)
     (root / "calm").mkdir()
-    flags = os.O_RDONLY | os.O_DIRECTORY
-    folders = {name: os.open(root / name, flags) for name in ("swap", "swap/inner")}
-    arena = Arena(root, outside, folders)
-    attacker = Popen([sys.executable, "-m", "tests.support.swapper", str(root), str(outside)])
+    arena = Arena(root, outside)
+    attacker = Popen([sys.executable, "-m", "tests.support.swapper", str(root), str(outside)], stdout=PIPE)
     try:
+        assert attacker.stdout is not None
+        assert attacker.stdout.readline() == b"attacking\n", "the attacker did not begin"
         yield arena
     finally:
         attacker.kill()
         attacker.wait()
-        for fd in folders.values():
-            os.close(fd)
+        if attacker.stdout is not None:
+            attacker.stdout.close()
 
 
 def swap_for_ever(root: Path, outside: Path) -> None:
@@ -105,6 +111,7 @@ def swap_for_ever(root: Path, outside: Path) -> None:
     here = os.open(".", os.O_RDONLY)
     Path(".aside/link").symlink_to(outside)
     Path(".aside/file.txt").symlink_to(outside / "secret.txt")
+    print("attacking", flush=True)
     while True:
         for _ in range(TURNS):
             for there, aside in (("swap", ".aside/link"), ("file.txt", ".aside/file.txt")):
