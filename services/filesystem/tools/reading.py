@@ -206,10 +206,11 @@ def _read_bytes(kit: Kit, files: Files) -> None:
             partial(read_range, offset=offset, length=most, whole_characters=form != "base64"), path
         )
         as_text = form == "text" or (form == "auto" and found.is_text)
+        # Base64 makes four characters of three bytes, an escape four of one.
         content = found.content
-        if not as_text:
-            content = content[: budget * 3 // 4]
-        text = _as_text(content, budget) if as_text else base64.b64encode(content).decode()
+        if not (found.is_text and as_text):
+            content = content[: budget // 4 if as_text else budget * 3 // 4]
+        text = content.decode("utf-8", "backslashreplace") if as_text else base64.b64encode(content).decode()
         next_offset = found.offset + len(content) if found.offset + len(content) < found.size_bytes else None
         facts = answers.ReadBytes(
             path=path,
@@ -221,11 +222,6 @@ def _read_bytes(kit: Kit, files: Files) -> None:
         )
         note = f"{len(content)} of {found.size_bytes} bytes; continue with offset={next_offset}" if next_offset else ""
         return answers.answer(facts, text, note)
-
-
-def _as_text(content: bytes, budget: int) -> str:
-    # Bytes that are not UTF-8 grow to four characters each.
-    return content.decode("utf-8", "backslashreplace").encode()[: 4 * budget].decode("utf-8", "ignore")
 
 
 def _resource(kit: Kit, files: Files) -> None:

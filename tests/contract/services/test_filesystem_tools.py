@@ -80,6 +80,7 @@ async def test_any_byte_of_a_file_is_reached(filesystem: Instance, folder: Path)
     text = "é" * 100_000
     (folder / "line").write_text(text)
     (folder / "raw").write_bytes(bytes(range(256)) * 4)
+    (folder / "odd").write_bytes(b"\xff" * 200_000)
     async with filesystem.session() as session:
         seen, offset = "", 0
         while offset is not None:
@@ -87,6 +88,9 @@ async def test_any_byte_of_a_file_is_reached(filesystem: Instance, folder: Path)
             seen += part.result.content[0].text  # type: ignore[union-attr]
             offset = part.facts["next_offset"]
         raw = await session.call("filesystem_read_bytes", path=f"{folder}/raw", offset=256, length=256)
+        odd = await session.call("filesystem_read_bytes", path=f"{folder}/odd", form="text", length=1 << 20)
+    assert len(odd.text) <= 66_000
+    assert odd.facts["next_offset"] == odd.facts["length"]
     assert seen == text
     assert raw.facts["form"] == "base64"
     assert base64.b64decode(raw.result.content[0].text) == bytes(range(256))
