@@ -160,6 +160,17 @@ _TABLE = (
         (GoBuild("compose/images/osv-scanner", "github.com/google/osv-scanner/v2/cmd/osv-scanner"),),
         "have Go 1.26 or newer on PATH to build it with",
     ),
+    # What the filesystem service is measured against, and what brings it to HTTP, for `make bench`.
+    Program(
+        "filesystem-peer", "2026.8.31", "2026.8", ("--version",),
+        (NpmPackage("tests/bench/peers", "filesystem.mjs", ours=True),),
+        "see why npm could not fetch the packages of tests/bench/peers/package-lock.json",
+    ),
+    Program(
+        "mcp-proxy", "6.7.19", "6.7", ("--version",),
+        (NpmPackage("tests/bench/peers", "mcp-proxy/dist/bin/mcp-proxy.mjs"),),
+        "see why npm could not fetch the packages of tests/bench/peers/package-lock.json",
+    ),
     # A real authorization server, for the tests.
     Program(
         "oidc-provider", "9.13.3", "9.13", ("--version",),

@@ -6,7 +6,15 @@ from functools import cached_property
 
 from mcp.server.mcpserver.tools import Tool
 
-__all__ = ["AsyncFunction", "KitTool", "Probe", "PromptDeclaration", "ResourceDeclaration"]
+__all__ = [
+    "AsyncFunction",
+    "KitTool",
+    "Probe",
+    "PromptDeclaration",
+    "ResourceDeclaration",
+    "TypedBytes",
+    "TypedText",
+]
 
 AsyncFunction = Callable[..., Awaitable[object]]
 
@@ -62,3 +70,25 @@ class PromptDeclaration:
     name: str
     title: str
     function: AsyncFunction
+
+
+class TypedText(str):
+    """A resource's text that says itself what it is, in place of what its template says."""
+
+    mime_type: str
+
+    def __new__(cls, content: str, mime_type: str) -> "TypedText":
+        made = super().__new__(cls, content)
+        made.mime_type = mime_type
+        return made
+
+
+class TypedBytes(bytes):
+    """A resource's bytes that say themselves what they are, in place of what its template says."""
+
+    mime_type: str
+
+    def __new__(cls, content: bytes, mime_type: str) -> "TypedBytes":
+        made = super().__new__(cls, content)
+        made.mime_type = mime_type
+        return made

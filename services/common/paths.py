@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Root",
     "Roots",
     "RootsError",
+    "check_regular",
     "clip",
     "explain",
     "kernel_opener",
@@ -34,6 +35,7 @@ __all__ = [
     "opened_file",
     "opened_parent",
     "printable",
+    "rename_exchange",
     "rename_no_replace",
 ]
 
@@ -41,6 +43,7 @@ _AT_FDCWD = -100
 _SYS_OPENAT2 = 437  # the same number on every architecture: it is younger than the unified table
 _SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276}
 _RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
@@ -145,11 +148,24 @@ def rename_no_replace(source_fd: int, source: str, target_fd: int, target: str) 
     Raises:
         OSError: As rename(2); EINVAL also where the file system does not know RENAME_NOREPLACE.
     """
+    _renameat2(source_fd, source, target_fd, target, _RENAME_NOREPLACE)
+
+
+def rename_exchange(source_fd: int, source: str, target_fd: int, target: str) -> None:
+    """Let two names change places at one moment (renameat2(2)).
+
+    Raises:
+        OSError: As rename(2); EINVAL also where the file system does not know RENAME_EXCHANGE.
+    """
+    _renameat2(source_fd, source, target_fd, target, _RENAME_EXCHANGE)
+
+
+def _renameat2(source_fd: int, source: str, target_fd: int, target: str, flags: int) -> None:
     number = _SYS_RENAMEAT2.get(os.uname().machine)
     if number is None:
         raise OSError(errno.EINVAL, "renameat2 is not known on this architecture")
     names = os.fsencode(source), os.fsencode(target)
-    if _syscall()(number, source_fd, names[0], target_fd, names[1], _RENAME_NOREPLACE) != 0:
+    if _syscall()(number, source_fd, names[0], target_fd, names[1], flags) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 
@@ -162,11 +178,22 @@ class Root:
         path: Its absolute path as the operator wrote it; what callers see and say.
         real: The same folder without links, found once at start; what is opened.
         opener: How names beneath it are resolved.
+        writable: Whether anything in it may be changed.
+        hard_links: Whether files that have more names than one may be opened: another may lie outside.
+        base: The root of the settings that this one is a narrower part of, None for one of the settings.
     """
 
     path: str
     real: str
     opener: Opener = field(default_factory=kernel_opener, compare=False, repr=False)
+    writable: bool = True
+    hard_links: bool = True
+    base: "Root | None" = field(default=None, compare=False, repr=False)
+
+    @property
+    def whole(self) -> "Root":
+        """The root of the settings: itself, or what it is a part of."""
+        return self.base or self
 
     def shown(self, relative: str) -> str:
         """The path of `relative` as callers see it."""
@@ -220,21 +247,37 @@ class Roots(tuple[Root, ...]):
     __slots__ = ()
 
     @classmethod
-    def of(cls, paths: Sequence[str | os.PathLike[str]], opener: Opener | None = None) -> "Roots":
+    def of(
+        cls,
+        paths: Sequence[str | os.PathLike[str]],
+        opener: Opener | None = None,
+        *,
+        read_only: Sequence[str | os.PathLike[str]] = (),
+        hard_links: bool = True,
+    ) -> "Roots":
         """The roots of the settings.
 
         Args:
             paths: Absolute folders that exist.
             opener: How names are resolved; the kernel's best when not given.
+            read_only: Further ones, in which nothing may be changed.
+            hard_links: Whether files with more names than one may be opened.
 
         Raises:
             RootsError: Some of them are not absolute, not there, or not folders; all are named.
         """
-        problems = [problem for path in paths if (problem := _root_problem(os.fspath(path)))]
+        problems = [problem for path in (*paths, *read_only) if (problem := _root_problem(os.fspath(path)))]
         if problems:
             raise RootsError("; ".join(problems))
         chosen = opener or kernel_opener()
-        return cls(Root(os.path.normpath(path), os.path.realpath(path), chosen) for path in paths)
+        given = [(path, True) for path in paths] + [(path, False) for path in read_only]
+        roots = cls(
+            Root(os.path.normpath(path), os.path.realpath(path), chosen, writable, hard_links)
+            for path, writable in given
+        )
+        if inside := _read_only_inside(roots):
+            raise RootsError(f"{inside}; a link could lead into it: take one of them off the list")
+        return roots
 
     def narrowed(self, allowed: Sequence[str]) -> "Roots":
         """What is left of these roots for a caller whose grant names `allowed`; nothing widens.
@@ -246,10 +289,10 @@ class Roots(tuple[Root, ...]):
             return self
         found: dict[str, Root] = {}
         for folder in (os.path.normpath(path) for path in allowed):
-            for root in self:
+            for root in sorted(self, key=lambda root: -len(root.path)):
                 if (inner := _beneath(folder, root)) is not None:
-                    real = os.path.normpath(f"{root.real}/{inner}")
-                    found.setdefault(folder, Root(os.path.normpath(f"{root.path}/{inner}"), real, root.opener))
+                    path, real = (os.path.normpath(f"{start}/{inner}") for start in (root.path, root.real))
+                    found.setdefault(folder, replace(root, path=path, real=real, base=root.whole))
                 elif PurePosixPath(root.path).is_relative_to(folder):
                     found.setdefault(root.path, root)
         return Roots(found.values())
@@ -293,6 +336,15 @@ def _root_problem(path: str) -> str | None:
         return f"root {path!r}: {error.strerror}; create it or take it off the list"
 
 
+def _read_only_inside(roots: Roots) -> str:
+    """Which read-only root lies in one that may be changed, "" for none."""
+    for inner in (root for root in roots if not root.writable):
+        for outer in (root for root in roots if root.writable):
+            if PurePosixPath(inner.real).is_relative_to(outer.real):
+                return f"root {inner.path!r} is read-only and lies in {outer.path!r}, which is not"
+    return ""
+
+
 def _beneath(path: str, root: Root) -> str | None:
     """What follows the root in `path`, by its text alone; None when it does not start with the root."""
     for prefix in {root.path, root.real}:
@@ -305,7 +357,7 @@ def _beneath(path: str, root: Root) -> str | None:
 
 def printable(name: str) -> str:
     """A file name as JSON can carry it: bytes of it that are not UTF-8 are shown as `\\udcXX`."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 
 def clip(path: str) -> str:
@@ -371,11 +423,25 @@ def opened_file(place: Place, flags: int = os.O_RDONLY) -> Iterator[int]:
     """
     # O_NONBLOCK: opening a FIFO without a writer would wait for ever.
     with opened(place, flags | os.O_NONBLOCK | os.O_NOCTTY) as fd:
-        kind = os.fstat(fd).st_mode
-        if not stat.S_ISREG(kind):
-            what = "a folder" if stat.S_ISDIR(kind) else "not a regular file"
-            raise PathError(f"{place.shown} is {what}")
+        found = os.fstat(fd)
+        check_regular(found, place)
         yield fd
+
+
+def check_regular(found: os.stat_result, place: Place) -> None:
+    """Refuse what is not a regular file, or one that may be a file of elsewhere.
+
+    Raises:
+        PathError: It is one of these.
+    """
+    if not stat.S_ISREG(found.st_mode):
+        what = "a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+        raise PathError(f"{place.shown} is {what}")
+    if found.st_nlink > 1 and not place.root.hard_links:
+        raise PathError(
+            f"{place.shown} has {found.st_nlink} names (hard links), of which one may lie outside the roots; "
+            "copy it outside of this service, or have an operator allow hard links"
+        )
 
 
 @contextmanager

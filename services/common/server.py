@@ -1,6 +1,6 @@
 """The SDK's server for what a `Kit` declared, and the guard in front of every service's handlers."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -9,13 +9,15 @@ from mcp import MCPError
 from mcp.server.caching import CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.request_state import RequestStateSecurity
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp_types import INVALID_PARAMS
+from mcp_types import INVALID_PARAMS, InputRequiredResult
 from mcp_types import Tool as ListedTool
 from mcp_types.methods import CacheableMethod
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
+from pydantic import AnyUrl
 from starlette.types import ASGIApp
 
 from services.common.cache import CACHED, DISCOVER, LIST_TTL_MS, Freshness, FreshnessOf, key_of, scoped
@@ -198,6 +200,19 @@ class KitServer(MCPServer[dict[str, Any]]):
             raise MCPError(INVALID_PARAMS, f"Unknown tool {name[:80]!r}; {self._kit.name} has: {known}")
         given = context or Context(mcp_server=self)
         return await self._calls.run(declared, arguments, lambda: declared.tool.run(arguments, given))
+
+    async def read_resource(
+        self, uri: AnyUrl | str, context: Context[dict[str, Any], Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        """Read a resource; what it says of its own type goes before what its template says.
+
+        Raises:
+            ResourceError: There is no such resource, or it cannot be read.
+        """
+        read = await super().read_resource(uri, context)
+        if isinstance(read, InputRequiredResult):
+            return read
+        return [replace(item, mime_type=getattr(item.content, "mime_type", item.mime_type)) for item in read]
 
 
 @asynccontextmanager

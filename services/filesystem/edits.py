@@ -7,12 +7,18 @@ endings are.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import islice
 
-__all__ = ["Edit", "EditError", "apply_edits", "line_endings", "unified_diff"]
+from services.filesystem.encodings import UTF8, Encoding
+from services.filesystem.nearest import nearest
+
+__all__ = ["Edit", "EditError", "apply_edits", "as_utf8", "line_endings", "unified_diff"]
 
 _LINES_SHOWN = 20
 _CONTEXT_LINES = 3
 _DIFF_LINES = 20_000
+_MATCHES = 100_000
+_UTF8 = Encoding()
 
 
 class EditError(ValueError):
@@ -26,10 +32,12 @@ class Edit:
     Args:
         old_text: What stands there, exactly once.
         new_text: What shall stand there.
+        everywhere: It may stand there several times, and is replaced at each.
     """
 
     old_text: str
     new_text: str
+    everywhere: bool = False
 
 
 def line_endings(content: bytes) -> str:
@@ -41,53 +49,97 @@ def line_endings(content: bytes) -> str:
     return "crlf" if crlf else "lf" if lf else "none"
 
 
-def apply_edits(content: bytes, edits: Sequence[Edit]) -> bytes:
+def apply_edits(content: bytes, edits: Sequence[Edit], encoding: Encoding = _UTF8) -> bytes:
     """`content` after all `edits`, each made on the result of those before it.
 
     Raises:
-        EditError: One of them is empty, changes nothing, or does not match exactly once.
+        EditError: One of them is empty, changes nothing, does not match exactly once, or has characters the file's
+            encoding has no bytes for.
     """
     if not edits:
         raise EditError("there is no edit; give at least one")
+    text = as_utf8(content, encoding)
     for number, edit in enumerate(edits, start=1):
-        content = _apply(content, edit, f"edit {number}")
-    return content
+        text = _apply(text, edit, f"edit {number}", checked=encoding.name == UTF8)
+    if encoding.name == UTF8:
+        return text
+    try:
+        return encoding.bom + text.decode("utf-8", "surrogatepass").encode(encoding.name, "surrogateescape")
+    except UnicodeEncodeError as error:
+        bad = ascii(error.object[error.start : error.start + 1])
+        raise EditError(
+            f"the file is {encoding.name}, which has no bytes for the character {bad}; leave it out"
+        ) from None
 
 
-def _apply(content: bytes, edit: Edit, name: str) -> bytes:
+def as_utf8(content: bytes, encoding: Encoding) -> bytes:
+    """What a file in another encoding holds, in UTF-8 and without its mark; a file in UTF-8 as it is.
+
+    Raises:
+        EditError: Its bytes do not come back the same, so it is not in that encoding.
+    """
+    if encoding.name == UTF8:
+        return content
+    body = content[len(encoding.bom) :]
+    try:
+        text = body.decode(encoding.name, "surrogateescape")
+        same = text.encode(encoding.name, "surrogateescape") == body
+    except UnicodeError:
+        same = False
+    if not same:
+        raise EditError(
+            f"the file's bytes are not all {encoding.name}; name its encoding, or edit it as it is in ASCII"
+        )
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _apply(content: bytes, edit: Edit, name: str, *, checked: bool) -> bytes:
     if not edit.old_text:
         raise EditError(f"{name}: old_text is empty; give the text to replace, or write the whole file")
     if edit.old_text == edit.new_text:
         raise EditError(f"{name}: old_text and new_text are the same; there is nothing to change")
-    _check_encoding(content, edit, name)
+    _check_encoding(content, edit, name, checked=checked)
     old = edit.old_text.encode()
-    found = list(_occurrences(content, old))
+    found = _places(content, old)
     if not found and b"\n" in old:
         # What the caller read was shown with LF; the file may have CRLF.
         old = _with_crlf(old)
-        found = list(_occurrences(content, old))
-    if len(found) != 1:
-        raise EditError(_not_once(content, name, found))
-    start, end = found[0], found[0] + len(old)
-    new = edit.new_text.encode()
-    if _is_crlf(content, start):
-        new = _with_crlf(new)
-    return content[:start] + new + content[end:]
+        found = _places(content, old)
+    if not found or (len(found) > 1 and not edit.everywhere) or len(found) > _MATCHES:
+        raise EditError(_not_once(content, edit, name, found))
+    return _replaced(content, old, edit.new_text.encode(), found)
 
 
-def _check_encoding(content: bytes, edit: Edit, name: str) -> None:
+def _replaced(content: bytes, old: bytes, new: bytes, found: Sequence[int]) -> bytes:
+    pieces: list[bytes] = []
+    at = 0
+    for start in found:
+        if start < at:
+            continue  # it overlaps with the one before, which is replaced
+        pieces += [content[at:start], _with_crlf(new) if _is_crlf(content, start) else new]
+        at = start + len(old)
+    return b"".join([*pieces, content[at:]])
+
+
+def _check_encoding(content: bytes, edit: Edit, name: str, *, checked: bool) -> None:
     if edit.old_text.isascii() and edit.new_text.isascii():
         return
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        raise EditError(
-            f"{name}: the file is not UTF-8, so only edits in ASCII are possible; leave other characters out"
-        ) from None
     try:
         (edit.old_text + edit.new_text).encode()
     except UnicodeEncodeError:
         raise EditError(f"{name}: the text is not valid Unicode (a lone surrogate); send it as UTF-8") from None
+    try:
+        if checked:
+            content.decode()
+    except UnicodeDecodeError:
+        raise EditError(
+            f"{name}: the file is not UTF-8, so only edits in ASCII are possible; name its encoding, such as "
+            "encoding=latin-1, or leave other characters out"
+        ) from None
+
+
+def _places(content: bytes, old: bytes) -> list[int]:
+    return list(islice(_occurrences(content, old), _MATCHES + 1))
 
 
 def _occurrences(content: bytes, old: bytes) -> Iterator[int]:
@@ -110,13 +162,16 @@ def _is_crlf(content: bytes, start: int) -> bool:
     return end > 0 and content[end - 1] == ord("\r")
 
 
-def _not_once(content: bytes, name: str, found: Sequence[int]) -> str:
+def _not_once(content: bytes, edit: Edit, name: str, found: Sequence[int]) -> str:
     if not found:
-        return f"{name}: old_text was not found (0 matches); read the file again and copy the text exactly"
+        near = nearest(content, edit.old_text.encode())
+        hint = f"; {near}" if near else ""
+        return f"{name}: old_text was not found (0 matches){hint}; read the file again and copy the text exactly"
     lines = [content.count(b"\n", 0, at) + 1 for at in found[:_LINES_SHOWN]]
     more = f" and {len(found) - _LINES_SHOWN} more" if len(found) > _LINES_SHOWN else ""
     where = ", ".join(map(str, lines)) + more
-    return f"{name}: old_text matches {len(found)} times (lines {where}); add surrounding lines to make it unique"
+    count = f"more than {_MATCHES}" if len(found) > _MATCHES else len(found)
+    return f"{name}: old_text matches {count} times (lines {where}); add surrounding lines to make it unique"
 
 
 def _lines(content: bytes) -> list[str]:

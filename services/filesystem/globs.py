@@ -7,7 +7,7 @@ cannot match, and no pattern makes matching slow.
 
 import fnmatch
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 __all__ = ["Glob", "GlobError", "States"]
@@ -86,6 +86,21 @@ class Glob:
     def goes_on(self, states: States) -> bool:
         """Whether something beneath the path walked so far can match."""
         return any(part < len(self.alternatives[number]) for number, part in states)
+
+    def ending(self, states: States) -> Callable[[str], object]:
+        """What says whether a path that ends in a name matches, standing at `states`; faster than a step."""
+        names = {
+            "*" if (part := self.alternatives[number][at]) == "**" else part
+            for number, at in states
+            if at < len(self.alternatives[number]) and self._ends_after(number, at)
+        }
+        if "*" in names:
+            return lambda _: True
+        return re.compile("|".join(map(fnmatch.translate, sorted(names))) or r"(?!)").match
+
+    def _ends_after(self, number: int, at: int) -> bool:
+        parts = self.alternatives[number]
+        return all(part == "**" for part in parts[at + 1 :])
 
     def matches(self, path: str) -> bool:
         """Whether a whole relative path matches."""

@@ -1,38 +1,54 @@
-"""Looking at folders: entries, facts about one, and files by glob. Blocks: call it in a thread."""
+"""Looking at folders: entries, and facts about a path. Blocks: call it in a thread."""
 
 import os
 import stat
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import accumulate
-from typing import Literal, TypeVar
+from itertools import accumulate, islice
+from typing import Literal, NamedTuple, TypeVar
 
-from services.common.paths import PathError, Place, explain, opened, opened_parent, printable
-from services.filesystem.globs import Glob, States
+from services.common.paths import PathError, Place, check_regular, explain, opened, opened_parent, printable
+from services.filesystem.own import FOLDER, within_whole
 
-__all__ = ["Entry", "Facts", "FindLimits", "Found", "Kind", "Page", "facts", "find", "list_folder", "within_budget"]
+__all__ = [
+    "Entry",
+    "Facts",
+    "Kind",
+    "Order",
+    "Page",
+    "facts",
+    "kind_of",
+    "kind_of_entry",
+    "list_folder",
+    "shown_line",
+    "within_budget",
+]
 
+T = TypeVar("T")
 Kind = Literal["file", "folder", "link", "other"]
+Order = Literal["name", "size", "modified"]
 
-_ENTRY_BYTES = 60  # of an entry without its name, in JSON
+_LINE_BYTES = 16  # of a line without its name
+_MOST_ENTRIES = 1_000_000
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
+_MARKS = {"file": "", "folder": "/", "link": "@", "other": "?"}
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """An entry of a folder.
 
     Args:
         name: Its name.
         kind: A symbolic link is `link`, whatever it points to.
         size_bytes: Size of a file, None for anything else.
+        modified_ns: When it was changed last, since the epoch.
     """
 
     name: str
     kind: Kind
     size_bytes: int | None
+    modified_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,7 +56,7 @@ class Page:
     """A part of a folder's entries.
 
     Args:
-        entries: Sorted by name.
+        entries: In the order asked for.
         total: How many the folder has.
         next_after: Pass it as `after` for the next page, None on the last.
     """
@@ -60,24 +76,14 @@ class Facts:
     mode: str
     modified: datetime
     links_to: str | None
+    owner: int = 0
+    group: int = 0
+    names: int = 1
+    sha256: str | None = None
 
 
-@dataclass(frozen=True)
-class Found:
-    """Result of a search by glob.
-
-    Args:
-        paths: Matching paths, sorted.
-        matched: How many matched, the ones left out included.
-        complete: Whether the whole tree was looked at.
-    """
-
-    paths: tuple[str, ...]
-    matched: int
-    complete: bool
-
-
-def _kind(mode: int) -> Kind:
+def kind_of(mode: int) -> Kind:
+    """The kind of what has this mode."""
     if stat.S_ISREG(mode):
         return "file"
     if stat.S_ISDIR(mode):
@@ -85,60 +91,160 @@ def _kind(mode: int) -> Kind:
     return "link" if stat.S_ISLNK(mode) else "other"
 
 
-def list_folder(place: Place, *, after: str, limit: int, budget_bytes: int) -> Page:
-    """Entries of a folder by name, those behind `after`.
+def kind_of_entry(entry: "os.DirEntry[str]") -> Kind:
+    """The kind of what scandir came by, links not followed; asks the system only where scandir does not know."""
+    try:
+        if entry.is_file(follow_symlinks=False):
+            return "file"
+        if entry.is_dir(follow_symlinks=False):
+            return "folder"
+        return "link" if entry.is_symlink() else "other"
+    except OSError:
+        return "other"  # deleted since it was listed
+
+
+def shown_line(entry: Entry, *, sizes: bool) -> str:
+    """An entry as a line: `name/` for a folder, `name@` for a link, `name?` for what is neither, then its size."""
+    size = f"\t{entry.size_bytes}" if sizes and entry.size_bytes is not None else ""
+    return f"{entry.name}{_MARKS[entry.kind]}{size}"
+
+
+def list_folder(
+    place: Place,
+    *,
+    after: str,
+    limit: int,
+    budget_bytes: int,
+    order: Order = "name",
+    descending: bool = False,
+    sizes: bool = True,
+) -> Page:
+    """Entries of a folder, those behind `after`.
+
+    Args:
+        place: The folder.
+        after: `next_after` of the page before, "" for the first.
+        limit: The most entries.
+        budget_bytes: The most text they may make.
+        order: By what they are sorted; entries with the same size or time by name.
+        descending: The other way round.
+        sizes: Whether sizes and times of the entries are wanted; without them it is several times faster.
 
     Raises:
         PathError: It is not a folder that can be read.
     """
     with opened(place, _FOLDER) as fd:
         try:
-            names = sorted(os.listdir(fd))  # noqa: PTH208
+            with os.scandir(fd) as found:
+                listed = {printable(entry.name): entry for entry in islice(found, _MOST_ENTRIES + 1)}
         except OSError as error:
             raise explain(error, place) from error
-        rest = [name for name in names if printable(name) > after] if after else names
-        shown = within_budget(
-            rest[:limit], [len(printable(name).encode()) + _ENTRY_BYTES for name in rest], budget_bytes
-        )
-        entries = tuple(entry for name in shown if (entry := _entry(fd, name)) is not None)
-    return Page(entries, len(names), printable(shown[-1]) if len(shown) < len(rest) else None)
+        if len(listed) > _MOST_ENTRIES:
+            raise PathError(f"{place.shown} has more than {_MOST_ENTRIES} entries, too many to sort; find by a glob")
+        if FOLDER in listed and within_whole(place) == ".":
+            del listed[FOLDER]
+        if order == "name":
+            return _by_name(listed, after, limit, budget_bytes, descending=descending, sizes=sizes)
+        return _by_fact(listed, after, limit, budget_bytes, order, descending=descending)
 
 
-def _entry(fd: int, name: str) -> Entry | None:
+_Listed = Mapping[str, "os.DirEntry[str]"]
+
+
+def _by_name(listed: _Listed, after: str, limit: int, budget_bytes: int, *, descending: bool, sizes: bool) -> Page:
+    rest = sorted(listed, reverse=descending)
+    if after:
+        rest = [name for name in rest if (name < after if descending else name > after)]
+    first = rest[:limit]
+    shown = within_budget(first, [_cost(name) for name in first], budget_bytes)
+    describe = _entry if sizes else _named
+    entries = tuple(entry for name in shown if (entry := describe(name, listed[name])) is not None)
+    return Page(entries, len(listed), shown[-1] if shown and len(shown) < len(rest) else None)
+
+
+def _by_fact(listed: _Listed, after: str, limit: int, budget_bytes: int, order: Order, *, descending: bool) -> Page:
+    entries = [entry for name, found in listed.items() if (entry := _entry(name, found)) is not None]
+
+    def key(entry: Entry) -> tuple[int, str]:
+        value = entry.modified_ns if order == "modified" else entry.size_bytes or 0
+        return (-value if descending else value), entry.name
+
+    entries.sort(key=key)
+    if after:
+        number, _, name = after.partition("/")
+        try:
+            start = int(number), name
+        except ValueError:
+            raise PathError(f"after={after[:80]!r} is no cursor of this order; pass next_after unchanged") from None
+        entries = [entry for entry in entries if key(entry) > start]
+    shown = within_budget(entries[:limit], [_cost(entry.name) for entry in entries[:limit]], budget_bytes)
+    last = key(shown[-1]) if shown and len(shown) < len(entries) else None
+    return Page(tuple(shown), len(listed), f"{last[0]}/{last[1]}" if last is not None else None)
+
+
+def _cost(name: str) -> int:
+    return (len(name) if name.isascii() else len(name.encode())) + _LINE_BYTES
+
+
+def _named(name: str, entry: "os.DirEntry[str]") -> Entry:
+    return Entry(name, kind_of_entry(entry), None)
+
+
+def _entry(name: str, entry: "os.DirEntry[str]") -> Entry | None:
     try:
-        found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        found = entry.stat(follow_symlinks=False)
     except FileNotFoundError:
         return None  # deleted since it was listed
-    kind = _kind(found.st_mode)
-    return Entry(printable(name), kind, found.st_size if kind == "file" else None)
+    kind = kind_of(found.st_mode)
+    return Entry(name, kind, found.st_size if kind == "file" else None, found.st_mtime_ns)
 
 
-def facts(place: Place) -> Facts:
+def facts(place: Place, *, sha256: bool = False) -> Facts:
     """What stands at `place`; a link itself, not its target.
+
+    Args:
+        place: The path.
+        sha256: Also the digest of a file's content.
 
     Raises:
         PathError: Nothing does, or it may not be seen.
     """
     if place.relative.rstrip("/").rpartition("/")[2] in ("", ".", ".."):
         with opened(place, os.O_PATH) as fd:
-            return _facts(place, os.fstat(fd), None)
+            return _facts(place, os.fstat(fd), None, None)
     with opened_parent(place) as (folder, name):
         try:
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             target = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(found.st_mode) else None
+            digest = _digest(folder, name, place) if sha256 and stat.S_ISREG(found.st_mode) else None
         except OSError as error:
             raise explain(error, place) from error
-    return _facts(place, found, target)
+    return _facts(place, found, target, digest)
 
 
-def _facts(place: Place, found: os.stat_result, target: str | None) -> Facts:
+def _digest(folder: int, name: str, place: Place) -> str:
+    from services.filesystem.changing import sha256_of  # noqa: PLC0415
+
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        check_regular(os.fstat(fd), place)
+        return sha256_of(fd)
+    finally:
+        os.close(fd)
+
+
+def _facts(place: Place, found: os.stat_result, target: str | None, digest: str | None) -> Facts:
     return Facts(
         path=place.shown,
-        kind=_kind(found.st_mode),
+        kind=kind_of(found.st_mode),
         size_bytes=found.st_size,
         mode=stat.filemode(found.st_mode),
         modified=datetime.fromtimestamp(found.st_mtime, UTC),
         links_to=None if target is None else _target_shown(place, target),
+        owner=found.st_uid,
+        group=found.st_gid,
+        names=found.st_nlink,
+        sha256=digest,
     )
 
 
@@ -151,89 +257,7 @@ def _target_shown(place: Place, target: str) -> str:
         return "(nothing that can be reached within the root)"
 
 
-def find(place: Place, glob: Glob, *, skip: frozenset[str], limits: "FindLimits") -> Found:
-    """Paths beneath a folder that match; links are not followed.
-
-    Args:
-        place: The folder.
-        glob: What the path from there must match.
-        skip: Names of folders not to look into.
-        limits: How far to go.
-
-    Raises:
-        PathError: `place` is not a folder that can be read.
-    """
-    with opened(place, _FOLDER) as fd:
-        walk = _Walk(glob, skip, limits)
-        walk.folder(fd, "", glob.start(), depth=0)
-    paths = [printable(path) for path in sorted(walk.matches)]
-    shown = within_budget(paths[: limits.paths], [len(path.encode()) + 4 for path in paths], limits.budget_bytes)
-    return Found(tuple(shown), len(paths), walk.complete)
-
-
-T = TypeVar("T")
-
-
 def within_budget(items: Sequence[T], costs: Sequence[int], budget_bytes: int) -> Sequence[T]:
     """The first of `items` whose costs fit into the budget together."""
     spent = accumulate(costs)
     return [item for item, total in zip(items, spent, strict=False) if total <= budget_bytes]
-
-
-@dataclass(frozen=True)
-class FindLimits:
-    """How far a search by glob goes.
-
-    Args:
-        paths: The most paths to return.
-        entries: The most entries to look at.
-        depth: The most folders to go down.
-        within_s: The longest time to look.
-        budget_bytes: The most text to return.
-    """
-
-    paths: int
-    entries: int = 200_000
-    depth: int = 200
-    within_s: float = 20.0
-    budget_bytes: int = 64 << 10
-
-
-class _Walk:
-    """One search through a tree, by folder descriptors."""
-
-    def __init__(self, glob: Glob, skip: frozenset[str], limits: FindLimits) -> None:
-        self.matches: list[str] = []
-        self.complete = True
-        self._glob = glob
-        self._skip = skip
-        self._limits = limits
-        self._left = limits.entries
-        self._until = time.monotonic() + limits.within_s
-
-    def folder(self, fd: int, path: str, states: States, *, depth: int) -> None:
-        with os.scandir(fd) as entries:
-            listed = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
-        for name, is_folder in listed:
-            self._left -= 1
-            if self._left < 0 or time.monotonic() > self._until:
-                self.complete = False
-                return
-            after = self._glob.step(states, name)
-            if self._glob.accepts(after):
-                self.matches.append(f"{path}{name}")
-            if is_folder and name not in self._skip and self._glob.goes_on(after):
-                self._enter(fd, name, f"{path}{name}/", after, depth + 1)
-
-    def _enter(self, fd: int, name: str, path: str, states: States, depth: int) -> None:
-        if depth > self._limits.depth:
-            self.complete = False
-            return
-        try:
-            inner = os.open(name, _FOLDER | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-        except OSError:
-            return  # gone, swapped for a link, or not ours to read: nothing to see in it
-        try:
-            self.folder(inner, path, states, depth=depth)
-        finally:
-            os.close(inner)

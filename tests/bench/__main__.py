@@ -18,6 +18,7 @@ from tests.bench.bearers import bearers
 from tests.bench.delivery import delivery
 from tests.bench.environment import Environment, environment
 from tests.bench.faults import others_p95
+from tests.bench.filesystem import filesystem
 from tests.bench.first_call import first_calls
 from tests.bench.keys import keys
 from tests.bench.mtls import upstream
@@ -184,6 +185,11 @@ def searching(folder: Path, given: argparse.Namespace) -> list[Row]:
     return speed(folder, given.files)
 
 
+def files(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """The filesystem service against the official npm server."""
+    return filesystem(build_load(folder), folder, given.seconds, given.rounds)
+
+
 def _until_known(env: Environment) -> None:
     wait_until(lambda: "bbbbbb" in json.dumps(env.ask("GET", "/v1/services/bench")), "the second version", WAIT_S)
 
@@ -201,6 +207,7 @@ GROUPS: dict[str, Callable[[Path, argparse.Namespace], list[Row]]] = {
     "telemetry": observed,
     "search-quality": finding,
     "search-speed": searching,
+    "filesystem": files,
 }
 
 

@@ -35,7 +35,7 @@ class Row:
     """A tool's call.
 
     Args:
-        arguments: With FOLDER, PAGE and HANDLE for what an environment and the calls before give.
+        arguments: With FOLDER, PAGE, HANDLE and TRASHED for what an environment and the calls before give.
         steps: Below the service's own span, by name as in an outline.
     """
 
@@ -55,9 +55,19 @@ TOOLS: Mapping[str, Row] = {
     "filesystem_write_file": Row({"path": _FILE, "content": "hay\nneedle\n"}, _DISK),
     "filesystem_edit_file": Row({"path": _FILE, "edits": [{"old_text": "hay", "new_text": "straw"}]}, _DISK),
     "filesystem_read_file": Row({"path": _FILE}, _DISK),
+    "filesystem_edit_files": Row(
+        {"edits": [{"path": _FILE, "edits": [{"old_text": "straw", "new_text": "hay"}]}]}, _DISK
+    ),
+    "filesystem_read_files": Row({"paths": [_FILE]}, _DISK),
+    "filesystem_read_bytes": Row({"path": _FILE}, _DISK),
     "filesystem_stat": Row({"path": _FILE}, _DISK),
+    "filesystem_tree": Row({"path": "FOLDER"}, _DISK),
+    "filesystem_directory_size": Row({"path": "FOLDER"}, _DISK),
+    "filesystem_make_directory": Row({"path": "FOLDER/made"}, _DISK),
+    "filesystem_copy": Row({"source": _FILE, "target": "FOLDER/made/copy.txt", "overwrite": True}, _DISK),
     "filesystem_list_directory": Row({"path": "FOLDER"}, _DISK),
     "filesystem_find_files": Row({"path": "FOLDER", "pattern": "*.txt"}, _DISK),
+    "filesystem_search_content": Row({"path": "FOLDER", "pattern": "needle"}, ("tekup-filesystem: client rg",)),
     "search_grep": Row({"pattern": "needle", "path": "FOLDER"}, _RG),
     "search_files": Row({"query": "agree", "path": "FOLDER"}, _RG),
     "search_text": Row({"query": "lighthouse"}),
@@ -67,8 +77,11 @@ TOOLS: Mapping[str, Row] = {
     "search_references": Row({"name": "needle", "path": "FOLDER"}, _RG),
     "search_status": Row({}),
     "search_refresh": Row({"wait_s": 0}),
-    "filesystem_move": Row({"source": _FILE, "target": "FOLDER/moved.txt"}, _DISK),
+    "filesystem_move": Row({"source": _FILE, "target": "FOLDER/moved.txt", "overwrite": True}, _DISK),
     "filesystem_delete": Row({"path": "FOLDER/moved.txt"}, _DISK),
+    "filesystem_list_trash": Row({}, _DISK),
+    "filesystem_restore": Row({"trash_id": "TRASHED"}, _DISK),
+    "filesystem_empty_trash": Row({}, _DISK),
     "browser_open": Row({"url": "PAGE"}, (*_GO, "tekup-browser: client chromium open")),
     "browser_navigate": Row({"handle": "HANDLE", "url": "PAGE"}, _GO),
     "browser_snapshot": Row({"handle": "HANDLE"}, _LOOK),
@@ -120,6 +133,7 @@ class Caller:
     places: Mapping[str, str]
     http: httpx.Client
     _handle: str = ""
+    _trashed: str = ""
 
     def listed(self, service: str) -> list[str]:
         """The tools that a service itself lists."""
@@ -133,7 +147,7 @@ class Caller:
 
     def _call(self, tool: str, row: Row, manner: Manner) -> Made:
         text = json.dumps(dict(row.arguments))
-        for name, place in {**self.places, "HANDLE": self._handle}.items():
+        for name, place in {**self.places, "HANDLE": self._handle, "TRASHED": self._trashed}.items():
             text = text.replace(name, place)
         arguments: dict[str, object] = json.loads(text)
         theirs = secrets.token_hex(16) if manner is Manner.JOINED else ""
@@ -150,7 +164,9 @@ class Caller:
         answer = self.http.post(f"{self.url}/mcp", json=asked, headers=sent)
         result = _result(answer)
         assert not result.get("isError"), f"{tool}, {manner}: {result}"
-        self._handle = (result.get("structuredContent") or {}).get("handle") or self._handle
+        facts = result.get("structuredContent") or {}
+        self._handle = facts.get("handle") or self._handle
+        self._trashed = facts.get("trash_id") or self._trashed
         return Made(tool, manner, theirs, began, time.time())
 
 

@@ -95,6 +95,24 @@ READS: Final = {
 }
 PEEK_TAKE: Final = [("Mcp-Name", "vault_take")]
 TAKE_PEEK: Final = [("Mcp-Name", "vault_peek")]
+THEIRS: Final = "<<root>>/theirs"
+FOREIGN: Final[dict[str, dict[str, object]]] = {
+    "read_files": {"paths": [f"{THEIRS}/theirs.txt"]},
+    "read_bytes": {"path": f"{THEIRS}/theirs.txt"},
+    "search_content": {"path": "<<root>>", "pattern": "foreign"},
+    "tree": {"path": "<<root>>"},
+    "find_files": {"path": "..", "pattern": "**"},
+    "list_directory": {"path": THEIRS},
+    "copy": {"source": THEIRS, "target": "<<root>>/mine/stolen"},
+    "list_trash": {},
+}
+
+
+def foreign(tool: str) -> tuple[str, ...]:
+    """What of another root may not be shown; who asks for a file has named it himself."""
+    return ("foreign content",) if tool.startswith("read") else ("foreign content", "theirs.txt")
+
+
 ROWS: Final = [
     *(Row(f"the header's name: {what}", call(name=name, body=TAKE), ANY) for what, name in HEADER.items()),
     *(Row(f"the body's name: {what}",
@@ -143,6 +161,12 @@ ROWS: Final = [
     Row("a file of another root, by dots", ask("tools/call", {"name": "filesystem_read_file", "arguments": {
         "path": "<<root>>/mine/../theirs/theirs.txt"}}, name="filesystem_read_file", client="rooted",
         path="/filesystem/mcp"), ANY, reveals=("foreign content",)),
+    *(Row(f"what lies in another root, by {tool}", ask("tools/call", {
+        "name": f"filesystem_{tool}", "arguments": arguments}, name=f"filesystem_{tool}", client="rooted",
+        path="/filesystem/mcp"), ANY, reveals=foreign(tool)) for tool, arguments in FOREIGN.items()),
+    Row("a file of another root as a resource", ask("resources/read", {
+        "uri": "filesystem://files<<root>>/theirs/theirs.txt"}, name="filesystem://files<<root>>/theirs/theirs.txt",
+        client="rooted", path="/filesystem/mcp"), ANY, reveals=("foreign content",)),
     Row("control: the permitted name, coded", call("vault_peek", name=coded("vault_peek")), frozenset({200}),
         runs_as="narrow", must_run=True),
     Row("control: the forbidden name of one who may", call(client="dev"), frozenset({200}), runs_as="dev",

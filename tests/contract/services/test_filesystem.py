@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.local, pytest.mark.feature("B2")]
 async def test_files_are_written_read_edited_moved_and_deleted(filesystem: Instance, tree: Path) -> None:
     async with filesystem.session() as session:
         made = await session.call("filesystem_write_file", path="work/a.txt", content="one\ntwo\nthree\n")
-        assert made.facts == {"path": "work/a.txt", "created": True, "size_bytes": 14}
+        assert made.facts == {"path": "work/a.txt", "created": True, "size_bytes": 14, "kept": []}
         read = await session.call("filesystem_read_file", path=f"{tree}/work/a.txt", offset=2, limit=1, numbers=True)
         assert read.text.startswith("     2\ttwo")
         assert (read.facts["next_offset"], read.facts["total_lines"]) == (3, 3)
@@ -27,15 +27,13 @@ async def test_files_are_written_read_edited_moved_and_deleted(filesystem: Insta
         assert (await session.call("filesystem_edit_file", path="work/a.txt", edits=edits)).facts["applied"]
         assert (tree / "work/a.txt").read_text() == "one\n2\nthree\n"
         await session.call("filesystem_move", source="work/a.txt", target="work/b.txt")
-        listed = (await session.call("filesystem_list_directory", path="work")).facts
-        assert listed["entries"] == [{"name": "b.txt", "kind": "file", "size_bytes": 12}]
+        listed = await session.call("filesystem_list_directory", path="work")
+        assert (listed.text, listed.facts["total"]) == ("b.txt\t12", 1)
         assert (await session.call("filesystem_stat", path="work/b.txt")).facts["kind"] == "file"
-        assert (await session.call("filesystem_find_files", path=".", pattern="*.txt")).facts["matches"] == [
-            "mine/note.txt",
-            "work/b.txt",
-        ]
+        found = await session.call("filesystem_find_files", path=".", pattern="*.txt")
+        assert (found.text, found.facts["matched"]) == ("mine/note.txt\nwork/b.txt", 2)
         assert (await session.call("filesystem_delete", path="work", recursive=True)).facts["kind"] == "folder"
-        assert (await session.call("filesystem_list_roots")).facts == {"roots": [str(tree)]}
+        assert (await session.call("filesystem_list_roots")).facts == {"roots": [str(tree)], "read_only": []}
 
 
 async def test_a_files_text_is_sent_once(filesystem: Instance) -> None:
@@ -83,10 +81,10 @@ async def test_bad_input_is_a_clear_error_and_the_service_lives(
 @pytest.mark.feature("A6")
 async def test_a_grants_roots_narrow_what_a_client_sees(filesystem: Instance, tree: Path) -> None:
     async with filesystem.session("narrow", roots=(f"{tree}/mine", "/etc")) as session:
-        assert (await session.call("filesystem_list_roots")).facts == {"roots": [f"{tree}/mine"]}
+        assert (await session.call("filesystem_list_roots")).facts["roots"] == [f"{tree}/mine"]
         assert (await session.call("filesystem_read_file", path="note.txt")).facts["total_lines"] == 3
         for path in (f"{tree}/src/reader.py", "/etc/passwd", "../src/reader.py"):
             assert (await session.call("filesystem_read_file", path=path)).error
     async with filesystem.session("nothing", roots=("/nowhere",)) as session:
-        assert (await session.call("filesystem_list_roots")).facts == {"roots": []}
+        assert (await session.call("filesystem_list_roots")).facts["roots"] == []
         assert "no root" in (await session.call("filesystem_read_file", path="note.txt")).error

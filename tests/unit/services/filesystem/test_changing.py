@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.common.paths import PathError
-from services.filesystem.changing import delete, edit_file, move, write_file
+from services.filesystem.changing import edit_file, move, write_file
 from services.filesystem.edits import Edit, EditError
+from services.filesystem.trash import delete
 
 if TYPE_CHECKING:
     from tests.unit.services.filesystem.conftest import World
@@ -133,12 +134,12 @@ def test_deleting_is_recursive_only_when_told_and_never_follows_a_link(world: "W
     (world.root / "folder/inner/file").touch()
     (world.root / "folder/link").symlink_to(world.outside)
     with pytest.raises(PathError, match="recursive=true"):
-        delete(world.place("folder"), recursive=False)
-    assert delete(world.place("folder/link"), recursive=True) == "link"
+        delete(world.place("folder"), recursive=False, permanent=True)
+    assert delete(world.place("folder/link"), recursive=True, permanent=True).kind == "link"
     (world.root / "folder/link").symlink_to(world.outside)
-    assert delete(world.place("folder"), recursive=True) == "folder"
+    assert delete(world.place("folder"), recursive=True, permanent=True).kind == "folder"
     assert names(world.root) == []
     assert names(world.outside) == ["secret.txt"]
     for path in (".", "..", "missing"):
         with pytest.raises(PathError):
-            delete(world.place(path), recursive=True)
+            delete(world.place(path), recursive=True, permanent=True)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.common.paths import PathError
+from services.filesystem.finding import FindLimits, Found, find
 from services.filesystem.globs import Glob, GlobError
-from services.filesystem.listing import FindLimits, Found, facts, find, list_folder
+from services.filesystem.listing import facts, list_folder
 
 if TYPE_CHECKING:
     from tests.unit.services.filesystem.conftest import World
