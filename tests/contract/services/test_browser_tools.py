@@ -159,7 +159,7 @@ async def test_a_snapshot_is_bounded_filtered_compared_and_searched(everything: 
         interactive = await use.tree(interactive=True, max_chars=60_000)
         assert "words" not in interactive
         assert 'link "open 399"' in interactive
-        assert 'heading "Rows"' in interactive
+        assert 'h1 "Rows"' in interactive
         window = await use.tree(viewport=True)
         assert "row 3\n" in window
         assert "row 399" not in window
