@@ -13,6 +13,7 @@ class Row:
         chunk: What is sent without end instead.
         head: With these headers.
         pause_s: Between two chunks.
+        in_head: It belongs to the headers still.
         may_go: Whether the page itself may be lost to it.
     """
 
@@ -21,6 +22,7 @@ class Row:
     chunk: bytes = b""
     head: str = "Content-Type: text/html"
     pause_s: float = 0.0
+    in_head: bool = False
     may_go: bool = False
 
 
@@ -39,16 +41,17 @@ ROWS = (
     Row("asks for a thousand things", _script("for (let i = 0; i < 1000; i++) fetch('/none' + i)")),
     Row("navigates itself for ever", _script("setInterval(() => location.hash = Math.random(), 1)")),
     Row("reloads itself for ever", _script("setTimeout(() => location.reload(), 1)")),
-    Row("grows for ever", _script("setInterval(() => { for (let i=0;i<99;i++) document.body.append('x'.repeat(999)) }, 1)"),
+    Row("grows for ever",
+        _script("setInterval(() => { for (let i=0;i<99;i++) document.body.append('x'.repeat(999)) }, 1)"),
         may_go=True),
     Row("holds deep boxes", "<div>" * 5000 + "deep", may_go=True),
     Row("fills its own heap", _script("const a = []; setInterval(() => a.push(new Array(1e6).fill(a.length)), 20)"),
         may_go=True),
     Row("names everything as we do", _script("window.JSON = window.Node = window.getComputedStyle = null")),
-    Row("sends a page without end", chunk=b"<p>more</p>" * 6000),
-    Row("sends a text without end", chunk=b"x" * 65536, head="Content-Type: text/plain"),
+    Row("sends a page without end", chunk=b"<p>more</p>" * 6000, may_go=True),
+    Row("sends a text without end", chunk=b"x" * 65536, head="Content-Type: text/plain", may_go=True),
     Row("sends a byte now and then", chunk=b"x", pause_s=0.3),
-    Row("sends headers without end", chunk=b"X-More: y\r\n" * 6000, head="X-First: y"),
+    Row("sends headers without end", chunk=b"X-More: y\r\n" * 6000, head="X-First: y", in_head=True),
     Row("waits for something that never ends", "<p>here</p><img src=/endless><link rel=stylesheet href=/endless>"),
     Row("crashes its process", _script("setTimeout(() => location = 'chrome://crash', 10)")),
 )  # fmt: skip

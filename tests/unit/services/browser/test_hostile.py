@@ -31,7 +31,7 @@ AFTER_S = 20.0
 
 def served(web: "Web", row: Row) -> None:
     async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\n" + row.head.encode() + b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + row.head.encode() + b"\r\n" * (1 if row.in_head else 2))
         while True:
             writer.write(row.chunk)
             await writer.drain()
