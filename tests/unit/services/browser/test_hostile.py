@@ -60,7 +60,9 @@ async def visited(web: "Web", page: OpenPage, row: Row) -> list[str]:
     return said
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, id=row.name, marks=[] if row.often else [pytest.mark.long]) for row in ROWS]
+)
 async def test_a_hostile_page_costs_only_itself(chromium: Chromium, web: "Web", row: Row) -> None:
     served(web, row)
     async with page_on(chromium, "127.0.0.1", limits=LIMITS) as other:
@@ -114,7 +116,7 @@ def taken() -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize(
-    ("count", "mib"), [(25, 60), pytest.param(1000, 150, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
+    ("count", "mib"), [(10, 60), pytest.param(1000, 150, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
 )
 async def test_opening_and_closing_pages_leaves_nothing(chromium: Chromium, web: "Web", count: int, mib: int) -> None:
     await cycles(chromium, web, 5)
