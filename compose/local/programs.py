@@ -177,6 +177,12 @@ _TABLE = (
         (NpmPackage("tests/oauth", "server.mjs", ours=True),),
         "see why npm could not fetch the packages of tests/oauth/package-lock.json",
     ),
+    # The peer of the browser service, for the benchmark.
+    Program(
+        "playwright-mcp", "0.0.83", "0.0.83", ("--version",),
+        (NpmPackage("tests/bench/peers-browser", "@playwright/mcp/cli.js"),),
+        "see why npm could not fetch the packages of tests/bench/peers-browser/package-lock.json",
+    ),
 )  # fmt: skip
 PROGRAMS: Mapping[str, Program] = {program.name: program for program in _TABLE}
 NEEDED = ("consul", "traefik", "chromium", "rg")

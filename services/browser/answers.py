@@ -30,7 +30,7 @@ __all__ = [
 
 Notices = Annotated[
     tuple[str, ...],
-    Field(description="Dialogs, windows, downloads, refused requests, console errors since the last answer."),
+    Field(description="What happened since the last answer."),
 ]
 
 

@@ -28,7 +28,7 @@ __all__ = ["Chromium", "ChromiumError", "Launch"]
 _WRAPPER = Path(__file__).with_name("chromium.sh")
 _DRIVER = Path(__file__).with_name("driver.sh")
 _LAUNCH_S = 30.0
-_ANSWER_S = 3.0
+_HUNG_S = 10.0  # a browser under load answers late, and to replace it costs every open page
 _STOP_S = 5.0
 _ARGUMENTS = (
     # A closed network stays quiet, and nothing goes past the proxy: no QUIC, no UDP of WebRTC, no names resolved.
@@ -89,6 +89,7 @@ class Chromium:
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
         self._replacing: asyncio.Task[Browser] | None = None
+        self._asking: asyncio.Task[bool] | None = None
         self._life = AsyncExitStack()
         self._dir: WorkDir | None = None
         self._browser: Browser | None = None
@@ -145,21 +146,19 @@ class Chromium:
     async def _answers(self, browser: Browser) -> bool:
         if self._session is None or not browser.is_connected():
             return False
-        try:
-            async with asyncio.timeout(_ANSWER_S):
-                await self._session.send("Browser.getVersion")
-        except (Error, TimeoutError):
-            return False
-        return True
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(_asked(self._session))
+        return await asyncio.shield(self._asking)
 
     async def _replace(self) -> Browser:
         await self._stop(force=True)
         return await self._start()
 
     async def _end(self) -> None:
-        if self._replacing is not None and not self._replacing.done():
-            self._replacing.cancel()
-            await asyncio.wait([self._replacing])
+        for task in (self._replacing, self._asking):
+            if task is not None and not task.done():
+                task.cancel()
+                await asyncio.wait([task])
         await self._stop()
 
     async def _start(self) -> Browser:
@@ -213,6 +212,15 @@ class Chromium:
             await anyio.to_thread.run_sync(_kill_browser, self._dir.home)
             self._dir = None
         await self._life.aclose()
+
+
+async def _asked(session: CDPSession) -> bool:
+    try:
+        async with asyncio.timeout(_HUNG_S):
+            await session.send("Browser.getVersion")
+    except (Error, TimeoutError):
+        return False
+    return True
 
 
 @asynccontextmanager

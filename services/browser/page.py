@@ -6,6 +6,7 @@ another page; what happened beside a call (dialogs, windows, downloads, refused 
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -41,12 +42,23 @@ __all__ = ["DialogPlan", "Limits", "OpenPage", "PageError", "PageGone", "State",
 
 T = TypeVar("T")
 
+# A console without end would keep Playwright busy for all pages: a frame's own is heard so often and no more. That it
+# can be got around costs no safety, only the next bound (`happenings`) stands then.
+_QUIET_CONSOLE = """(() => {
+  let left = 500;
+  delete console.context;
+  for (const name of Object.keys(console)) {
+    const said = console[name];
+    if (typeof said === 'function') console[name] = (...given) => { if (left-- > 0) said.apply(console, given); };
+  }
+})()"""
 _REF = re.compile(r"(f\d+)?e\d+")
-_ANSWER_S = 2.0
+_ANSWER_S = 4.0
 _CLOSE_S = 3.0
 _TITLE_CHARS = 300
 _TABS = 8
 _DOWNLOADS_AT_ONCE = 5
+_DIALOGS, _DIALOGS_S = 20, 10.0  # a page that shows so many in so short a time will not stop, nor let a call end
 
 
 class _Until(TypedDict):
@@ -158,6 +170,7 @@ class OpenPage:
         self._one_call = asyncio.Lock()
         self._adding = asyncio.Lock()
         self._making_tab = False
+        self._dialogs_at: deque[float] = deque(maxlen=_DIALOGS)
         self._gone = ""
         self._status: int | None = None
         self._downloads: set[asyncio.Task[None]] = set()
@@ -185,6 +198,7 @@ class OpenPage:
                 life.push_async_callback(anyio.to_thread.run_sync, files.remove)
                 egress = await life.enter_async_context(Egress.open(way, limits.answer_bytes))
                 context = await life.enter_async_context(_context(browser, egress, limits))
+                await context.add_init_script(_QUIET_CONSOLE)
                 page = await context.new_page()
                 tab = Tab(page, await context.new_cdp_session(page))
                 opened = cls(context, tab, egress, files, limits)
@@ -303,6 +317,7 @@ class OpenPage:
                 raise
             except Error as error:
                 if isinstance(error, PlaywrightTimeoutError):
+                    await self._check_dialogs()
                     await self._check_responsive()
                 self._check_there()
                 raise PageError(self._unreached(url, error)) from error
@@ -416,6 +431,12 @@ class OpenPage:
             pass  # closed or crashed meanwhile
         self._check_there()
 
+    async def _check_dialogs(self) -> None:
+        """After a navigation that did not end: Chromium holds one up while dialogs keep coming."""
+        now = asyncio.get_running_loop().time()
+        if self._dialogs_at and now - self._dialogs_at[-1] < _DIALOGS_S:
+            await self._give_up("its dialogs keep it from going elsewhere, so it was closed")
+
     async def _stop_loading(self) -> None:
         """For a call that was cancelled: nobody waits for the page any more."""
         with anyio.move_on_after(_ANSWER_S, shield=True), suppress(Error):
@@ -436,6 +457,9 @@ class OpenPage:
 
     def _unreached(self, url: str, error: Error) -> str:
         refused = self._egress.take_refused()
+        for one in refused:
+            if one.cut:
+                self.happened.note(f"{one.host}:{one.port} {one.reason}")
         # Only a tunnel fails like this; what a page before or beside this one was refused says nothing of it.
         if refused and "ERR_TUNNEL_CONNECTION_FAILED" in error.message:
             return f"{refused[-1].host}:{refused[-1].port} {refused[-1].reason}"
@@ -525,6 +549,9 @@ class OpenPage:
             self.happened.note(f"the tab was closed; what comes next works on tab {len(self._tabs)} ({self.url})")
 
     async def _dialog_opened(self, dialog: Dialog) -> None:
+        self._dialogs_at.append(asyncio.get_running_loop().time())
+        if len(self._dialogs_at) == _DIALOGS and self._dialogs_at[-1] - self._dialogs_at[0] < _DIALOGS_S:
+            return await self._give_up("it opens dialogs without end, so it was closed")
         plan = self.dialogs
         if plan.once:
             self.dialogs = DialogPlan()
@@ -535,6 +562,7 @@ class OpenPage:
         self.happened.note(f"a dialog ({dialog.type}) said {cut(dialog.message, 150)!r} and was {outcome}{hint}")
         with suppress(Error):
             await (dialog.accept(plan.text) if accept else dialog.dismiss())
+        return None
 
     def _chooser_opened(self, chooser: FileChooser) -> None:
         self.chooser = chooser

@@ -1,5 +1,6 @@
 """The open pages of one instance, by handle, and the calls on them."""
 
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -14,12 +15,14 @@ from services.browser.egress import Direct, Through, Way
 from services.browser.egress.passes import made_pass
 from services.browser.page import Limits, OpenPage, PageError, PageGone, State
 from services.browser.settings import BrowserSettings
+from services.browser.turns import Turns
 from services.browser.urls import UrlError
 from services.common import Handles, Kit, ToolError, current_call
 from services.common.paths import PathError, Roots
 
 __all__ = ["OpenPages", "answer_of", "foreseen"]
 
+_TURN_S = 2.0
 _OVERHEAD_S = 15.0  # the kit's own deadline comes after the page's
 
 
@@ -60,6 +63,7 @@ class OpenPages:
             navigation_s=settings.navigation_s, call_s=settings.call_s, answer_bytes=settings.response_bytes
         )
         self._most = settings.pages
+        self.turns = Turns(2 * (os.cpu_count() or 1), _TURN_S)
         self._by_handle: dict[str, OpenPage] = {}
         self._beside = 0
         self.deadline_s = settings.call_s + _OVERHEAD_S
@@ -91,6 +95,10 @@ class OpenPages:
         """
         self.handles.check_room()
         self._check_room()
+        async with self.turns.one():
+            return await self._open(url)
+
+    async def _open(self, url: str) -> answers.PageState:
         page = await self._opened()
         try:
             state = await page.state() if url == "about:blank" else await page.navigate(url)
@@ -113,7 +121,8 @@ class OpenPages:
         self._check_room()
         self._beside += 1
         try:
-            page = await self._opened()
+            async with self.turns.one():
+                page = await self._opened()
             try:
                 yield page
             finally:

@@ -54,6 +54,7 @@ class _Clip:
     width: float
     height: float
     cut: bool
+    beyond: bool = True  # more than the window shows: ten times as slow
 
 
 async def shot(page: Page, session: CDPSession, wanted: Wanted) -> Shot:
@@ -84,17 +85,14 @@ async def _clip(page: Page, session: CDPSession, wanted: Wanted) -> _Clip:
     size = page.viewport_size or {"width": int(window["clientWidth"]), "height": int(window["clientHeight"])}
     total = max(content["height"], size["height"])
     if not wanted.full_page:
-        return _Clip(window["pageX"], window["pageY"], size["width"], size["height"], cut=False)
+        return _Clip(window["pageX"], window["pageY"], size["width"], size["height"], cut=False, beyond=False)
     return _Clip(0, 0, size["width"], min(total, _FULL_HEIGHT), total > _FULL_HEIGHT)
 
 
 async def _taken(session: CDPSession, clip: _Clip, kind: Kind, scale: float) -> bytes:
-    about: dict[str, object] = {
-        "format": kind,
-        "clip": {"x": clip.x, "y": clip.y, "width": clip.width, "height": clip.height, "scale": scale},
-        "captureBeyondViewport": True,
-        "optimizeForSpeed": kind == "png",
-    }
+    about: dict[str, object] = {"format": kind, "captureBeyondViewport": clip.beyond}
+    if clip.beyond or scale < 1:
+        about["clip"] = {"x": clip.x, "y": clip.y, "width": clip.width, "height": clip.height, "scale": scale}
     if kind != "png":
         about["quality"] = _QUALITY
     answer = await session.send("Page.captureScreenshot", about)

@@ -38,9 +38,30 @@ _PLACES = frozenset(
             "region",
             "article",
         ),
-        *("table", "grid", "list", "tree", "tablist", "menu", "toolbar", "group", "figure", "img"),
+        *("table", "grid", "list", "tree", "tablist", "menu", "toolbar", "group", "figure"),
     }
 )
+_BOXES = frozenset(
+    {
+        *(
+            "generic",
+            "none",
+            "presentation",
+            "rowgroup",
+            "listitem",
+            "row",
+            "paragraph",
+            "list",
+            "table",
+            "superscript",
+        ),
+        *("subscript", "emphasis", "strong", "cell"),
+    }
+)
+_PLAIN = ("generic: ", "paragraph: ", "listitem: ", "emphasis: ", "strong: ", "superscript: ", "subscript: ")
+_NAME = re.compile(r'[a-z]+ "((?:[^"\\]|\\.)*)"')
+_HEADING = re.compile(r'heading(?P<name> ".*")? \[level=(?P<level>\d)\](?P<rest>.*)')
+_CELL_LINES = 4
 _CONTEXT = 1
 _DIFF_LINES = 20_000
 
@@ -162,35 +183,114 @@ def _write(node: Node, depth: int, lines: list[str], wanted: _Wanted, *, outside
         return
     outside = wanted.outside(node, outside)
     shown = not outside and wanted.keep(node) and not _says_nothing(node)
+    joins = node.role in ("row", "combobox", "listbox") and not outside and not wanted.interactive
+    if joins and (joined := _in_one_line(node, wanted)):
+        lines.append(f"{' ' * depth}{joined}")
+        return
     if shown:
         lines.append(f"{' ' * depth}{_shown(node)}")
+    at = len(lines)
     for child in node.children:
-        _write(child, depth + shown, lines, wanted, outside=outside)
+        if not _repeats(child, node):
+            _write(child, depth + shown, lines, wanted, outside=outside)
+    if shown and at == len(lines) - 1 and node.role not in _PLACES:
+        only = lines.pop()
+        lines[-1] += f" > {only.strip()}"
+
+
+def _repeats(child: Node, node: Node) -> bool:
+    """A text that only says again what its control or the node around it is called."""
+    if node.role in ("button", "link") and _said_in(child, _name(node)):
+        return True
+    said = _text(child)
+    if said is None:
+        return False
+    return any(name == said for name in (_name(node), *(_name(one) for one in _controls(node))))
+
+
+def _said_in(node: Node, name: str) -> bool:
+    """Whether a name holds all that a node and what is in it say, and none of it is to be used."""
+    if not name or node.used or node.text.startswith("/"):
+        return False
+    said = _name(node) or _text(node) or _after(node)
+    return said in name and all(_said_in(child, name) for child in node.children)
+
+
+def _controls(node: Node) -> list[Node]:
+    """The controls that lie directly in a node, or in boxes directly in it."""
+    return [
+        found
+        for child in node.children
+        for found in (child.children if child.role == "generic" and len(child.children) == 1 else [child])
+        if found.role in ("checkbox", "radio", "switch", "textbox", "combobox", "spinbutton", "slider", "searchbox")
+    ]
+
+
+def _text(node: Node) -> str | None:
+    """What a node says where it is nothing but a text."""
+    if node.children or node.pointer:
+        if len(node.children) == 1 and not node.pointer and node.text.rstrip(":") == "generic":
+            return _text(node.children[0])
+        return None
+    for plain in ("text: ", *_PLAIN):
+        if node.text.startswith(plain):
+            return node.text[len(plain) :].strip('"')
+    return None
+
+
+def _name(node: Node) -> str:
+    """Its name, "" without one."""
+    found = _NAME.match(node.text)
+    return found[1] if found else ""
+
+
+def _in_one_line(node: Node, wanted: _Wanted) -> str:
+    """A row of a table, or a choice with its options; "" where it holds more than fits a line."""
+    if node.role != "row":
+        options = [child for child in node.children if child.role == "option"]
+        if not options or len(options) != len(node.children):
+            return ""
+        names = (f"*{_name(one)}" if "[selected]" in one.text else _name(one) for one in options)
+        return f"{_shown(Node(node.text, node.ref))} {' | '.join(names)}"
+    parts = []
+    for cell in node.children:
+        inner: list[str] = []
+        for child in cell.children:
+            _write(child, 0, inner, wanted, outside=False)
+        if len(inner) > _CELL_LINES:
+            return ""
+        parts.append(
+            " ".join((*([] if inner else [_name(cell) or _text(cell) or _after(cell)]), *map(str.strip, inner)))
+        )
+    return f"row: {' | '.join(parts)}" if parts else ""
+
+
+def _after(cell: Node) -> str:
+    return cell.text.partition(": ")[2]
 
 
 def _says_nothing(node: Node) -> bool:
     """A box with no name of its own: what is in it says all there is."""
-    return node.text.rstrip(":") in (
-        "generic",
-        "none",
-        "presentation",
-        "rowgroup",
-        "listitem",
-        "row",
-        "paragraph",
-    ) and (not node.pointer or any(child.used for child in node.children) or not node.children)
+    return node.text.rstrip(":") in _BOXES and (
+        not node.pointer or any(child.used for child in node.children) or not node.children
+    )
 
 
 def _shown(node: Node) -> str:
     text = node.text.rstrip(":") if node.children else node.text
     if text.startswith("text: "):
         return text[len("text: ") :]
-    for plain in ("generic: ", "paragraph: ", "listitem: ", "emphasis: ", "strong: "):
-        if text.startswith(plain) and not node.pointer:
-            return text[len(plain) :]
-    # A heading or a place can be read or pictured by its ref; of all else only what can be used is spoken to.
-    needed = node.used or node.role in _PLACES or node.role == "heading"
-    return f"{text} [{node.ref}]" if node.ref and needed else text
+    if not node.pointer:
+        for plain in _PLAIN:
+            if text.startswith(plain):
+                return text[len(plain) :]
+    if level := _HEADING.fullmatch(text):
+        return f"h{level['level']}{level['name'] or ''}{level['rest']}"
+    if node.role in ("button", "link") and (named := _NAME.match(text)):
+        text = re.sub(r": .*", "", text[named.end() :], count=1)
+        text = f"{named[0]}{text}"
+    # A place can be read or pictured by its ref; of all else only what can be used is spoken to.
+    return f"{text} [{node.ref}]" if node.ref and (node.used or node.role in _PLACES) else text
 
 
 def changes(before: Sequence[str], now: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.bench.analysis import analysis
 from tests.bench.bare_router import bare_router
 from tests.bench.bearers import bearers
+from tests.bench.browsing import browsing
 from tests.bench.delivery import delivery
 from tests.bench.environment import Environment, environment
 from tests.bench.faults import others_p95
@@ -190,6 +191,11 @@ def files(folder: Path, given: argparse.Namespace) -> list[Row]:
     return filesystem(build_load(folder), folder, given.seconds, given.rounds)
 
 
+def browser(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """The browser service against Playwright MCP."""
+    return browsing(folder, given.pages)
+
+
 def _until_known(env: Environment) -> None:
     wait_until(lambda: "bbbbbb" in json.dumps(env.ask("GET", "/v1/services/bench")), "the second version", WAIT_S)
 
@@ -208,6 +214,7 @@ GROUPS: dict[str, Callable[[Path, argparse.Namespace], list[Row]]] = {
     "search-quality": finding,
     "search-speed": searching,
     "filesystem": files,
+    "browser": browser,
 }
 
 
@@ -218,6 +225,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="runs of each side (default 5)")
     parser.add_argument("--changes", type=int, default=50, help="shifts and revocations (default 50)")
     parser.add_argument("--starts", type=int, default=20, help="starts of each service (default 20)")
+    parser.add_argument("--pages", type=int, default=30, help="pages opened by each browser (default 30)")
     parser.add_argument("--rollouts", type=int, default=10_000, help="simulated good rollouts (default 10000)")
     parser.add_argument(
         "--files", type=int, nargs="+", default=[10_000, 50_000], help="sizes of trees to search (default 10000 50000)"

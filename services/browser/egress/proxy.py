@@ -6,6 +6,8 @@ sent to a host it was not meant for. It looks into nothing but the first line an
 
 import asyncio
 import re
+import socket
+import struct
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -111,10 +113,17 @@ class Egress:
                 await both(_send_body(reader, origin[1], request.body_bytes), _answer(origin[0], writer, most))
         except TooMuchError:
             reason = f"sent more than {(most or 0) >> 20} MiB in one connection, which was cut"
-            self._refused.append(Refused(request.host, request.port, reason))
-            writer.transport.abort()  # an end in order would look as if all had come
+            self._refused.append(Refused(request.host, request.port, reason, cut=True))
+            _reset(writer)
         finally:
             await closed(origin[1])
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection so that nobody takes what came for the whole."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 def _refusal_page(refused: Refused) -> str:

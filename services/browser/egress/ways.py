@@ -42,11 +42,13 @@ class Refused:
         host: Where it wanted to go.
         port: On which port.
         reason: Why it did not get there; reads on after the host.
+        cut: It got there, and was cut off later.
     """
 
     host: str
     port: int
     reason: str
+    cut: bool = False
 
 
 class RefusedError(Exception):

@@ -54,7 +54,7 @@ def _navigation(kit: Kit, pages: OpenPages) -> None:
     @kit.tool(title="Go to a URL", open_world=True, deadline_s=pages.deadline_s)
     async def browser_navigate(handle: HandleParam, url: Url) -> answers.PageState:
         """Go to another URL in an open page."""
-        async with pages.used(handle) as page:
+        async with pages.used(handle) as page, pages.turns.one():
             return answer_of(handle, await page.navigate(checked_url(url)))
 
     @kit.tool(title="Go back", open_world=True, deadline_s=pages.deadline_s)

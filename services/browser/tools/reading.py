@@ -20,6 +20,7 @@ from services.common import HandleParam, Kit, ToolError
 __all__ = ["declare"]
 
 _SIDE_PX = 1568  # what models look at is not larger
+_FULL_PX = 8000
 _BLOB_BYTES = 1 << 20
 
 _Budget = Annotated[
@@ -123,15 +124,21 @@ def _pictures(kit: Kit, pages: OpenPages) -> None:
             shots.Kind | None, Field(description="Without: png, or jpeg where that would be too large.")
         ] = None,
         max_px: Annotated[
-            int, Field(ge=50, le=8000, description="Scaled down to so many on its longer side.")
-        ] = _SIDE_PX,
+            int | None,
+            Field(
+                ge=50,
+                le=8000,
+                description="Scaled down to so many on its longer side; without, to 1568, a whole page not.",
+            ),
+        ] = None,
         max_bytes: Annotated[int, Field(ge=1024, le=3 << 20, description="Scaled down to so many.")] = 1 << 20,
         save: Annotated[bool, Field(description="Keep it among the page's files instead of showing it.")] = False,
     ) -> Annotated[CallToolResult, answers.Picture]:
         """A picture of the window, the whole page or an element, for looking at; to act, take a snapshot."""
         if full_page and target is not None:
             raise ToolError("give either full_page or target")
-        wanted = shots.Wanted(type, full_page, None, max_px, max_bytes)
+        # A long page scaled down to what models look at could not be read: its bytes are its bound.
+        wanted = shots.Wanted(type, full_page, None, max_px or (_FULL_PX if full_page else _SIDE_PX), max_bytes)
         async with pages.used(handle) as page:
             taken = await page.run(lambda inner: _taken(page, inner, wanted, target))
             path = ""

@@ -159,7 +159,7 @@ async def test_a_snapshot_is_bounded_filtered_compared_and_searched(everything: 
         interactive = await use.tree(interactive=True, max_chars=60_000)
         assert "words" not in interactive
         assert 'link "open 399"' in interactive
-        assert 'heading "Rows"' in interactive
+        assert 'h1 "Rows"' in interactive
         window = await use.tree(viewport=True)
         assert "row 3\n" in window
         assert "row 399" not in window
@@ -311,7 +311,9 @@ async def test_pictures_keep_to_their_budgets(everything: Instance, pages: Site)
             assert isinstance(image, ImageContent)
             data = base64.b64decode(image.data)
             assert len(data) == said.facts["size_bytes"] <= arguments.get("max_bytes", 1 << 20)
-            assert max(said.facts["width"], said.facts["height"]) <= arguments.get("max_px", 1568)
+            assert max(said.facts["width"], said.facts["height"]) <= arguments.get(
+                "max_px", 8000 if "full_page" in arguments else 1568
+            )
             assert image.mime_type == said.facts["mime_type"] == (mime_type or said.facts["mime_type"])
             if image.mime_type == "image/png":
                 assert int.from_bytes(data[16:20], "big") == said.facts["width"]

@@ -166,6 +166,21 @@ async def test_no_way_from_a_page_leads_to_a_private_address(
             await until(refused)
 
 
+async def test_a_service_worker_has_no_other_way_out(chromium: Chromium, web: "Web", inner: "Web") -> None:
+    code = f"oninstall = () => fetch('{inner.url()}', {{mode: 'no-cors'}})".encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/javascript\r\nContent-Length: %d\r\n\r\n" % len(code)
+    web.pages["/worker.js"] = head + code
+    web.pages["/"] = web.page_of("<script>navigator.serviceWorker.register('/worker.js')</script>")
+    async with page_on(chromium, f"127.0.0.1:{web.port}") as page:
+        seen = list((await page.navigate(web.url())).notices)
+
+        async def refused() -> bool:
+            seen.extend((await page.state()).notices)
+            return any(f"127.0.0.1:{inner.port} was refused" in notice for notice in seen)
+
+        await until(refused, 20)
+
+
 async def test_a_page_works_through_the_egress_process_and_is_told_its_refusals(
     chromium: Chromium, web: "Web", inner: "Web"
 ) -> None:
