@@ -33,7 +33,7 @@ class Image:
 _TABLE = (
     Image("gateway", 200, kit=False),
     Image("browser", 760),
-    Image("filesystem", 155),
+    Image("filesystem", 175),
     Image("search", 240),
     Image("hub", 170),
     Image("control-plane", 180),
