@@ -101,7 +101,7 @@ def _hold(root: Path, kills: int) -> None:
 
 @pytest.mark.feature("B10")
 def test_an_edit_of_several_files_that_is_killed_is_made_wholly_or_not_at_all(tmp_path: Path) -> None:
-    _hold(tmp_path, kills=4)
+    _hold(tmp_path, kills=2)
 
 
 @pytest.mark.long
