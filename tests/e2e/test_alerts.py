@@ -347,7 +347,9 @@ def test_probes_that_fail(there: Watched) -> None:
         there.watch.fires("ProbeFailing", severity="critical", **LEDGER),
         there.drill({"tool": "ledger_list", "error": "drill"}),
     ):
-        there.watch.leads_to("ProbeFailing", about=LEDGER, service="ledger", version="1.0.0")
+        # Of one instance of an earlier test the last word may be that it fails: held back since, its end was not told.
+        about = {"severity": "critical", **LEDGER}
+        there.watch.leads_to("ProbeFailing", about=about, service="ledger", version="1.0.0")
     there.watch.cleared("ProbeFailing", severity="critical", **LEDGER)
 
 
