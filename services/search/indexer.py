@@ -137,9 +137,12 @@ class Indexer:
         Returns:
             Whether it has all changes; else it is told which chunks are still true.
         """
+        if not self.ready:  # it is being built, or failed: neither ends soon
+            self._wanted.set()
+            return False
         until = time.monotonic() + within_s
         told = await self._watch.caught_up(within_s) if self._watch is not None else False
-        if told and self._watch is not None and self.ready and not self._watch.changed and not self._watch.too_many:
+        if told and self._watch is not None and not self._watch.changed and not self._watch.too_many:
             if self._old(_COMPARE_ALL_S):
                 self._wanted.set()
             return True
