@@ -22,7 +22,7 @@ from services.common.paths import PathError, Roots
 
 __all__ = ["OpenPages", "answer_of", "foreseen"]
 
-_TURN_S = 2.0
+_TURN_S = 4.0
 _OVERHEAD_S = 15.0  # the kit's own deadline comes after the page's
 
 
