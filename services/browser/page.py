@@ -93,7 +93,7 @@ class Limits:
     """
 
     navigation_s: float = 15.0
-    look_s: float = 12.0
+    look_s: float = 25.0
     action_s: float = 5.0
     settle_s: float = 3.0
     call_s: float = 30.0
