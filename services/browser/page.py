@@ -55,7 +55,7 @@ _QUIET_CONSOLE = """(() => {
 })()"""
 _REF = re.compile(r"(f\d+)?e\d+")
 _ANSWER_S = 4.0
-_PATIENCE = 4.0
+_PATIENCE = 2.5
 _CLOSE_S = 3.0
 _TITLE_CHARS = 300
 _TABS = 8
