@@ -5,6 +5,7 @@ another page; what happened beside a call (dialogs, windows, downloads, refused 
 """
 
 import asyncio
+import os
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -54,6 +55,7 @@ _QUIET_CONSOLE = """(() => {
 })()"""
 _REF = re.compile(r"(f\d+)?e\d+")
 _ANSWER_S = 4.0
+_PATIENCE = 2.5
 _CLOSE_S = 3.0
 _TITLE_CHARS = 300
 _TABS = 8
@@ -80,6 +82,7 @@ class Limits:
 
     Args:
         navigation_s: Until the first byte of a page has come and its document is read.
+        look_s: Until a page's tree or text has been gathered.
         action_s: Until an element can be clicked or typed into.
         settle_s: What a page gets to finish loading after that; not an error when it does not.
         call_s: Any call as a whole; then the page is closed.
@@ -90,6 +93,7 @@ class Limits:
     """
 
     navigation_s: float = 15.0
+    look_s: float = 25.0
     action_s: float = 5.0
     settle_s: float = 3.0
     call_s: float = 30.0
@@ -421,7 +425,7 @@ class OpenPage:
         """
         self._check_there()
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(_answer_s()):
                 # Chromium answers nothing about a page that waits for a navigation: end that first.
                 await self._tab.session.send("Page.stopLoading")
                 await self._tab.session.send("Runtime.evaluate", {"expression": "0"})
@@ -600,6 +604,12 @@ class OpenPage:
             return
         self._tabs = [tab for tab in self._tabs if tab.page != page]
         self.happened.note(f"a tab ({page.url}) crashed and is gone")
+
+
+def _answer_s() -> float:
+    """How long a page gets to say that it is there: longer where it may only wait for a processor."""
+    waiting = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return _ANSWER_S * min(max(1.0, waiting / 2), _PATIENCE)
 
 
 def located(page: Page, target: str) -> Locator:

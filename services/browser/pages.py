@@ -22,8 +22,8 @@ from services.common.paths import PathError, Roots
 
 __all__ = ["OpenPages", "answer_of", "foreseen"]
 
-_TURN_S = 2.0
-_OVERHEAD_S = 15.0  # the kit's own deadline comes after the page's
+_TURN_S = 8.0
+_OVERHEAD_S = 30.0  # the kit's own deadline comes after the page's, and after a wait for a turn
 
 
 @contextmanager
@@ -60,7 +60,10 @@ class OpenPages:
         self._allowed = frozenset(map(HostRule.of, settings.allow_hosts))
         self._roots = Roots.of(settings.roots)
         self._limits = Limits(
-            navigation_s=settings.navigation_s, call_s=settings.call_s, answer_bytes=settings.response_bytes
+            navigation_s=settings.navigation_s,
+            look_s=min(Limits.look_s, 0.8 * settings.call_s),
+            call_s=settings.call_s,
+            answer_bytes=settings.response_bytes,
         )
         self._most = settings.pages
         self.turns = Turns(2 * (os.cpu_count() or 1), _TURN_S)

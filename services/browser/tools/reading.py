@@ -56,7 +56,8 @@ def _trees(kit: Kit, pages: OpenPages, budget: int) -> None:
         """
         tree = views.Tree(target, interactive, viewport, urls, depth, full)
         async with pages.used(handle) as page:
-            lines = await page.run(lambda inner: views.snapshot(inner, tree, page.limits.action_s))
+            async with pages.turns.one():
+                lines = await page.run(lambda inner: views.snapshot(inner, tree, page.limits.look_s))
             shown = await _compared(page, repr(tree), lines, diff=diff)
             return text_answer(page, shown, offset, min(max_chars or budget, budget), "snapshot")
 
@@ -72,7 +73,8 @@ def _trees(kit: Kit, pages: OpenPages, budget: int) -> None:
         wanted = _wanted(text, regex)
         async with pages.used(handle) as page:
             tree = views.Tree(urls=True)
-            lines = await page.run(lambda inner: views.snapshot(inner, tree, page.limits.action_s))
+            async with pages.turns.one():
+                lines = await page.run(lambda inner: views.snapshot(inner, tree, page.limits.look_s))
             # A pattern of somebody's may take for ever: apart from all others, and its page waits for it alone.
             found = await page.run(
                 lambda _: anyio.to_thread.run_sync(found_lines, lines, wanted, abandon_on_cancel=True),
@@ -139,7 +141,7 @@ def _pictures(kit: Kit, pages: OpenPages) -> None:
             raise ToolError("give either full_page or target")
         # A long page scaled down to what models look at could not be read: its bytes are its bound.
         wanted = shots.Wanted(type, full_page, None, max_px or (_FULL_PX if full_page else _SIDE_PX), max_bytes)
-        async with pages.used(handle) as page:
+        async with pages.used(handle) as page, pages.turns.one():
             taken = await page.run(lambda inner: _taken(page, inner, wanted, target))
             path = ""
             if save:

@@ -115,7 +115,7 @@ async def test_a_page_that_loops_is_gone_and_the_next_call_says_so(browser: Inst
         said = await session.call("browser_navigate", handle=handle, url=web.url())
         assert "is gone" in said.error
         assert "open anew" in said.error
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 30
         assert "gone, open anew" in (await session.call("browser_text", handle=handle)).error
         assert (await session.call("browser_open")).facts["url"] == "about:blank"
 

@@ -292,7 +292,7 @@ async def test_a_page_that_loops_is_gone_by_the_deadline_and_others_notice_nothi
             assert await text_of(other) == "fine"
         with pytest.raises(PageGone):
             await stuck
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 30
         with pytest.raises(PageGone):
             await looping.navigate(web.url())
         assert await text_of(other) == "fine"
