@@ -26,6 +26,7 @@ from services.common.identity import Identity
 from services.common.metrics import Metrics
 from services.common.settings import KitSettings, ServiceSettings
 from services.common.signing import Keyring
+from services.common.slim import slimmed
 
 __all__ = ["Kit", "OwnServer", "ServiceSpec"]
 
@@ -120,9 +121,10 @@ class Kit:
             name = self._public_name(function)
             if name in self.tools:
                 raise DeclarationError(f"{self.name}: tool {name} is declared twice")
-            tool = Tool.from_function(
+            made = Tool.from_function(
                 function, name=name, title=title, description=inspect.getdoc(function), annotations=annotations
             )
+            tool = slimmed(made)
             tool.parameters["additionalProperties"] = False
             parameters = frozenset(tool.parameters.get("properties", {}))
             self.tools[name] = KitTool(tool, deadline_s or self.settings.tool_deadline_s, parameters)
