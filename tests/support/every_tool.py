@@ -19,7 +19,10 @@ GATE = ["tekup-gate: server POST", "tekup-gate: client ReverseProxy"]
 LEGACY_VERSION = "2025-11-25"
 CALLER = "ab" * 8
 """The span that a caller with a trace of its own calls from."""
-FORM = '<!doctype html><title>Form</title><h1>Form</h1><input id="field"><button id="button">Press</button>'
+FORM = (
+    '<!doctype html><title>Form</title><h1>Form</h1><input id="field"><button id="button">Press</button>'
+    '<select id="select"><option>a<option>b</select><input id="file" type="file">'
+)
 
 
 class Manner(StrEnum):
@@ -48,6 +51,7 @@ _RG = ("tekup-search: client rg",)
 _LOOK = ("tekup-browser: client chromium look",)
 _ACT = ("tekup-browser: client chromium act",)
 _GO = ("tekup-browser: client chromium navigate",)
+_OPEN = (*_GO, "tekup-browser: client chromium open")
 _FILE = "FOLDER/agree.txt"
 
 TOOLS: Mapping[str, Row] = {
@@ -82,13 +86,34 @@ TOOLS: Mapping[str, Row] = {
     "filesystem_list_trash": Row({}, _DISK),
     "filesystem_restore": Row({"trash_id": "TRASHED"}, _DISK),
     "filesystem_empty_trash": Row({}, _DISK),
-    "browser_open": Row({"url": "PAGE"}, (*_GO, "tekup-browser: client chromium open")),
+    "browser_open": Row({"url": "PAGE"}, _OPEN),
     "browser_navigate": Row({"handle": "HANDLE", "url": "PAGE"}, _GO),
     "browser_snapshot": Row({"handle": "HANDLE"}, _LOOK),
     "browser_text": Row({"handle": "HANDLE"}, _LOOK),
-    "browser_screenshot": Row({"handle": "HANDLE"}, _LOOK),
+    "browser_screenshot": Row({"handle": "HANDLE", "save": True}, _LOOK),
+    "browser_files": Row({"handle": "HANDLE"}, _LOOK),
+    "browser_file_read": Row({"handle": "HANDLE", "path": "screenshot.png"}, _LOOK),
+    "browser_find": Row({"handle": "HANDLE", "text": "Press"}, (*_LOOK, *_LOOK)),
+    "browser_console_messages": Row({"handle": "HANDLE"}),
+    "browser_network_requests": Row({"handle": "HANDLE"}),
+    "browser_network_request": Row({"handle": "HANDLE", "number": 1}, _LOOK),
+    "browser_tabs": Row({"handle": "HANDLE"}, (*_LOOK, *_LOOK)),
+    "browser_resize": Row({"handle": "HANDLE", "width": 800, "height": 600}, (*_LOOK, *_LOOK)),
+    "browser_emulate_media": Row({"handle": "HANDLE", "color_scheme": "dark"}, (*_LOOK, *_LOOK)),
+    "browser_handle_dialog": Row({"handle": "HANDLE", "accept": True}, _LOOK),
+    "browser_wait_for": Row({"handle": "HANDLE", "text": "Form"}, (*_LOOK, *_LOOK)),
+    "browser_extract": Row({"handle": "HANDLE", "selector": "h1"}, _LOOK),
+    "browser_scrape": Row({"urls": ["PAGE"]}, (*_LOOK, *_LOOK, *_LOOK, *_OPEN)),
+    "browser_hover": Row({"handle": "HANDLE", "target": "#button"}, _ACT),
+    "browser_drag": Row({"handle": "HANDLE", "target": "#button", "to": "#field"}, _ACT),
+    "browser_press_key": Row({"handle": "HANDLE", "key": "Tab"}, _ACT),
+    "browser_fill_form": Row({"handle": "HANDLE", "fields": [{"target": "#field", "value": "y"}]}, _ACT),
+    "browser_select_option": Row({"handle": "HANDLE", "target": "#select", "values": ["b"]}, _ACT),
+    "browser_file_upload": Row({"handle": "HANDLE", "target": "#file", "paths": ["screenshot.png"]}, (*_ACT, *_LOOK)),
+    "browser_drop": Row({"handle": "HANDLE", "target": "#field", "data": {"text/plain": "z"}}, (*_ACT, *_LOOK)),
     "browser_type": Row({"handle": "HANDLE", "target": "#field", "text": "x"}, _ACT),
     "browser_click": Row({"handle": "HANDLE", "target": "#button"}, _ACT),
+    "browser_navigate_back": Row({"handle": "HANDLE"}, _GO),
     "browser_list": Row({}),
     "browser_close": Row({"handle": "HANDLE"}),
 }
