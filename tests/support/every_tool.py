@@ -38,7 +38,8 @@ class Row:
     """A tool's call.
 
     Args:
-        arguments: With FOLDER, PAGE, HANDLE and TRASHED for what an environment and the calls before give.
+        arguments: With FOLDER, PAGE, HANDLE and TRASHED for what an environment and the calls before give, FRESH for
+            what was never asked before.
         steps: Below the service's own span, by name as in an outline.
     """
 
@@ -103,7 +104,7 @@ TOOLS: Mapping[str, Row] = {
     "browser_handle_dialog": Row({"handle": "HANDLE", "accept": True}, _LOOK),
     "browser_wait_for": Row({"handle": "HANDLE", "text": "Form"}, (*_LOOK, *_LOOK)),
     "browser_extract": Row({"handle": "HANDLE", "selector": "h1"}, _LOOK),
-    "browser_scrape": Row({"urls": ["PAGE"]}, (*_LOOK, *_LOOK, *_LOOK, *_OPEN)),
+    "browser_scrape": Row({"urls": ["PAGE?FRESH"]}, (*_LOOK, *_LOOK, *_LOOK, *_OPEN)),
     "browser_hover": Row({"handle": "HANDLE", "target": "#button"}, _ACT),
     "browser_drag": Row({"handle": "HANDLE", "target": "#button", "to": "#field"}, _ACT),
     "browser_press_key": Row({"handle": "HANDLE", "key": "Tab"}, _ACT),
@@ -172,7 +173,12 @@ class Caller:
 
     def _call(self, tool: str, row: Row, manner: Manner) -> Made:
         text = json.dumps(dict(row.arguments))
-        for name, place in {**self.places, "HANDLE": self._handle, "TRASHED": self._trashed}.items():
+        for name, place in {
+            **self.places,
+            "HANDLE": self._handle,
+            "TRASHED": self._trashed,
+            "FRESH": secrets.token_hex(4),
+        }.items():
             text = text.replace(name, place)
         arguments: dict[str, object] = json.loads(text)
         theirs = secrets.token_hex(16) if manner is Manner.JOINED else ""
