@@ -69,7 +69,7 @@ class HubSettings(ServiceSettings):
     gate_internal_url: str = Field(validation_alias="MCP_GATE_INTERNAL_URL", pattern=r"^https?://[^/]+")
     list_ttl_s: float = Field(default=5.0, gt=0)
     service_deadline_s: float = Field(default=2.0, gt=0)
-    list_budget_bytes: int = Field(default=100_000, ge=0)
+    list_budget_bytes: int = Field(default=150_000, ge=0)
     listen_s: float = Field(default=600.0, gt=0)
 
 

@@ -27,7 +27,7 @@ START_S = 240.0
 SERVICES = {"search": "aaaaaa", "filesystem": "bbbbbb", "hub": "cccccc"}
 GATE = "tekup-gate"
 TOOLS: dict[str, tuple[str, dict[str, object], list[str]]] = {
-    "a search": ("search_grep", {"pattern": "needle", "path": "ROOT"}, ["tekup-search: client rg"]),
+    "a search": ("search_grep", {"pattern": "needle|FRESH", "path": "ROOT"}, ["tekup-search: client rg"]),
     "a read file": ("filesystem_read_file", {"path": "ROOT/one.txt"}, ["tekup-filesystem: internal disk"]),
     "nothing that takes time": ("filesystem_list_roots", {}, []),
 }
@@ -60,7 +60,8 @@ class World:
         name = str(params.get("name", ""))
         sent |= Maker.modern(method, name) if era == "modern" else {"Authorization": f"Bearer {Maker.keys['dev']}"}
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": said}
-        content = json.dumps(body).replace("ROOT", str(self.root))
+        # a search that was made before is answered without looking again
+        content = json.dumps(body).replace("ROOT", str(self.root)).replace("FRESH", secrets.token_hex(4))
         answer = self.gate.call(path, sent | headers, content=content)
         assert answer.status == 200, answer.reply.text
         text = answer.reply.text

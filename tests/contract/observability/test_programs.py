@@ -25,7 +25,7 @@ from tests.support.programs import program
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(3600)]
 
-SEEN_S = 30.0
+SEEN_S = 90.0
 
 
 @pytest.fixture(scope="module")

@@ -173,7 +173,7 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
     made.end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a few files."""
     root = tmp_path_factory.mktemp("tree")
@@ -185,12 +185,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def filesystem(starter: Starter, tree: Path) -> Instance:
     return starter.start("filesystem", MCP_FILESYSTEM_ROOTS=tree)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def search(starter: Starter, tree: Path) -> Instance:
     return starter.start("search", MCP_SEARCH_ROOTS=tree)
 
