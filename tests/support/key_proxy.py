@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 CHUNK = 65536
 END_OF_HEAD = b"\r\n\r\n"
 CONNECT_S = 10.0
+GRACE_S = 10.0
 
 
 class _Exchange(socketserver.BaseRequestHandler):
@@ -33,7 +34,10 @@ class _Exchange(socketserver.BaseRequestHandler):
             upstream.sendall(self._with_key(head) + END_OF_HEAD + body)
             up = threading.Thread(target=_pump, args=(self.request, upstream), daemon=True)
             up.start()
-            _pump(upstream, self.request)
+            _carry(upstream, self.request)
+            # An answer says where it ends, so its reader hangs up. Undici fails whoever closes while it still reads.
+            up.join(GRACE_S)
+            _end(upstream, self.request)
             up.join()
 
     def _with_key(self, head: bytes) -> bytes:
@@ -46,10 +50,18 @@ class _Exchange(socketserver.BaseRequestHandler):
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
     """Carry until one side ends, then end both: a client that hangs up must be noticed behind."""
+    _carry(source, sink)
+    _end(source, sink)
+
+
+def _carry(source: socket.socket, sink: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while chunk := source.recv(CHUNK):
             sink.sendall(chunk)
-    for side in (source, sink):
+
+
+def _end(*sides: socket.socket) -> None:
+    for side in sides:
         with contextlib.suppress(OSError):
             side.shutdown(socket.SHUT_RDWR)
 
