@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import signal
 import subprocess
@@ -132,7 +133,8 @@ def test_what_is_written_while_loki_is_dead_arrives_when_it_is_back_although_the
     stack.end("loki", signal.SIGKILL)
     write(path, *(f"{mark} {number}" for number in range(50)))
     metrics = f"{stack.parts.url('collector-metrics')}/metrics"
-    wait_until(lambda: "otelcol_exporter_queue_size" in httpx.get(metrics, trust_env=False).text, "a queue", SEEN_S)
+    waits = re.compile(r"^otelcol_exporter_queue_size{[^}]*loki[^}]*} [1-9]", re.MULTILINE)
+    wait_until(lambda: waits.search(httpx.get(metrics, trust_env=False).text), "lines that wait on disk", SEEN_S)
     stack.end("collector", signal.SIGKILL)
     write(path, *(f"{mark} {number}" for number in range(50, 100)))
     for name in ("collector", "loki"):
