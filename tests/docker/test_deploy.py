@@ -35,8 +35,9 @@ def deploy(made: ContainerEnvironment, record: Path) -> tuple[int, str]:
 
 
 def running(made: ContainerEnvironment) -> dict[str, str]:
-    """The id of each container that runs."""
-    return {one["Service"]: one["ID"] for one in map(json.loads, made.said("ps", "--format", "json").splitlines())}
+    """The id of each container that runs, but for those that run once each time."""
+    found = map(json.loads, made.said("ps", "--format", "json").splitlines())
+    return {one["Service"]: one["ID"] for one in found if one["Service"] != "first-call"}
 
 
 def test_only_what_was_tested_is_deployed_and_again_changes_nothing(

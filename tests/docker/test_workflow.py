@@ -99,7 +99,7 @@ async def test_a_scaled_service_is_found_by_the_gate_with_no_other_step_and_scal
 
 
 async def test_an_edit_is_served_without_a_build(dev: ContainerEnvironment) -> None:
-    source = Path(dev.settings["MCP_SOURCE"]) / "services/filesystem/service.py"
+    source = Path(dev.settings["MCP_SOURCE"]) / "services/filesystem/tools/looking.py"
     before = source.read_text()
     assert WORDS in before
 
