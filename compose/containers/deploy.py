@@ -129,11 +129,16 @@ def _how(container: Mapping[str, object]) -> str:
 
 
 def _note(compose: Compose, what: str, reason: str, report: Reporter) -> str:
-    """Have it written where every change is written."""
-    try:
-        token = compose.run("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
-        host = compose.run("port", "control-plane", "3010").strip()
-        OperatorsApi(f"http://{host}", token, report, NOTE_S).note(what, reason)
-    except (LocalError, httpx.HTTPError) as error:
-        return f"not in the history: {error}"
-    return "in the history of the control plane"
+    """Have it written where every change is written; a new environment may be about to begin its history."""
+    deadline = time.monotonic() + NOTE_S
+    while True:
+        try:
+            token = compose.run("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
+            host = compose.run("port", "control-plane", "3010").strip()
+            OperatorsApi(f"http://{host}", token, report, NOTE_S).note(what, reason)
+        except (LocalError, httpx.HTTPError) as error:
+            if time.monotonic() > deadline:
+                return f"not in the history: {error}"
+            time.sleep(AGAIN_S)
+        else:
+            return "in the history of the control plane"
