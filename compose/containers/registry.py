@@ -14,10 +14,10 @@ from compose.local.consul_acl import CONSUL, keep
 from compose.local.consul_config import private_text
 from compose.local.errors import BadCertificate
 from compose.local.files import PRIVATE, repository, write_atomically
+from compose.local.observability import DATACENTER
 
 from .places import CONSUL_CA, GIVEN, Here
 
-DATACENTER = "local"
 MOST_SERVERS = 7
 LIFE = timedelta(days=180)
 CERTIFICATE, KEY = "consul.pem", "consul.key"
