@@ -406,6 +406,8 @@ class OpenPage:
             raise PageError("that was not there or not done in time; the page is, so see what there is") from error
         except Error as error:
             self._check_there()
+            if "has been closed" in error.message:
+                raise PageError("the tab was closed meanwhile; browser_tabs tells which are left") from error
             raise PageError(said(error)) from error
         for tab in self._tabs:
             for frame in tab.page.frames:

@@ -86,6 +86,7 @@ async def live(made: Environment) -> None:
     limits = [{"name": "few", "per_s": 0.01, "burst": 5, "concurrent": 4}]
     await aside(api, made, "POST", "/v1/clients", id="limited", allow=["*"], limits=limits)
     limited = (await aside(api, made, "POST", "/v1/clients/limited/keys"))["key"]
+    await aside(until_counted, made, 'tekup_instances_lost_total{service="filesystem"}')
     os.kill(made.process("filesystem").pid or 0, signal.SIGKILL)
     await aside(made.tekup_json, "scale", "search=1", "--version", CANARY)
     await aside(made.until_all_ready)
@@ -137,6 +138,13 @@ def until_shifted(made: Environment) -> None:
         return bool(phase["phase"] == "baking" and phase["step"] == 1)
 
     wait_until(shifted, "the canary's second step", SEEN_S)
+
+
+def until_counted(made: Environment, series: str) -> None:
+    """Wait until Prometheus knows a counter: from its first value on it sees it rise, and tells the alerts."""
+    with httpx.Client(timeout=30, trust_env=False) as http:
+        asked = Answers(made.up["prometheus"], made.up["loki"], made.up["jaeger"], http)
+        wait_until(lambda: asked.series(series, now=True), series, SEEN_S)
 
 
 @pytest.mark.parametrize("name", BOARDS)

@@ -221,6 +221,8 @@ async def test_windows_are_tabs_of_their_page(everything: Instance, pages: Site)
         assert "no tab 9" in (await use("tabs", action="select", index=9)).error
         await use("tabs", action="close")
         left = await use("tabs", action="close", index=2)
+        for _ in range(2):
+            await use.told("tab was closed")
         assert [tab["url"] for tab in left.facts["tabs"]] == [pages.url()]
         assert "only tab" in (await use("tabs", action="close")).error
         await use("tabs", action="new")
