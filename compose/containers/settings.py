@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
+from compose.containers.bandwidth import LEAST, bytes_per_second
 from compose.local.settings import Settings
 
 LEAST_BYTES = {"browser": 512 << 20, "filesystem": 96 << 20, "search": 128 << 20, "hub": 96 << 20}
@@ -40,6 +41,13 @@ def _at_least(service: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _sent(text: str) -> str:
+    if bytes_per_second(text) < LEAST:
+        raise ValueError(f"{LEAST * 8 // 1_000_000}mbit is the least that serves")
+    return text
+
+
+Bandwidth = Annotated[str, AfterValidator(_sent)]
 Cpus = Annotated[float, Field(ge=LEAST_CPUS, le=1024)]
 OfBrowser = Annotated[str, _at_least("browser")]
 OfFilesystem = Annotated[str, _at_least("filesystem")]
@@ -63,6 +71,21 @@ class ContainerSettings(Settings):
     search_cpus: Cpus = Field(0.5, alias="MCP_SEARCH_CPUS", description="processors of a search instance")
     hub_memory: OfHub = Field("512m", alias="MCP_HUB_MEMORY", description="memory of a hub instance")
     hub_cpus: Cpus = Field(0.5, alias="MCP_HUB_CPUS", description="processors of a hub instance")
+    browser_bandwidth: Bandwidth = Field(
+        "200mbit", alias="MCP_BROWSER_BANDWIDTH", description="what a browser instance may send per second"
+    )
+    egress_bandwidth: Bandwidth = Field(
+        "200mbit", alias="MCP_EGRESS_BANDWIDTH", description="what the browsers' egress proxy may send per second"
+    )
+    filesystem_bandwidth: Bandwidth = Field(
+        "400mbit", alias="MCP_FILESYSTEM_BANDWIDTH", description="what a filesystem instance may send per second"
+    )
+    search_bandwidth: Bandwidth = Field(
+        "400mbit", alias="MCP_SEARCH_BANDWIDTH", description="what a search instance may send per second"
+    )
+    hub_bandwidth: Bandwidth = Field(
+        "400mbit", alias="MCP_HUB_BANDWIDTH", description="what a hub instance may send per second"
+    )
     enable_sandbox: bool = Field(True, alias="MCP_ENABLE_SANDBOX", description="Chromium's own sandbox")
     project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")] = Field(
         "tekup-mcp", alias="MCP_PROJECT", description="the Compose project, by which log lines are known"

@@ -1,36 +1,32 @@
 """What each container of the project uses, as metrics under cAdvisor's names; the engine is asked at each look.
 
-The one process that holds the engine's socket, and all that can be asked of it is `GET /metrics`: nothing of a request
-reaches the engine. ``python -m compose.containers.usage`` reads MCP_PROJECT and MCP_ENGINE_SOCKET.
+All that can be asked of it is `GET /metrics`: nothing of a request reaches the engine.
+``python -m compose.containers.usage`` reads MCP_PROJECT and MCP_ENGINE_SOCKET.
 
-Source: Docker Engine API v1.41, `GET /containers/json`, `GET /containers/{id}/stats`; cAdvisor, "Prometheus metrics".
+Source: cAdvisor, "Prometheus metrics".
 """
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import httpx
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from compose.containers.bandwidth import bound_of
+from compose.containers.engine import SERVICE, TOGETHER, Engine
 from compose.local.log import log
 
-API = "/v1.41"
 PORT = 9100
-ANSWER_S = 4.0
-"""Less than Prometheus waits (5 s): late numbers would be none."""
-TOGETHER = 8
 LABELS = ("name", "container_label_com_docker_compose_service")
-SERVICE = "com.docker.compose.service"
-PROJECT = "com.docker.compose.project"
+BOUND = "bandwidth"
 Stats = Mapping[str, Any]
 
 
@@ -88,47 +84,23 @@ KNOWN = (
     Known("container_threads_max", "Its limit of processes and threads", _at("pids_stats", "limit")),
     Known("container_network_receive_bytes", "Received over all its networks", _network("rx"), counts=True),
     Known("container_network_transmit_bytes", "Sent over all its networks", _network("tx"), counts=True),
+    Known("tekup_container_bandwidth_bytes_per_second", "What each of its links may send", _at(BOUND)),
 )  # fmt: skip
 
 
-class Engine:
-    """The engine behind a socket, asked two questions of one project; a context manager.
+def look(engine: Engine) -> list[tuple[tuple[str, str], Stats]]:
+    """Name and service of each running container, and what it uses.
 
-    Args:
-        socket: Its path.
-        project: The Compose project.
+    Raises:
+        httpx.HTTPError: The engine does not answer.
     """
-
-    def __init__(self, socket: str, project: str) -> None:
-        self._filter = json.dumps({"label": [f"{PROJECT}={project}"]})
-        transport = httpx.HTTPTransport(uds=socket, limits=httpx.Limits(max_connections=TOGETHER))
-        self._http = httpx.Client(transport=transport, base_url=f"http://engine{API}", timeout=ANSWER_S)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
-
-    def look(self) -> list[tuple[tuple[str, str], Stats]]:
-        """Name and service of each running container, and what it uses.
-
-        Raises:
-            httpx.HTTPError: The engine does not answer.
-        """
-        answer = self._http.get("/containers/json", params={"filters": self._filter})
-        found = answer.raise_for_status().json()
-        with ThreadPoolExecutor(TOGETHER) as together:
-            return [
-                ((one["Names"][0].lstrip("/"), one["Labels"].get(SERVICE, "")), stats)
-                for one, stats in zip(found, together.map(self._stats, (one["Id"] for one in found)), strict=True)
-            ]
-
-    def _stats(self, identifier: str) -> Stats:
-        answer = self._http.get(f"/containers/{identifier}/stats", params={"stream": "false", "one-shot": "true"})
-        # it may have ended in between
-        stats: Stats = answer.json() if answer.is_success else {}
-        return stats
+    found = engine.running()
+    with ThreadPoolExecutor(TOGETHER) as together:
+        used = together.map(engine.stats, (one["Id"] for one in found))
+        return [
+            ((one["Names"][0].lstrip("/"), one["Labels"].get(SERVICE, "")), {**stats, BOUND: bound_of(one["Labels"])})
+            for one, stats in zip(found, used, strict=True)
+        ]
 
 
 def families(looks: Iterable[tuple[tuple[str, str], Stats]]) -> Iterator[Metric]:
@@ -164,7 +136,7 @@ class Usage(Collector):
         up = GaugeMetricFamily("tekup_engine_up", "Whether the engine told what containers use")
         with self._one:
             try:
-                looks = self._engine.look()
+                looks = look(self._engine)
             except (httpx.HTTPError, OSError, KeyError, ValueError) as error:
                 self._say(f"{type(error).__name__} {error}".strip())
                 up.add_metric([], 0)

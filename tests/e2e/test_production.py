@@ -210,6 +210,30 @@ def test_no_secret_is_in_what_anybody_can_ask_the_engine(stack: ContainerEnviron
             assert not [secret for secret in secrets if secret in stack.said("logs", one["Service"])], one["Service"]
 
 
+FLOOD = """
+import socket, sys, time
+def sent():
+    return int(open("/sys/class/net/eth0/statistics/tx_bytes").read())
+out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+end, before = time.monotonic() + 3, sent()
+while time.monotonic() < end:
+    try:
+        out.sendto(bytes(8000), (socket.gethostbyname("mcp-search"), 9))
+    except OSError:
+        pass
+print((sent() - before) / 3)
+"""
+
+
+async def test_what_hogs_the_network_sends_no_more_than_its_bound(stack: ContainerEnvironment) -> None:
+    before = {one["name"]: value for one, value in metric(stack, "tekup_container_bandwidth_bytes_per_second")}
+    bound = before[container(stack, "mcp-filesystem")["Name"]]
+    done = stack.compose("exec", "-T", "mcp-filesystem", "python", "-c", FLOOD)
+    assert done.returncode == 0, done.stderr
+    assert bound / 4 < float(done.stdout) < bound * 1.25
+    await works(stack)
+
+
 HOLD = """
 import os, sys, time
 for _ in range(int(sys.argv[1])):

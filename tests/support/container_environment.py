@@ -61,6 +61,8 @@ class ContainerEnvironment:
             "MCP_CONSUL_SUBNET": f"10.{random.randrange(64, 250)}.{random.randrange(250)}.0/24",
             "MCP_BROWSER_ALLOW_HOSTS": "pages:8080",
         }
+        if self.secure:
+            own["MCP_FILESYSTEM_BANDWIDTH"] = "40mbit"  # half a processor can send more
         if self.kind == "prod":
             own["MCP_ALERT_TIME_SCALE"] = "0.2"  # minutes of rules are twelve seconds
         self.settings = {**own, **self.settings}

@@ -14,7 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from compose.containers.usage import Engine, Usage, working_set
+from compose.containers.engine import Engine
+from compose.containers.usage import Usage, working_set
 
 STATS = {
     "cpu_stats": {
