@@ -278,9 +278,8 @@ class TextIndex:
         if document.skipped:
             return 0
         lines = document.text.split("\n")
-        starts = _line_starts(lines)
         defined = defined_names(document.text, document.path)
-        at = _lines_of([start for start, _ in defined], starts)
+        at = _lines_of([start for start, _ in defined], document.text)
         path, where = _key(document.path), code_words(document.path)
         folders = [
             _key(str(folder)) for folder in (PurePosixPath(document.path), *PurePosixPath(document.path).parents)
@@ -378,20 +377,12 @@ def _key(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _line_starts(lines: Sequence[str]) -> list[int]:
-    starts, at = [], 0
-    for line in lines:
-        starts.append(at)
-        at += len(line) + 1
-    return starts
-
-
-def _lines_of(offsets: Sequence[int], starts: Sequence[int]) -> list[int]:
-    """The lines in which offsets lie; both sorted."""
-    found, line = [], 0
+def _lines_of(offsets: Sequence[int], text: str) -> list[int]:
+    """The lines in which sorted offsets lie, from 0."""
+    found, line, before = [], 0, 0
     for offset in offsets:
-        while line + 1 < len(starts) and starts[line + 1] <= offset:
-            line += 1
+        line += text.count("\n", before, offset)
+        before = offset
         found.append(line)
     return found
 
