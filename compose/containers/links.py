@@ -13,7 +13,7 @@ import os
 import time
 
 import httpx
-from pyroute2 import NetNS
+from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from compose.containers.bandwidth import LABEL, bound_of
@@ -46,11 +46,17 @@ def bound_links(process: int, rate: int) -> list[str]:
     """
     burst = max(LEAST_BURST, int(rate * BURST_S))
     bound = []
-    with NetNS(f"/proc/{process}/ns/net", flags=0) as network:
-        for link in network.get_links():
-            if (name := link.get("ifname")) != "lo":
-                network.tc("replace", "tbf", index=link["index"], handle="1:", rate=rate, latency=LATENCY, burst=burst)
-                bound.append(str(name))
+    entered = os.open(f"/proc/{process}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with IPRoute(netns=entered, flags=0) as network:
+            for link in network.get_links():
+                if (name := link.get("ifname")) != "lo":
+                    network.tc(
+                        "replace", "tbf", index=link["index"], handle="1:", rate=rate, latency=LATENCY, burst=burst
+                    )
+                    bound.append(str(name))
+    finally:
+        os.close(entered)
     return bound
 
 
