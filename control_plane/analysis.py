@@ -44,6 +44,7 @@ class RateState:
     Attributes:
         record: The test's.
         before: The last usable reading.
+        unbegun: The first one was missing: the next says from where to count.
         window: Calls looked at for the hard limit.
         broke: The window that was over it.
         edge_s: Where slow began when calls were last counted by their duration.
@@ -52,6 +53,7 @@ class RateState:
 
     record: Record = field(default_factory=Record)
     before: Cumulative | None = None
+    unbegun: bool = False
     window: Block = field(default_factory=Block)
     broke: Block | None = None
     edge_s: float | None = None
@@ -141,7 +143,8 @@ def begin(plan: Plan, baseline: Mapping[str, Reading] | None = None) -> State:
     Args:
         plan: What will be judged.
         baseline: Readings at the start, from which later ones count; without one they count from zero. Durations need
-            it: stable's calls before the look say what is slow.
+            it: stable's calls before the look say what is slow. What is missing there counts from its first reading:
+            a version that was here before has calls of then, until the metrics source forgets them.
     """
     given = baseline or {}
     return State({check.name: _fresh(check, given.get(check.name)) for check in plan.checks})
@@ -198,7 +201,8 @@ def replay(
 def _fresh(check: Check, reading: Reading | None = None) -> CheckState:
     if isinstance(check, RangeCheck):
         return RangeState()
-    return RateState(before=reading if isinstance(reading, Cumulative) else None)
+    before = reading if isinstance(reading, Cumulative) else None
+    return RateState(before=before, unbegun=isinstance(reading, Missing))
 
 
 def _read(plan: Plan, check: Check, state: CheckState, reading: Reading) -> CheckState:
@@ -220,6 +224,8 @@ def _read_value(check: RangeCheck, state: RangeState, value: float) -> RangeStat
 
 
 def _read_counts(plan: Plan, check: RateCheck, state: RateState, reading: Cumulative) -> RateState:
+    if state.unbegun:
+        return replace(state, before=reading, unbegun=False, problem="")
     new = news(state.before, reading)
     after = replace(state, before=new.before, edge_s=new.edge_s or state.edge_s, problem=new.problem)
     if new.problem:

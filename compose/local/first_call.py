@@ -74,7 +74,7 @@ async def first_calls(target: Target, services: Collection[str], report: Reporte
 async def _one(service: str, tool: str, call: Callable[[Client, Target], Awaitable[str]], target: Target) -> FirstCall:
     started = time.monotonic()
     try:
-        async with asyncio.timeout(CALL_S), _client(target, service) as client:
+        async with asyncio.timeout(CALL_S), client_of(target, service) as client:
             began = time.monotonic()
             result = await call(client, target)
         return FirstCall(service, tool, True, _short(result), 1000 * (time.monotonic() - began))
@@ -88,7 +88,8 @@ async def _one(service: str, tool: str, call: Callable[[Client, Target], Awaitab
 
 
 @contextlib.asynccontextmanager
-async def _client(target: Target, service: str) -> AsyncIterator[Client]:
+async def client_of(target: Target, service: str) -> AsyncIterator[Client]:
+    """The official SDK's client of a service, through the gate."""
     headers = {"Authorization": f"Bearer {target.key}"}
     tls = target.gateway.verify()
 

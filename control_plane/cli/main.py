@@ -14,6 +14,7 @@ from compose.local.exits import HELP
 from compose.local.show import WIDTH
 from compose.local.typed import typed
 from control_plane.cli import policy, state
+from control_plane.cli.demo import demo
 from control_plane.cli.observe import commands as observe
 from control_plane.cli.rollout import rollout
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 commands.register(app)
 observe.register(app)
 policy.register(app)
+app.command()(demo)
 app.add_typer(rollout, name="rollout")
 state.register(app)
 

@@ -287,6 +287,17 @@ async def test_calls_go_on_while_loki_and_jaeger_hang_or_are_dead_and_their_line
     await asyncio.to_thread(watched.until_all_ready, SEEN_S)
 
 
+@pytest.mark.feature("G5")
+def test_the_demo_shows_a_bad_version_going_back_by_itself_and_leaves_nothing_behind(watched: Environment) -> None:
+    shown = watched.tekup_json("demo")
+    assert shown["phase"] == "rolled_back", shown
+    assert "on demo against" in shown["said"]
+    assert 0 < shown["failed"] < shown["calls_of_the_bad_version"] < shown["calls"]
+    assert shown["failed_otherwise"] == 0
+    assert not any(process.version == "demo" for process in watched.status().processes)
+    assert not list((watched.state / "drills").glob("*demo*"))
+
+
 def test_down_stops_all_of_it(watched: Environment) -> None:
     assert watched.tekup("down").returncode == 0
     assert watched.running() == []

@@ -153,6 +153,16 @@ def test_readings_count_from_the_baseline() -> None:
     assert last(PLAN, looks, baseline).verdict is Verdict.PASS
 
 
+def test_what_was_missing_at_the_start_counts_from_its_first_reading() -> None:
+    """As of a version that is tried again: its calls of the time before are told with those of its new instance."""
+    baseline = {"tool_errors": Missing("Prometheus scrapes no instance of 1.3.0")}
+    before, then = errors((0, 1000), (900, 1000)), errors((0, 1450), (900, 1050))
+    assert last(PLAN, [before], baseline).verdict is Verdict.INCONCLUSIVE
+    evidence = last(PLAN, [before, then], baseline).findings[0].evidence
+    assert evidence is not None
+    assert (evidence.calls.stable, evidence.calls.canary) == (Count(0, 450), Count(0, 50))
+
+
 def test_a_slow_canary_fails_by_the_share_of_its_calls_above_stables_p95() -> None:
     plan = Plan("1.2.0", "1.3.0", default_checks(["search_query"])[4:5])
     edges = (0.1, 0.25, 0.5)
