@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.async_api import CDPSession
 
-from services.browser.page import PageError
+from services.browser.shapes import PageError
 
 __all__ = ["evaluated_apart", "script"]
 

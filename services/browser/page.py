@@ -6,11 +6,8 @@ another page; what happened beside a call (dialogs, windows, downloads, refused 
 
 import asyncio
 import os
-import re
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict, TypeVar
 from urllib.parse import urlsplit
@@ -20,9 +17,7 @@ import anyio.to_thread
 from playwright.async_api import (
     Browser,
     BrowserContext,
-    CDPSession,
     Dialog,
-    Download,
     Error,
     FileChooser,
     Frame,
@@ -33,13 +28,16 @@ from playwright.async_api import (
 from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 
 from observability.telemetry.traces import span
+from services.browser.dialogs import Dialogs
+from services.browser.downloads import Downloads
 from services.browser.egress import Egress, Refused, Way
 from services.browser.files import PageFiles
 from services.browser.happenings import Happenings, cut
+from services.browser.shapes import Limits, PageError, PageGone, State, Tab, located, said
+from services.browser.tabs import Tabs
 from services.browser.urls import is_foreign
-from services.common.paths import PathError
 
-__all__ = ["DialogPlan", "Limits", "OpenPage", "PageError", "PageGone", "State", "Tab", "located", "said"]
+__all__ = ["OpenPage"]
 
 T = TypeVar("T")
 
@@ -53,99 +51,15 @@ _QUIET_CONSOLE = """(() => {
     if (typeof said === 'function') console[name] = (...given) => { if (left-- > 0) said.apply(console, given); };
   }
 })()"""
-_REF = re.compile(r"(f\d+)?e\d+")
 _ANSWER_S = 4.0
 _PATIENCE = 2.5
 _CLOSE_S = 3.0
 _TITLE_CHARS = 300
-_TABS = 8
-_DOWNLOADS_AT_ONCE = 5
-_DIALOGS, _DIALOGS_S = 20, 10.0  # a page that shows so many in so short a time will not stop, nor let a call end
 
 
 class _Until(TypedDict):
     wait_until: Literal["domcontentloaded"]
     timeout: float
-
-
-class PageError(Exception):
-    """A call on a page failed; the text says why. The page is still there."""
-
-
-class PageGone(Exception):
-    """The page is not there any more; the text says why."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long things on a page may take, and how large they may be.
-
-    Args:
-        navigation_s: Until the first byte of a page has come and its document is read.
-        look_s: Until a page's tree or text has been gathered.
-        action_s: Until an element can be clicked or typed into.
-        settle_s: What a page gets to finish loading after that; not an error when it does not.
-        call_s: Any call as a whole; then the page is closed.
-        width: Of the window.
-        height: Of the window.
-        answer_bytes: The most one connection may bring.
-        files_bytes: The most all its files may hold.
-    """
-
-    navigation_s: float = 15.0
-    look_s: float = 25.0
-    action_s: float = 5.0
-    settle_s: float = 3.0
-    call_s: float = 30.0
-    width: int = 1280
-    height: int = 800
-    answer_bytes: int = 128 << 20
-    files_bytes: int = 256 << 20
-
-
-@dataclass(frozen=True)
-class DialogPlan:
-    """How dialogs are answered.
-
-    Args:
-        accept: Rather than dismissed.
-        text: What a prompt is given.
-        once: Only the next one; then all are dismissed again.
-    """
-
-    accept: bool = False
-    text: str = ""
-    once: bool = False
-
-
-@dataclass(frozen=True)
-class Tab:
-    """A tab of a page.
-
-    Args:
-        page: Playwright's page.
-        session: The same page, spoken to without Playwright's own waiting.
-    """
-
-    page: Page
-    session: CDPSession
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a page is.
-
-    Args:
-        url: Its URL.
-        title: Its title.
-        status: HTTP status of the document, None when nothing was loaded.
-        notices: What happened since the answer before.
-    """
-
-    url: str
-    title: str
-    status: int | None
-    notices: tuple[str, ...]
 
 
 class OpenPage:
@@ -164,20 +78,16 @@ class OpenPage:
         self.files = files
         self.limits = limits
         self.happened = Happenings()
-        self.dialogs = DialogPlan()
+        self.dialogs = Dialogs(self.happened)
         self.chooser: FileChooser | None = None
         self.routes: dict[str, str] = {}
         self.seen: dict[str, list[str]] = {}
-        self._tabs = [tab]
-        self._tab = tab
+        self.tabs = Tabs(context, tab, self.happened, self._watch)
         self._egress = egress
         self._one_call = asyncio.Lock()
-        self._adding = asyncio.Lock()
-        self._making_tab = False
-        self._dialogs_at: deque[float] = deque(maxlen=_DIALOGS)
         self._gone = ""
         self._status: int | None = None
-        self._downloads: set[asyncio.Task[None]] = set()
+        self._downloads = Downloads(files, self.happened)
         self._life = AsyncExitStack()
 
     @classmethod
@@ -210,7 +120,7 @@ class OpenPage:
                 await _ended(life)
                 raise
             opened._watch(page)
-            context.on("page", opened._window_opened)
+            context.on("page", opened.tabs.opened)
             opened._life = life
             return opened
 
@@ -222,28 +132,22 @@ class OpenPage:
     @property
     def url(self) -> str:
         """Where it is, without asking the page itself."""
-        return self._tab.page.url
-
-    @property
-    def tabs(self) -> tuple[Tab, ...]:
-        """Its tabs, the oldest first."""
-        return tuple(self._tabs)
+        return self.tab.page.url
 
     @property
     def tab(self) -> Tab:
         """The tab that calls work on."""
-        return self._tab
+        return self.tabs.current
 
     @property
     def gone(self) -> str:
         """Why the page is not there any more, "" while it is."""
-        return self._gone or ("the browser ended" if self._tab.page.is_closed() else "")
+        return self._gone or ("the browser ended" if self.tab.page.is_closed() else "")
 
     async def close(self) -> None:
         """Close the page, its context and its way out; whatever state they are in."""
         self._gone = self._gone or "it was closed"
-        for download in self._downloads:
-            download.cancel()
+        self._downloads.cancel()
         await _ended(self._life)
 
     def take_notices(self) -> tuple[str, ...]:
@@ -397,7 +301,7 @@ class OpenPage:
         self._check_there()
         try:
             async with asyncio.timeout(limit_s):
-                done = await work(self._tab.page)
+                done = await work(self.tab.page)
         except TimeoutError as error:
             await self._check_responsive()
             raise PageError(f"that did not end within {limit_s:.0f} s; the page is still there") from error
@@ -409,7 +313,7 @@ class OpenPage:
             if "has been closed" in error.message:
                 raise PageError("the tab was closed meanwhile; browser_tabs tells which are left") from error
             raise PageError(said(error)) from error
-        for tab in self._tabs:
+        for tab in self.tabs.all:
             for frame in tab.page.frames:
                 await self._frame_navigated(frame)  # nothing is passed on from a page that got out of the web
         self._check_there()
@@ -429,8 +333,8 @@ class OpenPage:
         try:
             async with asyncio.timeout(_answer_s()):
                 # Chromium answers nothing about a page that waits for a navigation: end that first.
-                await self._tab.session.send("Page.stopLoading")
-                await self._tab.session.send("Runtime.evaluate", {"expression": "0"})
+                await self.tab.session.send("Page.stopLoading")
+                await self.tab.session.send("Runtime.evaluate", {"expression": "0"})
         except TimeoutError:
             await self._give_up("its own script keeps it from answering, so it was closed")
         except Error:
@@ -439,14 +343,13 @@ class OpenPage:
 
     async def _check_dialogs(self) -> None:
         """After a navigation that did not end: Chromium holds one up while dialogs keep coming."""
-        now = asyncio.get_running_loop().time()
-        if self._dialogs_at and now - self._dialogs_at[-1] < _DIALOGS_S:
+        if self.dialogs.lately:
             await self._give_up("its dialogs keep it from going elsewhere, so it was closed")
 
     async def _stop_loading(self) -> None:
         """For a call that was cancelled: nobody waits for the page any more."""
         with anyio.move_on_after(_ANSWER_S, shield=True), suppress(Error):
-            await self._tab.session.send("Page.stopLoading")
+            await self.tab.session.send("Page.stopLoading")
 
     async def _give_up(self, why: str) -> None:
         self._gone = why
@@ -473,139 +376,38 @@ class OpenPage:
             return f"{url[:200]} did not load within {self.limits.navigation_s:.0f} s; see what there is, or try again"
         return f"{url[:200]} could not be opened: {said(error)}"
 
-    def select(self, number: int) -> None:
-        """Work on another tab from now on.
-
-        Args:
-            number: From 1, in the order of `tabs`.
-
-        Raises:
-            PageError: There is none.
-        """
-        if not 1 <= number <= len(self._tabs):
-            raise PageError(f"there is no tab {number}; the page has tabs 1 to {len(self._tabs)}")
-        self._tab = self._tabs[number - 1]
-
-    async def new_tab(self) -> None:
-        """Open one more tab, blank, and work on it.
-
-        Raises:
-            PageError: It has as many as it may.
-        """
-        if len(self._tabs) >= _TABS:
-            raise PageError(f"the page has {_TABS} tabs, the most it may; close one")
-        self._making_tab = True
-        try:
-            opened = await self.context.new_page()  # `_window_opened` hears of it, too
-            await self._add(opened)
-        finally:
-            self._making_tab = False
-        self._tab = next(tab for tab in self._tabs if tab.page == opened)
-
-    async def close_tab(self, number: int | None) -> None:
-        """Close a tab, the current one without a number; the last one cannot be.
-
-        Raises:
-            PageError: There is no such tab, or it is the last.
-        """
-        if len(self._tabs) == 1:
-            raise PageError("that is the page's only tab; close the page instead (browser_close)")
-        current = self._tab
-        if number is not None:
-            self.select(number)
-        closing, self._tab = self._tab, current
-        await closing.page.close()
-        self._tab_closed(closing.page)
-
-    async def _add(self, opened: Page) -> None:
-        async with self._adding:
-            if any(tab.page == opened for tab in self._tabs):
-                return
-            self._watch(opened)
-            self._tabs.append(Tab(opened, await self.context.new_cdp_session(opened)))
-
     def _watch(self, page: Page) -> None:
         page.on("dialog", self._dialog_opened)
-        page.on("download", self._download_began)
+        page.on("download", self._downloads.began)
         page.on("framenavigated", self._frame_navigated)
         page.on("filechooser", self._chooser_opened)
         page.on("crash", self._crashed)
         page.on("close", self._tab_closed)
         self.happened.watch(page)
 
-    async def _window_opened(self, opened: Page) -> None:
-        own = self._making_tab
-        with suppress(Error):
-            if not own and len(self._tabs) >= _TABS:
-                self.happened.note(f"the page opened one more window ({opened.url}), which was closed")
-                await opened.close()
-                return
-            await self._add(opened)
-            if not own:
-                where = f"({opened.url}), which is tab {len(self._tabs)}"
-                self.happened.note(f"the page opened a window {where}; select it by browser_tabs")
-
     def _tab_closed(self, closed: Page) -> None:
         self.happened.forget(closed)
-        if self._gone or len(self._tabs) == 1:
-            return  # or the browser ended, and all close one after another
-        self._tabs = [tab for tab in self._tabs if tab.page != closed]
-        if self._tab.page == closed:
-            self._tab = self._tabs[-1]
-            self.happened.note(f"the tab was closed; what comes next works on tab {len(self._tabs)} ({self.url})")
+        if not self._gone:
+            self.tabs.closed(closed)
+
+    def _crashed(self, page: Page) -> None:
+        if page == self.tab.page:
+            self._gone = "its process crashed"
+        else:
+            self.tabs.crashed(page)
 
     async def _dialog_opened(self, dialog: Dialog) -> None:
-        self._dialogs_at.append(asyncio.get_running_loop().time())
-        if len(self._dialogs_at) == _DIALOGS and self._dialogs_at[-1] - self._dialogs_at[0] < _DIALOGS_S:
-            return await self._give_up("it opens dialogs without end, so it was closed")
-        plan = self.dialogs
-        if plan.once:
-            self.dialogs = DialogPlan()
-        # Leaving a page is what a call wanted; a page that asks whether to must not keep it.
-        accept = plan.accept or dialog.type == "beforeunload"
-        hint = "" if accept else "; to accept it, call browser_handle_dialog and do the same again"
-        outcome = "accepted" if accept else "dismissed"
-        self.happened.note(f"a dialog ({dialog.type}) said {cut(dialog.message, 150)!r} and was {outcome}{hint}")
-        with suppress(Error):
-            await (dialog.accept(plan.text) if accept else dialog.dismiss())
-        return None
+        await self.dialogs.opened(dialog)
+        if self.dialogs.endless:
+            await self._give_up("it opens dialogs without end, so it was closed")
 
     def _chooser_opened(self, chooser: FileChooser) -> None:
         self.chooser = chooser
         self.happened.note("the page asks for a file; browser_file_upload without target answers it")
 
-    async def _download_began(self, download: Download) -> None:
-        if len(self._downloads) >= _DOWNLOADS_AT_ONCE:
-            self.happened.note(f"a download ({download.url}) was refused; {_DOWNLOADS_AT_ONCE} are under way")
-            with suppress(Error):
-                await download.cancel()
-            return
-        task = asyncio.create_task(self._downloaded(download))
-        self._downloads.add(task)
-        task.add_done_callback(self._downloads.discard)
-
-    async def _downloaded(self, download: Download) -> None:
-        with suppress(Error):
-            try:
-                path = await download.path()
-                saved = await anyio.to_thread.run_sync(self.files.save, download.suggested_filename, Path(path))
-                self.happened.note(f"downloaded {saved.path} ({saved.size_bytes} bytes) from {download.url}")
-            except Error as error:
-                self.happened.note(f"a download ({download.url}) failed: {said(error)}")
-            except (PathError, OSError) as error:
-                self.happened.note(f"a download ({download.url}) was not kept: {error}")
-            await download.delete()
-
     async def _frame_navigated(self, frame: Frame) -> None:
         if is_foreign(frame.url):
             await self._give_up(f"it went to {frame.url[:100]}, which pages may not, and was closed")
-
-    def _crashed(self, page: Page) -> None:
-        if page == self._tab.page:
-            self._gone = "its process crashed"
-            return
-        self._tabs = [tab for tab in self._tabs if tab.page != page]
-        self.happened.note(f"a tab ({page.url}) crashed and is gone")
 
 
 def _answer_s() -> float:
@@ -614,21 +416,10 @@ def _answer_s() -> float:
     return _ANSWER_S * min(max(1.0, waiting / 2), _PATIENCE)
 
 
-def located(page: Page, target: str) -> Locator:
-    """The element that a ref of the last snapshot or a selector names."""
-    return page.get_by_ref(target) if _REF.fullmatch(target) else page.locator(target)
-
-
 async def _ended(life: AsyncExitStack) -> None:
     """Close everything, also for a call that was cancelled, of which every further await is cancelled as well."""
     with anyio.CancelScope(shield=True):
         await life.aclose()
-
-
-def said(error: Error) -> str:
-    """Playwright's message without its log, its own stack and colours."""
-    first = re.split(r"\n(?:Call log:|\s+at )", error.message.strip())[0].replace("\n", " ")
-    return re.sub(r"\x1b\[[\d;]*m", "", re.sub(r"^(Page|Locator|Frame)\.\w+: ", "", first))[:500]
 
 
 @asynccontextmanager

@@ -13,8 +13,9 @@ from services.browser.addresses import HostRule, Policy
 from services.browser.chromium import Chromium, ChromiumError
 from services.browser.egress import Direct, Through, Way
 from services.browser.egress.passes import made_pass
-from services.browser.page import Limits, OpenPage, PageError, PageGone, State
+from services.browser.page import OpenPage
 from services.browser.settings import BrowserSettings
+from services.browser.shapes import Limits, PageError, PageGone, State
 from services.browser.turns import Turns
 from services.browser.urls import UrlError
 from services.common import Handles, Kit, ToolError, current_call

@@ -10,7 +10,8 @@ from typing import Any
 import anyio
 
 from services.browser.apart import evaluated_apart, script
-from services.browser.page import OpenPage, PageError
+from services.browser.page import OpenPage
+from services.browser.shapes import PageError
 
 __all__ = ["Asked", "Kept", "Scraped", "extracted", "scraped"]
 

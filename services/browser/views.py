@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from playwright.async_api import Page
 
-from services.browser.page import located
+from services.browser.shapes import located
 from services.browser.snapshots import Box, lines_of, parsed
 
 __all__ = ["Part", "Tree", "part_of", "snapshot", "visible_text"]

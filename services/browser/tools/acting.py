@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.browser import answers
 from services.browser.files import Upload
-from services.browser.page import DialogPlan, OpenPage, PageError, State, located
+from services.browser.page import OpenPage
 from services.browser.pages import OpenPages, answer_of
+from services.browser.shapes import DialogPlan, PageError, State, located
 from services.browser.tools.params import MaybeTarget, Target
 from services.common import HandleParam, Kit, ToolError
 
@@ -243,7 +244,7 @@ def _waiting(kit: Kit, pages: OpenPages) -> None:
         So no dialog ever keeps other tools waiting: call this, then do again what brought the dialog up.
         """
         async with pages.used(handle) as page:
-            page.dialogs = DialogPlan(accept, prompt_text, once=not always)
+            page.dialogs.plan = DialogPlan(accept, prompt_text, once=not always)
             return answer_of(handle, await page.state())
 
     @kit.tool(title="Wait", read_only=True, idempotent=True, deadline_s=pages.deadline_s)

@@ -14,8 +14,8 @@ from playwright.async_api import Error, Page
 from pydantic import Field
 
 from services.browser import answers
-from services.browser.page import PageError, located
 from services.browser.pages import OpenPages
+from services.browser.shapes import PageError, located
 from services.browser.tools.params import MaybeTarget, text_answer
 from services.common import HandleParam, Kit, ToolError
 

@@ -7,8 +7,9 @@ from playwright.async_api import Page
 from pydantic import Field
 
 from services.browser import answers
-from services.browser.page import OpenPage, PageError, State
+from services.browser.page import OpenPage
 from services.browser.pages import OpenPages, answer_of, foreseen
+from services.browser.shapes import PageError, State
 from services.browser.tools.params import Url
 from services.browser.urls import checked_url
 from services.common import HandleParam, Kit
@@ -84,13 +85,13 @@ def _navigation(kit: Kit, pages: OpenPages) -> None:
 async def _changed(page: OpenPage, action: str, index: int | None) -> None:
     async def work(_: Page) -> None:
         if action == "new":
-            await page.new_tab()
+            await page.tabs.new()
         elif action == "close":
-            await page.close_tab(index)
+            await page.tabs.close(index)
         elif action == "select":
             if index is None:
                 raise PageError("select needs the index of a tab")
-            page.select(index)
+            page.tabs.select(index)
 
     await page.run(work)
 
@@ -98,7 +99,7 @@ async def _changed(page: OpenPage, action: str, index: int | None) -> None:
 async def _tabs(page: OpenPage) -> answers.Tabs:
     listed = []
     state = await page.state()
-    for number, tab in enumerate(page.tabs, 1):
+    for number, tab in enumerate(page.tabs.all, 1):
         # Of another tab only what is known without asking it: it may be one that does not answer.
         title = state.title if tab is page.tab else ""
         listed.append(

@@ -7,8 +7,8 @@ import anyio.to_thread
 from pydantic import Field
 
 from services.browser import answers
-from services.browser.page import PageError
 from services.browser.pages import OpenPages
+from services.browser.shapes import PageError
 from services.common import HandleParam, Kit
 
 __all__ = ["declare"]

@@ -11,8 +11,9 @@ from playwright.async_api import Page
 from pydantic import Field
 
 from services.browser import answers, shots, views
-from services.browser.page import OpenPage, PageError, located
+from services.browser.page import OpenPage
 from services.browser.pages import OpenPages
+from services.browser.shapes import PageError, located
 from services.browser.snapshots import changes, found_lines
 from services.browser.tools.params import MaybeTarget, Offset, text_answer, with_facts
 from services.common import HandleParam, Kit, ToolError

@@ -7,8 +7,9 @@ from pydantic import Field
 
 from services.browser import answers
 from services.browser.happenings import LEVELS, Requested
-from services.browser.page import OpenPage, PageError
+from services.browser.page import OpenPage
 from services.browser.pages import OpenPages
+from services.browser.shapes import PageError
 from services.browser.tools.params import Offset, text_answer
 from services.common import HandleParam, Kit
 

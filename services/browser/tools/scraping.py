@@ -8,11 +8,12 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import Field
 
 from services.browser import answers
-from services.browser.page import OpenPage, PageError, PageGone
+from services.browser.page import OpenPage
 from services.browser.pages import OpenPages, foreseen
 from services.browser.reading import Asked, Kept, Scraped, extracted, scraped
 from services.browser.robots import Robots
 from services.browser.settings import BrowserSettings
+from services.browser.shapes import PageError, PageGone
 from services.browser.tools.params import Offset, with_facts
 from services.browser.urls import checked_url
 from services.browser.views import part_of

@@ -11,8 +11,9 @@ from playwright.async_api import Page, StorageState
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.browser import answers
-from services.browser.page import OpenPage, PageError
+from services.browser.page import OpenPage
 from services.browser.pages import OpenPages
+from services.browser.shapes import PageError
 from services.browser.tools.params import text_answer
 from services.common import HandleParam, Kit
 from services.common.paths import PathError

@@ -10,7 +10,8 @@ import pytest
 
 from services.browser import views
 from services.browser.chromium import Chromium
-from services.browser.page import Limits, OpenPage, PageError, PageGone
+from services.browser.page import OpenPage
+from services.browser.shapes import Limits, PageError, PageGone
 from tests.unit.services.browser.hostile import ROWS, Row
 from tests.unit.services.browser.test_page import chromiums, click, page_on, text_of
 

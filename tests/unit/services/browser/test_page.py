@@ -23,7 +23,8 @@ from services.browser.chromium import Chromium, ChromiumError, Launch
 from services.browser.egress import Direct, Through
 from services.browser.egress.gateway import Gateway
 from services.browser.egress.passes import made_pass
-from services.browser.page import Limits, OpenPage, PageError, PageGone
+from services.browser.page import OpenPage
+from services.browser.shapes import Limits, PageError, PageGone
 from services.common.signing import Keyring
 
 if TYPE_CHECKING:
