@@ -105,7 +105,7 @@ def test_an_edit_of_several_files_that_is_killed_is_made_wholly_or_not_at_all(tm
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 @pytest.mark.feature("B10")
 def test_two_hundred_kills_in_the_middle_of_edits_leave_no_third_thing_and_no_litter(tmp_path: Path) -> None:
     _hold(tmp_path, kills=200)
