@@ -6,6 +6,7 @@
     ├── Refused             the request is wrong; nothing was written
     │   ├── Conflict        somebody else changed it first
     │   │   └── Overtaken   between our own reading and writing; to ask again may work
+    │   ├── Forbidden       the operator's token is not for this
     │   ├── NotFound        no such service, client, key or gate
     │   └── BadToken        a bearer of an authorization server that is not believed
     ├── NotInitialised      Consul holds no TekUp state
@@ -36,6 +37,10 @@ class Overtaken(Conflict):
 
 class NotFound(Refused):
     """The named object does not exist."""
+
+
+class Forbidden(Refused):
+    """The operator who asks may not do this. Nothing was written."""
 
 
 class BadToken(Refused):

@@ -34,6 +34,7 @@ from control_plane.model import (
     Table,
     versions_of,
 )
+from control_plane.operators import Operators
 from control_plane.outcome import Outcome, Wish
 from control_plane.page import found
 from control_plane.ports import Catalog, Gateway, Store, Write
@@ -41,13 +42,15 @@ from control_plane.probing import Pace, Probing, Wishes
 from control_plane.registry import Registry
 from control_plane.replicas import Replicas
 from control_plane.rights import Rights
+from control_plane.roles import refuse_outside
 from control_plane.sealed import Sealing
 from control_plane.sealing import keep_sealed
 from control_plane.shelf import Shelf
 from control_plane.staffing import staffing
 from control_plane.state import State
+from control_plane.trail import Trail
 from control_plane.usage import Usage
-from observability.telemetry.traces import root_span, span
+from observability.telemetry.traces import root_span, span, trace_id
 
 __all__ = ["ControlPlane", "Outcome", "Wish"]
 
@@ -137,6 +140,8 @@ class ControlPlane:
             )
         self.state = State(self._book, self.page, self._carry_out, self.instances, now)
         self.rights = Rights(self._carry_out, now, sealing)
+        self.operators = Operators(store, self._carry_out, now)
+        self.audit = Trail(store, leadership, now)
         self.usage = Usage(store, catalog, self.gates, leadership, gate_http, now) if gate_http else None
 
     async def run(self) -> None:
@@ -150,6 +155,7 @@ class ControlPlane:
             tasks.create_task(self._count_losses())
             tasks.create_task(self._watch_lanes())
             tasks.create_task(keep_sealed(self.rights, self.leadership))
+            tasks.create_task(self.audit.run())
             if self.usage:
                 tasks.create_task(self.usage.run())
             if self.probing:
@@ -279,7 +285,7 @@ class ControlPlane:
 
     async def repair(self, wish: Wish) -> Outcome:
         """Accept what lies in the store; see :meth:`control_plane.book.Book.repair`."""
-        edit = Edit("state.repair", wish.author, wish.reason)
+        edit = Edit("state.repair", wish.author, wish.reason, trace=trace_id())
         async with self._writing:
             began_s = time.monotonic()
             revision, changed = await self._book.repair(
@@ -291,7 +297,7 @@ class ControlPlane:
     async def restore(self, wish: Wish) -> Outcome:
         """Put back what the last revision says; see :meth:`control_plane.book.Book.restore`."""
         _need_reason("state.restore", wish)
-        edit = Edit("state.restore", wish.author, wish.reason)
+        edit = Edit("state.restore", wish.author, wish.reason, trace=trace_id())
         async with self._writing:
             began_s = time.monotonic()
             revision, changed = await self._book.restore(edit, self.leadership.fence(), at_s=self._now())
@@ -301,7 +307,7 @@ class ControlPlane:
     async def note(self, what: str, wish: Wish) -> Outcome:
         """Write down what was done outside the policy, such as new secrets, where everything else is written down."""
         _need_reason("note", wish)
-        edit = Edit("note", wish.author, f"{what}: {wish.reason}")
+        edit = Edit("note", wish.author, f"{what}: {wish.reason}", trace=trace_id())
         async with self._writing:
             began_s = time.monotonic()
             revision = await self._book.note(await self._whole(), edit, self.leadership.fence(), at_s=self._now())
@@ -395,8 +401,9 @@ class ControlPlane:
                 )
             began_s = time.monotonic()
             with span("decide", tekup_verb=verb, tekup_dry=wish.dry_run) as deciding:
-                edit = Edit(verb, wish.author, wish.reason, change(page))
+                edit = Edit(verb, wish.author, wish.reason, change(page), trace_id())
                 changes = self._book.preview(page, edit)
+                refuse_outside(wish.services, changes)
                 deciding.note(tekup_documents=len(changes))
             if guarded:
                 await self._refuse_if_rolling_out(_services(changes))
@@ -464,6 +471,7 @@ class ControlPlane:
 
     def _written(self, revision: Revision) -> None:
         self.gates.written(revision)
+        self.audit.wake()
         self._taken_in = frozenset()  # a service may have left the policy
 
     async def _take_in(self) -> None:

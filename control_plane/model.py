@@ -283,13 +283,19 @@ class Table(StrEnum):
     CLIENTS = "clients"
     KEYS = "keys"
     DELIVERY = "delivery"
+    OPERATORS = "operators"
+    RULES = "rules"
 
     @property
     def prefix(self) -> str:
         """Where the table's documents lie in Consul, with a trailing slash."""
-        return "tekup/keys/" if self is Table.KEYS else f"tekup/policy/{self.value}/"
+        # What gates may read lies under tekup/policy/ and tekup/keys/.
+        apart = self in (Table.KEYS, Table.OPERATORS, Table.RULES)
+        return f"tekup/{self.value}/" if apart else f"tekup/policy/{self.value}/"
 
 
+SECRET_TABLES = (Table.KEYS, Table.OPERATORS)
+"""What records name without its content, and no rollback brings back."""
 GATE_TABLES = (Table.SERVICES, Table.CLIENTS, Table.KEYS)
 """What gates read. The rest of a revision is for the control plane alone."""
 
@@ -363,6 +369,7 @@ class HistoryRecord(Document):
         changes: None here where they are too many for one value: then they lie in `parts` values of their own.
         touched: How many documents it touched.
         tables: What the tables look like after it, to check by; records of before this was kept have none.
+        trace: The trace of the call that made it, 32 hex digits; "" where nothing is traced.
     """
 
     number: int
@@ -375,6 +382,7 @@ class HistoryRecord(Document):
     parts: Annotated[int, Field(ge=0)] = 0
     touched: Annotated[int, Field(ge=0)] = 0
     tables: dict[Table, TableSum] = Field(default_factory=dict)
+    trace: str = ""
 
 
 class GateReport(Document):

@@ -37,9 +37,11 @@ class Wish:
         reason: Why.
         expected_number: The revision it was decided on; None: whichever it is.
         dry_run: Say what would change, and write nothing.
+        services: Refuse it where it changes anything of others than these; none = whatever it changes.
     """
 
     author: str
     reason: str
     expected_number: int | None = None
     dry_run: bool = False
+    services: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from typing import TypeVar
 from control_plane.delivery import Delivery
 from control_plane.errors import NotFound, Refused
 from control_plane.model import (
+    SECRET_TABLES,
     Change,
     ClientPolicy,
     HistoryRecord,
@@ -20,6 +21,7 @@ from control_plane.model import (
     Table,
     TableSum,
 )
+from control_plane.roles import OperatorDocument
 from control_plane.signed import TableDigests, table_sum
 
 MOST_CHANGED = 10_000
@@ -33,6 +35,7 @@ DOCUMENTS: Mapping[Table, type[Stored]] = {
     Table.CLIENTS: ClientPolicy,
     Table.KEYS: Key,
     Table.DELIVERY: Delivery,
+    Table.OPERATORS: OperatorDocument,
 }
 
 
@@ -94,6 +97,7 @@ class Edit:
     author: str
     reason: str
     documents: Mapping[Place, Stored | None] = field(default_factory=dict)
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,8 +193,8 @@ def changes_of(page: Page, changed: Mapping[Place, Stored | None]) -> list[Chang
 
 def change_of(table: Table, key: str, before: str | None, after: str | None) -> Change:
     """One document before and after."""
-    # Keys are not versioned and never come back by a rollback: the record names them without their content.
-    secret = table is Table.KEYS
+    # Keys and tokens are not versioned and never come back by a rollback: the record names them without their content.
+    secret = table in SECRET_TABLES
     return Change(key=key, before=None if secret else before, after=None if secret else after)
 
 
@@ -206,6 +210,7 @@ def record_of(edit: Edit, revision: Revision, changes: Sequence[Change], at_s: f
         changes=tuple(changes),
         touched=len(changes),
         tables=revision.tables,
+        trace=edit.trace,
     )
 
 

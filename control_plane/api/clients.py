@@ -10,6 +10,7 @@ from control_plane.api.route import ApiRoute, Asked
 from control_plane.keys import KeyState, Uses, state_of, successors
 from control_plane.model import ClientPolicy, Key, Table
 from control_plane.page import Page, found
+from control_plane.roles import Role
 
 
 async def clients(ask: Asked) -> bodies.Clients:
@@ -168,6 +169,6 @@ CLIENT_ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("POST", ONE + "/keys", "Make a key", create_key, bodies.KeyMade, bodies.KeyWish),
     ApiRoute("POST", KEY + "/rotate", "Put a new key in its place", rotate_key, bodies.KeyRotated, bodies.Rotation),
     ApiRoute("PATCH", KEY, "Give a key another end", end_key, Done, bodies.KeyEnd),
-    ApiRoute("DELETE", KEY, "Revoke a key", revoke_key, Done),
+    ApiRoute("DELETE", KEY, "Revoke a key", revoke_key, Done, needs=Role.OPERATOR),
     ApiRoute("POST", "/v1/reseal", "Seal the hashes of keys", reseal_keys, bodies.Resealed, bodies.ResealWish),
 )

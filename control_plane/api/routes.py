@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from control_plane.api import bodies
+from control_plane.api.audit import AUDIT_ROUTES
 from control_plane.api.clients import CLIENT_ROUTES
+from control_plane.api.operators import OPERATOR_ROUTES
 from control_plane.api.route import ApiRoute, Asked
 from control_plane.api.state import STATE_ROUTES
 from control_plane.errors import NotFound, NotInitialised, TekupError
 from control_plane.loop import ControlPlane
 from control_plane.model import ServicePolicy, Table
+from control_plane.roles import Role
 from control_plane.rollout import Phase
 
 
@@ -132,9 +135,19 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("POST", "/v1/repair", "Accept a changed store", repair, bodies.Done, bodies.RepairWish),
     ApiRoute("GET", "/v1/services", "All services", services, bodies.Services),
     ApiRoute("GET", "/v1/services/{service}", "One service", service, bodies.ServiceShown),
-    ApiRoute("PUT", "/v1/services/{service}/traffic", "Shift traffic", set_traffic, bodies.Done, bodies.TrafficWish),
+    ApiRoute(
+        "PUT",
+        "/v1/services/{service}/traffic",
+        "Shift traffic",
+        set_traffic,
+        bodies.Done,
+        bodies.TrafficWish,
+        needs=Role.OPERATOR,
+    ),
     ApiRoute("DELETE", "/v1/services/{service}", "Forget a service that is gone", forget_service, bodies.Done),
     ApiRoute("DELETE", "/v1/gates/{gate}", "Forget a gate that is gone", forget_gate, bodies.Status),
     *CLIENT_ROUTES,
     *STATE_ROUTES,
+    *OPERATOR_ROUTES,
+    *AUDIT_ROUTES,
 )

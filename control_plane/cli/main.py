@@ -14,7 +14,9 @@ from compose.local.exits import HELP
 from compose.local.show import WIDTH
 from compose.local.typed import typed
 from control_plane.cli import policy, state
+from control_plane.cli.audit import audit
 from control_plane.cli.observe import commands as observe
+from control_plane.cli.operators import operators
 from control_plane.cli.rollout import rollout
 
 app = typer.Typer(
@@ -31,6 +33,8 @@ observe.register(app)
 policy.register(app)
 app.add_typer(rollout, name="rollout")
 state.register(app)
+app.add_typer(operators, name="operators")
+app.add_typer(audit, name="audit")
 
 
 @app.command("version")

@@ -188,7 +188,14 @@ def history(
         show.as_json(answer)
         return
     rows = [
-        (str(one["revision"]), _when_short(one["at"]), one["author"], one["verb"], str(one["documents"]), one["reason"])
+        (
+            str(one["revision"]),
+            moment_short(one["at"]),
+            one["author"],
+            one["verb"],
+            str(one["documents"]),
+            one["reason"],
+        )
         for one in rows_of(answer, "records")
     ]
     show.table(("REV", "UTC", "WHO", "VERB", "DOCS", "REASON"), rows, "No revision there.")
@@ -208,7 +215,7 @@ def _when(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(at))
 
 
-def _when_short(at: float) -> str:
+def moment_short(at: float) -> str:
     """Day and minute of this year, the day alone of an earlier one: a table has 80 columns."""
     this_year = time.gmtime(at).tm_year == time.gmtime().tm_year
     return time.strftime("%m-%d %H:%M" if this_year else "%Y-%m-%d", time.gmtime(at))
