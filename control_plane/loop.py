@@ -17,6 +17,7 @@ from typing import TypeVar
 import httpx
 
 from control_plane import decide
+from control_plane.alertmanager import Alertmanager
 from control_plane.book import Beside, Book, Edit, Held, Page, Place, nothing
 from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, NotInitialised, NotLeader, Refused, TekupError, Unavailable
@@ -43,6 +44,7 @@ from control_plane.registry import Registry
 from control_plane.replicas import Replicas
 from control_plane.rights import Rights
 from control_plane.roles import refuse_outside
+from control_plane.rules import Rules
 from control_plane.sealed import Sealing
 from control_plane.sealing import keep_sealed
 from control_plane.shelf import Shelf
@@ -102,6 +104,7 @@ class ControlPlane:
         sealing: How hashes of keys are to lie in the store.
         gate_http: Asks gates when keys were last used; without one that is not known.
         fixed: Instances that stand in no catalog.
+        alertmanager: Keeps silences.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class ControlPlane:
         sealing: Sealing | None = None,
         gate_http: httpx.AsyncClient | None = None,
         fixed: Iterable[Instance] = (),
+        alertmanager: Alertmanager | None = None,
     ) -> None:
         self.gates = Gates(store)
         self.leadership = leadership
@@ -142,6 +146,8 @@ class ControlPlane:
         self.rights = Rights(self._carry_out, now, sealing)
         self.operators = Operators(store, self._carry_out, now)
         self.audit = Trail(store, leadership, now)
+        self.rules = Rules(self._carry_out)
+        self.alertmanager = alertmanager or Alertmanager("")
         self.usage = Usage(store, catalog, self.gates, leadership, gate_http, now) if gate_http else None
 
     async def run(self) -> None:
@@ -404,6 +410,7 @@ class ControlPlane:
                 edit = Edit(verb, wish.author, wish.reason, change(page), trace_id())
                 changes = self._book.preview(page, edit)
                 refuse_outside(wish.services, changes)
+                await self.rules.refuse_broken(changes)
                 deciding.note(tekup_documents=len(changes))
             if guarded:
                 await self._refuse_if_rolling_out(_services(changes))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from control_plane.alert_rules import RuleGroup
 from control_plane.delivery import Delivery
 from control_plane.errors import NotFound, Refused
 from control_plane.model import (
@@ -36,6 +37,7 @@ DOCUMENTS: Mapping[Table, type[Stored]] = {
     Table.KEYS: Key,
     Table.DELIVERY: Delivery,
     Table.OPERATORS: OperatorDocument,
+    Table.RULES: RuleGroup,
 }
 
 

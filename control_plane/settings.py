@@ -55,6 +55,10 @@ class ControlPlaneSettings(BaseSettings):
     # Empty: there is no source of metrics, and no rollout that needs a verdict.
     prometheus_url: str = ""
     prometheus_scrape_s: Annotated[float, Field(gt=0, le=300)] = 5
+    # Every Prometheus that has to load operators' alert rules; none: the one above.
+    rules_prometheus_urls: Urls = ()
+    promtool: Path | None = None
+    alertmanager_url: str = ""
     secrets_file: Path | None = None
     gate_internal_url: Urls = ()
     probe_every_s: Annotated[float, Field(gt=0, le=3600)] = 15.0

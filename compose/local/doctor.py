@@ -22,7 +22,7 @@ from .link import Link
 from .observability import OAUTH
 from .operators_api import PlaneStatus, ServiceShown, first_to_answer
 from .ports import chosen_ports, holder, is_free
-from .programs import NEEDED, Found, Resolver
+from .programs import NEEDED, Found, Resolver, asked_programs
 from .progress import Silent
 from .settings import Effective, Origin, load, named_ports
 from .status import Status
@@ -84,7 +84,7 @@ def programs(patient: Patient) -> Iterator[Finding]:
 async def _programs(patient: Patient) -> list[Finding]:
     resolver = Resolver(Silent(), fetch=False)
     given = patient.effective.settings.browser_executable
-    wanted = (*NEEDED, *patient.effective.settings.extras)
+    wanted = (*NEEDED, *asked_programs(patient.effective.settings.extras))
     results = await asyncio.gather(*(resolver.find(name) for name in wanted), return_exceptions=True)
     findings = []
     for name, result in zip(wanted, results, strict=True):

@@ -7,6 +7,7 @@ from control_plane.api.audit import AUDIT_ROUTES
 from control_plane.api.clients import CLIENT_ROUTES
 from control_plane.api.operators import OPERATOR_ROUTES
 from control_plane.api.route import ApiRoute, Asked
+from control_plane.api.rules import RULE_ROUTES
 from control_plane.api.state import STATE_ROUTES
 from control_plane.errors import NotFound, NotInitialised, TekupError
 from control_plane.loop import ControlPlane
@@ -150,4 +151,5 @@ ROUTES: tuple[ApiRoute, ...] = (
     *STATE_ROUTES,
     *OPERATOR_ROUTES,
     *AUDIT_ROUTES,
+    *RULE_ROUTES,
 )

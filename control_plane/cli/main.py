@@ -18,6 +18,7 @@ from control_plane.cli.audit import audit
 from control_plane.cli.observe import commands as observe
 from control_plane.cli.operators import operators
 from control_plane.cli.rollout import rollout
+from control_plane.cli.rules import rules, silence
 
 app = typer.Typer(
     name="tekup",
@@ -35,6 +36,8 @@ app.add_typer(rollout, name="rollout")
 state.register(app)
 app.add_typer(operators, name="operators")
 app.add_typer(audit, name="audit")
+app.add_typer(rules, name="rules")
+app.add_typer(silence, name="silence")
 
 
 @app.command("version")
