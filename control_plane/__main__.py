@@ -29,11 +29,13 @@ from control_plane.gateway import InternalGate, ProofFile
 from control_plane.intentions import Intentions
 from control_plane.leadership import Leadership
 from control_plane.loop import ControlPlane
+from control_plane.mirror import Mirror, Place
 from control_plane.model import Instance
 from control_plane.mutual import mutual_tls
 from control_plane.peers import CONTROL_PLANE, GATE
 from control_plane.probing import Pace
 from control_plane.prometheus import Prometheus
+from control_plane.repository import Repository
 from control_plane.rules import Promtool, Sources
 from control_plane.sealed import RingFile, Sealing, read_ring
 from control_plane.settings import EXIT_CONFIG, ControlPlaneSettings, load, read_token
@@ -97,6 +99,10 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets, fixed: tuple[Ins
         app = cast("ASGIFramework", create_app(plane, engine, secrets.operator, Forward(plane, http)))
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(plane.run()), tasks.create_task(engine.run())]
+            if settings.git_mirror:
+                mirror = Mirror(consul, leadership, Place(Repository(settings.git_mirror), settings.git_remote))
+                plane.metrics.watch_mirror(lambda: mirror.shown if leadership.leading else None)
+                work.append(tasks.create_task(mirror.run()))
             if authority:
                 entries = await stack.enter_async_context(_entries(settings, secrets))
                 intentions = Intentions(

@@ -25,6 +25,7 @@ from control_plane.gates import GATES_PREFIX, Gates
 from control_plane.leadership import Leadership
 from control_plane.losses import Losses
 from control_plane.metrics import PlaneMetrics, Standing
+from control_plane.mirror import Mirrored, mirrored
 from control_plane.model import (
     Change,
     Instance,
@@ -146,6 +147,7 @@ class ControlPlane:
         self.rights = Rights(self._carry_out, now, sealing)
         self.operators = Operators(store, self._carry_out, now)
         self.audit = Trail(store, leadership, now)
+        self.metrics.watch_audit(lambda: self.audit.lost)
         self.rules = Rules(self._carry_out)
         self.alertmanager = alertmanager or Alertmanager("")
         self.usage = Usage(store, catalog, self.gates, leadership, gate_http, now) if gate_http else None
@@ -249,6 +251,10 @@ class ControlPlane:
             f"a gate runs epoch {epoch} revision {number}, but Consul holds no policy: its data is lost."
             " Restore a backup, or begin anew with `tekup state init --force`, without weights, clients and keys"
         )
+
+    async def mirror(self) -> Mirrored | None:
+        """How far the git mirror is; None where there is none."""
+        return await mirrored(self._store)
 
     def instances(self) -> tuple[Instance, ...]:
         """All registered instances."""

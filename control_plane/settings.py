@@ -58,6 +58,9 @@ class ControlPlaneSettings(BaseSettings):
     # Every Prometheus that has to load operators' alert rules; none: the one above.
     rules_prometheus_urls: Urls = ()
     promtool: Path | None = None
+    # Where the leader keeps a git repository with a commit for each revision; none: there is none.
+    git_mirror: Path | None = None
+    git_remote: str = ""
     alertmanager_url: str = ""
     secrets_file: Path | None = None
     gate_internal_url: Urls = ()
@@ -77,6 +80,12 @@ class ControlPlaneSettings(BaseSettings):
     def _both_or_neither(self) -> Self:
         if bool(self.gate_internal_url) != bool(self.secrets_file):
             raise ValueError("MCP_GATE_INTERNAL_URL and MCP_SECRETS_FILE are needed together, to call through a gate")
+        return self
+
+    @model_validator(mode="after")
+    def _mirror_to_push(self) -> Self:
+        if self.git_remote and not self.git_mirror:
+            raise ValueError("MCP_GIT_REMOTE needs MCP_GIT_MIRROR, the folder of what is pushed there")
         return self
 
     @property

@@ -168,6 +168,8 @@ def plane_findings(status: PlaneStatus) -> Iterator[Finding]:
                       "wait some seconds; then tekup logs control-plane, tekup logs consul")  # fmt: skip
     said = f"{status.epoch}/{status.revision}" if status.initialised else status.message or "there is none"
     yield Finding("policy", status.initialised, said, f"`tekup state init` on a first start; else {LOST}")
+    if status.mirror:
+        yield Finding("git mirror", False, status.mirror, "docs/runbooks/GitMirrorRewritten.md")
     if not status.gates:
         yield Finding("gates", False, "none has reported", "tekup logs agent; tekup restart agent")
     for gate in status.gates:

@@ -179,6 +179,7 @@ class Status(Body):
     revision: int
     gates: tuple[GateShown, ...]
     message: str = ""
+    mirror: Annotated[str, Field(description='What is wrong with the git mirror; "" if nothing is.')] = ""
     waiting: Annotated[tuple[str, ...], Field(description="Rollouts that wait for a person, a sentence each.")] = ()
 
 

@@ -47,6 +47,7 @@ async def status(ask: Asked) -> bodies.Status:
         revision=revision.number if revision else 0,
         gates=gates,
         message=message,
+        mirror=mirror.problem if (mirror := await ask.plane.mirror()) else "",
         waiting=await _waiting(ask),
     )
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from control_plane.model import Table
 from control_plane.trail import audit_key
-from tests.support.replicas import Crew
+from tests.support.consul_process import ConsulProcess
+from tests.support.replicas import Crew, replicas
 from tests.support.wait import eventually
 
 pytestmark = [pytest.mark.local, pytest.mark.feature("C9"), pytest.mark.feature("C10"), pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+async def three_replicas(own_consul: ConsulProcess, tmp_path: Path) -> AsyncIterator[Crew]:
+    async with replicas(own_consul, tmp_path, ttl_s=2, mirrors=True) as crew:
+        yield crew
 
 
 async def as_operator(crew: Crew, name: str, token: str, method: str, path: str, body: object = None) -> httpx.Response:
@@ -70,12 +80,18 @@ async def test_the_trail_goes_on_under_the_next_leader_and_what_is_changed_in_it
     old = await crew.until_led()
     for number in range(5):
         assert (await crew.ask("POST", "/v1/clients", {"id": f"before-{number}", "reason": "x"})).is_success
+
+    async def mirrored() -> bool:
+        return len(log(crew, old)) > 5
+
+    await eventually(mirrored, "the leader's git mirror", 20)
     await crew.kill(old)
     new = await crew.until_led(but=old)
     for number in range(5):
         assert (await crew.ask("POST", "/v1/clients", {"id": f"after-{number}", "reason": "x"}, of=new)).is_success
     crew.start(old)
     await crew.until_all_stand()
+    await mirrors_agree(crew, old, new)
     found = await trail(crew, 10, last)
     revisions = [one["after"] for one in found]
     assert revisions == list(range(revisions[0], revisions[0] + 10)), "each revision once, whoever led"  # type: ignore[call-overload, operator]
@@ -88,6 +104,27 @@ async def test_the_trail_goes_on_under_the_next_leader_and_what_is_changed_in_it
     assert (verdict["good"], verdict["tampered"]) == (False, last + 3)
     await put(crew, key, raw)
     assert (await crew.ask("GET", "/v1/audit/verify")).json()["good"]
+
+
+async def mirrors_agree(crew: Crew, old: str, new: str) -> None:
+    """The new leader's git repository, made from the history, goes on with the commits of the old one's."""
+    number = len(await crew.records()) - 1
+
+    async def there() -> bool:
+        return log(crew, new)[-1:] == [f"1/{number} operator x"]
+
+    await eventually(there, f"revision {number} in the new leader's mirror", 20)
+    before, after = (log(crew, name, "%H") for name in (old, new))
+    assert len(before) > 5
+    assert after[: len(before)] == before
+    assert len(after) == number + 1
+
+
+def log(crew: Crew, name: str, form: str = "%(trailers:key=Revision,valueonly,separator=) %an %s") -> list[str]:
+    """The commits of a replica's mirror, oldest first."""
+    folder = crew.members[name].folder / "mirrors" / name
+    command = ["git", f"--git-dir={folder}", "log", "--reverse", f"--format={form}", "main"]
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.splitlines()
 
 
 async def put(crew: Crew, key: str, raw: bytes) -> None:

@@ -84,6 +84,7 @@ def obedient_gate(url: str) -> Iterator[None]:
     finally:
         loop.call_soon_threadsafe(work.cancel)
         thread.join(20)
+        loop.close()
 
 
 @pytest.fixture(scope="module")
