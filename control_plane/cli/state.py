@@ -128,7 +128,7 @@ def export(
 ) -> None:
     """Write the state as YAML that `tekup apply` takes.
 
-    A file per kind: services.yml, clients.yml, delivery.yml. Keys are no part of it.
+    A file per kind: services.yml, clients.yml, delivery.yml, rules.yml. Keys are no part of it.
 
     Example: tekup export desired/
     """
