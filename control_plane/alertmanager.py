@@ -95,15 +95,18 @@ class Alertmanager:
         return tuple(sorted((one for one in found if one.state != "expired"), key=lambda one: (one.ends_s, one.id)))
 
     async def one(self, silence: str) -> Silence:
-        """One silence.
+        """One silence, by its id or how that begins.
 
         Raises:
             NotFound: There is none of that id.
+            Refused: There are several.
         """
-        for found in await self.silences():
-            if found.id == silence:
-                return found
-        raise NotFound(f"silence {silence} does not exist, or is over; see `tekup silence list`")
+        found = [one for one in await self.silences() if one.id.startswith(silence)]
+        if not found:
+            raise NotFound(f"silence {silence} does not exist, or is over; see `tekup silence list`")
+        if len(found) > 1:
+            raise Refused(f"{len(found)} silences begin with {silence}; name more of its id: {found[0].id}")
+        return found[0]
 
     async def add(self, wanted: Wanted) -> str:
         """Make a silence; returns its id.
@@ -126,7 +129,7 @@ class Alertmanager:
 
     async def _ask(self, method: str, path: str, body: object = None) -> Any:
         if not self._url:
-            raise Unavailable("this control plane knows no Alertmanager; name it by MCP_ALERTMANAGER_URL")
+            raise Refused("this control plane knows no Alertmanager; name it by MCP_ALERTMANAGER_URL")
         try:
             async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as http:
                 answer = await http.request(method, f"{self._url}/api/v2{path}", json=body)

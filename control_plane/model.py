@@ -22,7 +22,8 @@ SERVICE_NAME = r"^[a-z][a-z0-9-]{0,31}$"
 ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_NAME)]
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.]{1,32}$")]
 InstanceId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{6}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 # Of glob signs only `*` means anything, so that others cannot be thought to.
 Glob = Annotated[str, StringConstraints(pattern=r"^[!-Z^-z|~]{1,256}$")]
 Host = Annotated[

@@ -146,7 +146,7 @@ class Rules:
         if self.sources.promtool:
             return await self.sources.promtool.problem_of(group)
         if self.sources.metrics is None:
-            raise Unavailable(
+            raise Refused(
                 "alert rules cannot be checked: this control plane knows neither promtool (MCP_PROMTOOL) nor a"
                 " Prometheus (MCP_PROMETHEUS_URL)"
             )
@@ -215,7 +215,7 @@ class Rules:
             Unavailable: It does not answer, or there is none.
         """
         if not self.sources.prometheus:
-            raise Unavailable("there is no Prometheus to ask what was (MCP_PROMETHEUS_URL)")
+            raise Refused("there is no Prometheus to ask what was (MCP_PROMETHEUS_URL)")
         return tuple([await self._fired(rule, for_s) for rule in group.rules])
 
     async def _fired(self, rule: AlertRule, for_s: float) -> Fired:

@@ -24,6 +24,8 @@ silence = typer.Typer(no_args_is_help=True, help="Quiet about alerts, for a whil
 
 KIND = "AlertRules"
 TIMEOUT_S = 60.0
+SHOWN_DIGITS = 8
+"""Of a silence's id; how it begins is enough to name it."""
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="The group's name.")]
 File = Annotated[Path, typer.Option("--file", "-f", help=f"A YAML document `kind: {KIND}`; see `tekup schema {KIND}`.")]
 
@@ -168,7 +170,13 @@ def silence_list(json: JsonFlag = False) -> None:
         show.as_json(answer)
         return
     rows = [
-        (one["id"], " ".join(map(_said, one["matchers"])), _until(one["ends_s"]), one["author"], one["reason"])
+        (
+            one["id"][:SHOWN_DIGITS],
+            " ".join(map(_said, one["matchers"])),
+            _until(one["ends_s"]),
+            one["author"],
+            one["reason"],
+        )
         for one in rows_of(answer, "silences")
     ]
     show.table(("SILENCE", "ALERTS", "UNTIL", "WHO", "WHY"), rows, "No silence; alerts are told.")
@@ -214,14 +222,14 @@ def _matcher(text: str) -> dict[str, object]:
 
 @silence.command("expire")
 def silence_expire(
-    name: Annotated[str, typer.Argument(metavar="SILENCE", help="Its id, as `tekup silence list` shows it.")],
+    name: Annotated[str, typer.Argument(metavar="SILENCE", help="Its id, or how it begins.")],
     reason: Reason = NO_REASON,
     dry_run: DryRunFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """End a silence now.
 
-    Example: tekup silence expire 2f1c0f2e-... --reason "rebuilt sooner"
+    Example: tekup silence expire 2f1c0f2e --reason "rebuilt sooner"
     """
     answer = Api.here().ask("DELETE", f"/v1/silences/{part(name)}", params=reason_params(reason, dry_run=dry_run))
     if json:

@@ -146,7 +146,7 @@ def test_a_rule_is_tried_added_live_fires_is_silenced_and_removed(night: Environ
     wait_until(lambda: told() == ["active"], "the alert at Alertmanager", 60)
     silence = night.tekup("silence", "add", "alertname=QueueDeep", "--for", "30m", "--reason", "known").stdout.strip()
     wait_until(lambda: told() == ["suppressed"], "the alert silenced", 30)
-    assert silence in night.tekup("silence", "list").stdout
-    assert night.tekup("silence", "expire", silence).returncode == 0
+    assert silence[:8] in night.tekup("silence", "list").stdout
+    assert night.tekup("silence", "expire", silence[:8]).returncode == 0
     assert night.tekup("rules", "remove", "night", "--reason", "mended").returncode == 0
     assert night.tekup("rules", "list").stdout.startswith("No rules yet")

@@ -25,7 +25,7 @@ from tests.support.prometheus_process import PrometheusProcess
 from tests.support.replicas import TOKEN, ObedientAgent
 from tests.support.wait import eventually
 
-pytestmark = [pytest.mark.local, pytest.mark.feature("C13"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.local, pytest.mark.long, pytest.mark.feature("C13"), pytest.mark.timeout(180)]
 RULE = {"alert": "Always", "expr": "vector(1) > 0", "labels": {"severity": "warning", "service": "search"}}
 TESTS = [
     {

@@ -1,4 +1,4 @@
-"""The audit trail: what is in it, over the API and after a change of leader; and what is found in one that was changed."""
+"""The audit trail: what is in it, over the API and under the next leader; what is found in one that was changed."""
 
 from __future__ import annotations
 
