@@ -122,7 +122,7 @@ async def test_a_history_that_is_rewritten_is_named_and_put_right_by_making_it_a
 
 async def test_it_is_pushed_and_a_remote_that_is_forced_is_named_and_nothing_pushed_over_it(world: World) -> None:
     remote = world.folder / "remote"
-    subprocess.run(["git", "init", "-q", "--bare", "--initial-branch=main", str(remote)], check=True)
+    git(remote, "init", "-q", "--bare", "--initial-branch=main")
     one = world.mirror("one", str(remote))
     for number in range(3):
         await world.change(f"c{number}")
