@@ -5,6 +5,7 @@
     TekupError
     ├── Refused             the request is wrong; nothing was written
     │   ├── Conflict        somebody else changed it first
+    │   │   ├── Stale       the tag that the caller has read is an older one's
     │   │   └── Overtaken   between our own reading and writing; to ask again may work
     │   ├── Forbidden       the operator's token is not for this
     │   ├── NotFound        no such service, client, key or gate
@@ -54,6 +55,10 @@ class BadToken(Refused):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class Stale(Conflict):
+    """The caller named, by its tag, a state of the object that is not the present one. Nothing was written."""
 
 
 class NotInitialised(TekupError):

@@ -20,7 +20,7 @@ from control_plane import decide
 from control_plane.alertmanager import Alertmanager
 from control_plane.book import Beside, Book, Edit, Held, Page, Place, nothing
 from control_plane.delivery import Delivery
-from control_plane.errors import Conflict, NotInitialised, NotLeader, Refused, TekupError, Unavailable
+from control_plane.errors import Conflict, NotInitialised, NotLeader, Refused, Stale, TekupError, Unavailable
 from control_plane.gates import GATES_PREFIX, Gates
 from control_plane.leadership import Leadership
 from control_plane.losses import Losses
@@ -410,6 +410,12 @@ class ControlPlane:
             if wish.expected_number not in (None, page.revision.number):
                 raise Conflict(
                     f"{verb}: you read revision {wish.expected_number}, it is {page.revision.number} now; read it again"
+                )
+            if wish.match and page.tag(*wish.match[:2]) != wish.match[2]:
+                table, key, tag = wish.match
+                raise Stale(
+                    f"{verb}: {table.prefix}{key} is not as you read it (If-Match {tag}, it is {page.tag(table, key)}"
+                    " now); read it again"
                 )
             began_s = time.monotonic()
             with span("decide", tekup_verb=verb, tekup_dry=wish.dry_run) as deciding:

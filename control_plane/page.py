@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -67,6 +68,11 @@ class Page:
         """One document, parsed; None if there is none."""
         raw = self.tables[table].get(key)
         return None if raw is None else kind.stored(raw, table.prefix, key)
+
+    def tag(self, table: Table, key: str) -> str:
+        """Tells this state of a document from every other; that it is not there is a state, too."""
+        raw = self.tables[table].get(key)
+        return "none" if raw is None else hashlib.sha256(raw).hexdigest()[:16]
 
     def all(self, table: Table, kind: type[D]) -> dict[str, D]:
         """A whole table, parsed, in key order."""

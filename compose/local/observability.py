@@ -81,11 +81,11 @@ def metrics_source(parts: Parts) -> dict[str, str]:
     if "prometheus" not in parts.effective.settings.extras:
         return {}
     silences = {"MCP_ALERTMANAGER_URL": parts.url(ALERTMANAGER_PORT)}
-    tool = {"MCP_PROMTOOL": str(parts.programs["promtool"].path)}
+    tool = parts.programs.get("promtool")
     return {
         "MCP_PROMETHEUS_URL": parts.url(PROMETHEUS_PORT),
         "MCP_PROMETHEUS_SCRAPE_S": str(SCRAPE_S),
-        **(tool if "promtool" in parts.programs else {}),
+        **({"MCP_PROMTOOL": str(tool.path)} if tool else {}),
         **(silences if "alertmanager" in parts.effective.settings.extras else {}),
     }
 

@@ -34,6 +34,7 @@ from control_plane.errors import (
     NotInitialised,
     NotLeader,
     Refused,
+    Stale,
     TekupError,
     Unanswered,
     Unavailable,
@@ -52,6 +53,7 @@ NOTHING_DONE = (NotLeader, Fenced)
 STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
     (NotFound, 404, "Not found"),
     (Forbidden, 403, "Forbidden"),
+    (Stale, 412, "Precondition failed"),
     (Conflict, 409, "Conflict"),
     (Refused, 422, "Refused"),
     (NotInitialised, 409, "Not initialised"),
@@ -199,11 +201,21 @@ async def _answered(
     route.refuse(operator, {str(name): str(value) for name, value in request.path_params.items()})
     raw = await _read(request, route.body_limit_bytes) if raw is None else raw
     body = _parse(request, raw, route.takes) if route.takes else None
+    tag = await _tag(route, api, request)
     answer = await route.answer(asked(request, api.plane, api.engine, body, route, operator))
     if isinstance(answer, Lines) and LINES in request.headers.get("accept", ""):
         return Response(answer.text(), media_type=LINES)
     pending = isinstance(answer, Done) and not answer.in_force
-    return JSONResponse(answer.model_dump(mode="json"), status_code=202 if pending else 200)
+    return JSONResponse(answer.model_dump(mode="json"), status_code=202 if pending else 200, headers=tag)
+
+
+async def _tag(route: ApiRoute, api: Api, request: Request) -> dict[str, str]:
+    """The tag of what is looked at, read before it is: at worst it is an older one, which changes nothing."""
+    if route.about is None or route.method != "GET":
+        return {}
+    table, name = route.about
+    page = await api.plane.page(afresh=False)
+    return {"ETag": f'"{page.tag(table, str(request.path_params[name]))}"'}
 
 
 async def _read(request: Request, limit_bytes: int) -> bytes:

@@ -155,15 +155,16 @@ def _client(ask: Asked) -> str:
 
 
 ONE, LIMIT, KEY = "/v1/clients/{client}", "/v1/clients/{client}/limits/{limit}", "/v1/keys/{key}"
+CLIENT = (Table.CLIENTS, "client")
 CLIENT_ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/clients", "All clients", clients, bodies.Clients),
     ApiRoute("POST", "/v1/clients", "Add a client", add_client, Done, bodies.NewClient),
-    ApiRoute("GET", ONE, "Everything of a client", client, bodies.ClientShown),
-    ApiRoute("PUT", ONE, "Make a client what is wanted, whole", replace_client, Done, bodies.ClientWish),
-    ApiRoute("PATCH", ONE, "Change some of a client", amend_client, Done, bodies.ClientPatch),
-    ApiRoute("DELETE", ONE, "Remove a client, revoke its keys", remove_client, Done),
-    ApiRoute("PUT", LIMIT, "Set a limit of a client", limit_client, Done, bodies.LimitWish),
-    ApiRoute("DELETE", LIMIT, "Take a limit of a client away", unlimit_client, Done),
+    ApiRoute("GET", ONE, "Everything of a client", client, bodies.ClientShown, about=CLIENT),
+    ApiRoute("PUT", ONE, "Make a client what is wanted, whole", replace_client, Done, bodies.ClientWish, about=CLIENT),
+    ApiRoute("PATCH", ONE, "Change some of a client", amend_client, Done, bodies.ClientPatch, about=CLIENT),
+    ApiRoute("DELETE", ONE, "Remove a client, revoke its keys", remove_client, Done, about=CLIENT),
+    ApiRoute("PUT", LIMIT, "Set a limit of a client", limit_client, Done, bodies.LimitWish, about=CLIENT),
+    ApiRoute("DELETE", LIMIT, "Take a limit of a client away", unlimit_client, Done, about=CLIENT),
     ApiRoute("GET", "/v1/keys", "Keys of all clients", all_keys, bodies.Keys),
     ApiRoute("GET", ONE + "/keys", "Keys of a client", keys, bodies.Keys),
     ApiRoute("POST", ONE + "/keys", "Make a key", create_key, bodies.KeyMade, bodies.KeyWish),

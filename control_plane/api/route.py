@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,7 +14,7 @@ from control_plane.api import bodies
 from control_plane.engine import Engine
 from control_plane.errors import Forbidden, Refused
 from control_plane.loop import ControlPlane, Wish
-from control_plane.model import problems_of
+from control_plane.model import Table, problems_of
 from control_plane.roles import Operator, Role
 
 BODY_LIMIT_BYTES = 1 << 20
@@ -36,6 +37,7 @@ class Asked:
     query: Mapping[str, int] = field(default_factory=dict)
     dry_run: bool = False
     operator: Operator = NOBODY
+    match: tuple[Table, str, str] | None = None
 
     def read(self, kind: type[B]) -> B:
         """The body as what the route takes."""
@@ -54,7 +56,7 @@ class Asked:
     def wish(self, reason: str = "", expected: int | None = None, *, dry_run: bool = False) -> Wish:
         """Who asks, and why."""
         who = self.operator
-        return Wish(who.name, reason or self.reason, expected, dry_run or self.dry_run, who.services)
+        return Wish(who.name, reason or self.reason, expected, dry_run or self.dry_run, who.services, self.match)
 
 
 Answer = Callable[[Asked], Awaitable[BaseModel]]
@@ -68,6 +70,8 @@ class ApiRoute:
         query: Whole numbers it takes in the query, each with its description.
         body_limit_bytes: The largest body it reads.
         needs: The least role that may ask it; None: a viewer may look, and an admin alone may change.
+        about: The table of the document that it is about, and the name in the path that is its key: `GET` tells its tag
+            (`ETag`), and a change is refused unless it has the one in `If-Match`.
         by_object: Each document that it changes is held against the services an operator is bound to. What names no
             service and is not so is refused to whoever is bound to some.
     """
@@ -82,6 +86,7 @@ class ApiRoute:
     body_limit_bytes: int = BODY_LIMIT_BYTES
     needs: Role | None = None
     by_object: bool = False
+    about: tuple[Table, str] | None = None
 
     @property
     def role(self) -> Role:
@@ -140,7 +145,22 @@ def asked(
     path = {str(k): str(v) for k, v in request.path_params.items()}
     query = {name: _number(name, request.query_params[name]) for name in route.query if name in request.query_params}
     dry_run = _yes("dry_run", request.query_params.get("dry_run", "false"))
-    return Asked(plane, engine, path, reason, body, query, dry_run, operator)
+    match = (
+        (route.about[0], path[route.about[1]], _tag(request)) if route.about and "if-match" in request.headers else None
+    )
+    return Asked(plane, engine, path, reason, body, query, dry_run, operator, match)
+
+
+def _tag(request: Request) -> str:
+    """The tag in `If-Match`.
+
+    Raises:
+        Refused: It is none of ours.
+    """
+    given = request.headers["if-match"].strip()
+    if not re.fullmatch(r'"([0-9a-f]{16}|none)"', given):
+        raise Refused(f"If-Match: {given[:40]!r} is no tag; send the ETag that was read, with its quotes")
+    return given.strip('"')
 
 
 def _number(name: str, text: str) -> int:

@@ -131,12 +131,13 @@ async def forget_gate(ask: Asked) -> bodies.Status:
     return await status(ask)
 
 
+SERVICE = (Table.SERVICES, "service")
 ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/status", "Leader, revision, gates", status, bodies.Status),
     ApiRoute("POST", "/v1/init", "Begin with an empty policy", init, bodies.InitDone, bodies.InitWish),
     ApiRoute("POST", "/v1/repair", "Accept a changed store", repair, bodies.Done, bodies.RepairWish),
     ApiRoute("GET", "/v1/services", "All services", services, bodies.Services),
-    ApiRoute("GET", "/v1/services/{service}", "One service", service, bodies.ServiceShown),
+    ApiRoute("GET", "/v1/services/{service}", "One service", service, bodies.ServiceShown, about=SERVICE),
     ApiRoute(
         "PUT",
         "/v1/services/{service}/traffic",
@@ -145,8 +146,11 @@ ROUTES: tuple[ApiRoute, ...] = (
         bodies.Done,
         bodies.TrafficWish,
         needs=Role.OPERATOR,
+        about=SERVICE,
     ),
-    ApiRoute("DELETE", "/v1/services/{service}", "Forget a service that is gone", forget_service, bodies.Done),
+    ApiRoute(
+        "DELETE", "/v1/services/{service}", "Forget a service that is gone", forget_service, bodies.Done, about=SERVICE
+    ),
     ApiRoute("DELETE", "/v1/gates/{gate}", "Forget a gate that is gone", forget_gate, bodies.Status),
     *CLIENT_ROUTES,
     *STATE_ROUTES,

@@ -208,12 +208,13 @@ async def expire_silence(ask: Asked) -> SilenceDone:
 
 
 ONE, QUIET = "/v1/rules/{group}", "/v1/silences"
+GROUP = (Table.RULES, "group")
 RULE_ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/rules", "Operators' alert rules", rules, Groups),
     ApiRoute("POST", "/v1/rules/test", "Try alert rules", try_rules, Tried, TriedGroup, needs=Role.VIEWER),
-    ApiRoute("GET", ONE, "One group of alert rules", rule_group, GroupShown),
-    ApiRoute("PUT", ONE, "Add or replace alert rules", put_rules, GroupDone, NewGroup),
-    ApiRoute("DELETE", ONE, "Remove alert rules", remove_rules, Done),
+    ApiRoute("GET", ONE, "One group of alert rules", rule_group, GroupShown, about=GROUP),
+    ApiRoute("PUT", ONE, "Add or replace alert rules", put_rules, GroupDone, NewGroup, about=GROUP),
+    ApiRoute("DELETE", ONE, "Remove alert rules", remove_rules, Done, about=GROUP),
     ApiRoute("GET", QUIET, "Silences that are not over", silences, Silences),
     ApiRoute(
         "POST", QUIET, "Silence alerts", add_silence, SilenceDone, NewSilence, needs=Role.OPERATOR, by_object=True
