@@ -153,8 +153,13 @@ class Mirror:
         if not head and self._remote and await self._repository.remote_head(self._remote):
             await self._repository.fetch(self._remote)
             head = await self._repository.head()
+        anew = not head
         head = await self._built(newest, head)
-        if held.commit and not await self._repository.leads_to(held.commit, head):
+        strange = bool(held.commit) and not await self._repository.leads_to(held.commit, head)
+        if strange and anew:
+            # Right by what it was made of: the oldest revisions were compacted, or another version wrote the rest.
+            log.warning("mirror.begun_anew", extra={"before": held.commit, "now": head})
+        elif strange:
             raise Rewritten(
                 "mirror",
                 f"the git mirror's history was rewritten: commit {held.commit[:12]} of revision {held.number} is not in"

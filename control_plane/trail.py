@@ -69,6 +69,7 @@ class Trail:
         self._keep = keep
         self._block = block
         self._writing = asyncio.Lock()
+        self._verifying = asyncio.Lock()
         self._woken = asyncio.Event()
         self._unproven: list[float] = []
         self.lost = 0
@@ -214,7 +215,11 @@ class Trail:
         return found
 
     async def verify(self) -> Verdict:
-        """Look over all that is kept, and what it says of revisions that the history still holds."""
+        """Look over all that is kept, and what it says of revisions that the history still holds; one at a time."""
+        async with self._verifying:
+            return await self._verified()
+
+    async def _verified(self) -> Verdict:
         head, _ = await self._head()
         found = await self._span(head.first, head.number)
         lines = [found.get(number, b"") for number in range(head.first, head.number + 1)]

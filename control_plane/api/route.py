@@ -70,6 +70,7 @@ class ApiRoute:
         query: Whole numbers it takes in the query, each with its description.
         body_limit_bytes: The largest body it reads.
         needs: The least role that may ask it; None: a viewer may look, and an admin alone may change.
+        looks: It changes nothing, though it is no `GET`.
         about: The table of the document that it is about, and the name in the path that is its key: `GET` tells its tag
             (`ETag`), and a change is refused unless it has the one in `If-Match`.
         by_object: Each document that it changes is held against the services an operator is bound to. What names no
@@ -87,6 +88,7 @@ class ApiRoute:
     needs: Role | None = None
     by_object: bool = False
     about: tuple[Table, str] | None = None
+    looks: bool = False
 
     @property
     def role(self) -> Role:
@@ -96,7 +98,7 @@ class ApiRoute:
     @property
     def changes(self) -> bool:
         """Whether it changes anything."""
-        return self.method != "GET" and self.role is not Role.VIEWER
+        return self.method != "GET" and self.role is not Role.VIEWER and not self.looks
 
     def refuse(self, operator: Operator, path: Mapping[str, str]) -> None:
         """Refuse an operator who may not ask this.

@@ -211,7 +211,9 @@ ONE, QUIET = "/v1/rules/{group}", "/v1/silences"
 GROUP = (Table.RULES, "group")
 RULE_ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/rules", "Operators' alert rules", rules, Groups),
-    ApiRoute("POST", "/v1/rules/test", "Try alert rules", try_rules, Tried, TriedGroup, needs=Role.VIEWER),
+    ApiRoute(
+        "POST", "/v1/rules/test", "Try alert rules", try_rules, Tried, TriedGroup, needs=Role.OPERATOR, looks=True
+    ),
     ApiRoute("GET", ONE, "One group of alert rules", rule_group, GroupShown, about=GROUP),
     ApiRoute("PUT", ONE, "Add or replace alert rules", put_rules, GroupDone, NewGroup, about=GROUP),
     ApiRoute("DELETE", ONE, "Remove alert rules", remove_rules, Done, about=GROUP),

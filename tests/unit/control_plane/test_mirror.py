@@ -163,3 +163,12 @@ async def test_only_who_leads_writes_down_how_far_it_is(world: World) -> None:
     with pytest.raises(Exception, match="two is not the leader"):
         await mirror.turn()
     assert not (await world.store.read(MIRROR_KEY)).entries
+
+
+async def test_one_that_is_made_of_nothing_is_right_even_where_another_was_written_down(world: World) -> None:
+    await world.change("ci")
+    held = Mirrored(epoch=1, number=1, commit="f" * 40)
+    world.store.put(MIRROR_KEY, held.to_bytes())
+    await world.mirror("one").turn()
+    after = await world.held()
+    assert (after.problem, after.commit) == ("", git(world.folder / "one", "rev-parse", "main"))
