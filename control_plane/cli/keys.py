@@ -12,6 +12,7 @@ import typer
 
 from compose.local.errors import BadInput
 from control_plane.cli import show
+from control_plane.cli.asking import Yes, ask_first
 from control_plane.cli.client import Api
 from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason, part, reason_params, rows_of
 
@@ -215,6 +216,7 @@ def keys_expire(
 def keys_revoke(
     key: KeyId,
     reason: Reason = NO_REASON,
+    yes: Yes = False,
     dry_run: DryRunFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -223,6 +225,7 @@ def keys_revoke(
     Example: tekup keys revoke tk_4f2a81c09d_… --reason "laptop lost"
     """
     path = f"/v1/keys/{part(key_id(key))}"
+    ask_first("DELETE", path, f"Revoke key {key_id(key)} for good", silent=yes or dry_run or json, reason=reason)
     answer = Api.here().ask("DELETE", path, params=reason_params(reason, dry_run=dry_run))
     show.done(answer, f"key {key_id(key)} revoked", json_wanted=json)
 

@@ -8,6 +8,7 @@ import typer
 
 from compose.local.errors import BadInput
 from control_plane.cli import show
+from control_plane.cli.asking import Yes, ask_first
 from control_plane.cli.client import Api
 from control_plane.cli.keys import Days, Expires, day, end_of, seconds_of
 from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason, part, reason_params, rows_of
@@ -31,7 +32,7 @@ def operators_list(json: JsonFlag = False) -> None:
         return
     rows: list[tuple[str, ...]] = []
     for one in rows_of(answer, "operators"):
-        about = (one["name"], one["role"], ", ".join(one["services"]) or "-")
+        about = (one["name"], one["role"], "\n".join(one["services"]) or "-")
         tokens = one["tokens"] or [
             {"id": "file" if one["built_in"] else "-", "state": "-", "expires": 0, "last_used": 0}
         ]
@@ -123,13 +124,15 @@ def operators_rotate(
 
 @operators.command("revoke")
 def operators_revoke(
-    name: Who, reason: Reason = NO_REASON, dry_run: DryRunFlag = False, json: JsonFlag = False
+    name: Who, reason: Reason = NO_REASON, yes: Yes = False, dry_run: DryRunFlag = False, json: JsonFlag = False
 ) -> None:
     """Revoke every token of an operator, for good; each replica refuses them from then on.
 
     Example: tekup operators revoke ada --reason "laptop lost"
     """
-    answer = Api.here().ask("DELETE", f"/v1/operators/{part(name)}", params=reason_params(reason, dry_run=dry_run))
+    path = f"/v1/operators/{part(name)}"
+    ask_first("DELETE", path, f"Revoke every token of {name}", silent=yes or dry_run or json, reason=reason)
+    answer = Api.here().ask("DELETE", path, params=reason_params(reason, dry_run=dry_run))
     show.done(answer, f"tokens of {name} revoked", json_wanted=json)
 
 

@@ -13,6 +13,7 @@ from compose.local.errors import BadInput
 from compose.local.exits import Exit
 from control_plane.alert_rules import RuleGroup
 from control_plane.cli import show
+from control_plane.cli.asking import Yes, ask_first
 from control_plane.cli.client import Api
 from control_plane.cli.keys import seconds_of
 from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason, part, reason_params, rows_of
@@ -133,12 +134,20 @@ def rules_add(
 
 
 @rules.command("remove")
-def rules_remove(group: Group, reason: Reason = NO_REASON, dry_run: DryRunFlag = False, json: JsonFlag = False) -> None:
+def rules_remove(
+    group: Group,
+    reason: Reason = NO_REASON,
+    yes: Yes = False,
+    dry_run: DryRunFlag = False,
+    json: JsonFlag = False,
+) -> None:
     """Remove a group of alert rules; a rollback brings it back.
 
     Example: tekup rules remove night --reason "mended"
     """
-    answer = Api.here().ask("DELETE", f"/v1/rules/{part(group)}", params=reason_params(reason, dry_run=dry_run))
+    path = f"/v1/rules/{part(group)}"
+    ask_first("DELETE", path, f"Remove alert rules {group}", silent=yes or dry_run or json, reason=reason)
+    answer = Api.here().ask("DELETE", path, params=reason_params(reason, dry_run=dry_run))
     show.done(answer, f"alert rules {group} removed", json_wanted=json)
 
 
