@@ -16,6 +16,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
+from control_plane.alertmanager import Alertmanager
 from control_plane.api import create_app
 from control_plane.api.forward import Forward, leader_client
 from control_plane.authority import Authority
@@ -28,11 +29,14 @@ from control_plane.gateway import InternalGate, ProofFile
 from control_plane.intentions import Intentions
 from control_plane.leadership import Leadership
 from control_plane.loop import ControlPlane
+from control_plane.mirror import Mirror, Place
 from control_plane.model import Instance
 from control_plane.mutual import mutual_tls
 from control_plane.peers import CONTROL_PLANE, GATE
 from control_plane.probing import Pace
 from control_plane.prometheus import Prometheus
+from control_plane.repository import Repository
+from control_plane.rules import Promtool, Sources
 from control_plane.sealed import RingFile, Sealing, read_ring
 from control_plane.settings import EXIT_CONFIG, ControlPlaneSettings, load, read_token
 from control_plane.tokens import TokenFile
@@ -83,16 +87,22 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets, fixed: tuple[Ins
             sealing=Sealing(RingFile(settings.api_key_encryption_key_file), settings.api_key_encryption),
             gate_http=gate_http,
             fixed=fixed,
+            alertmanager=Alertmanager(settings.alertmanager_url),
         )
         plane.metrics.watch_secret("consul_token", lambda: consul.token_accepted_s)
         plane.metrics.watch_registrations(consul.refused_registrations)
         if secrets.proof:
             plane.metrics.watch_secret("keys", secrets.proof.written_s)
         metrics = await stack.enter_async_context(_metrics(settings)) if settings.prometheus_url else None
+        plane.rules.asks(_rule_sources(settings, metrics))
         engine = Engine(plane, consul, gateway=gateway, metrics=metrics)
         app = cast("ASGIFramework", create_app(plane, engine, secrets.operator, Forward(plane, http)))
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(plane.run()), tasks.create_task(engine.run())]
+            if settings.git_mirror:
+                mirror = Mirror(consul, leadership, Place(Repository(settings.git_mirror), settings.git_remote))
+                plane.metrics.watch_mirror(lambda: mirror.shown if leadership.leading else None)
+                work.append(tasks.create_task(mirror.run()))
             if authority:
                 entries = await stack.enter_async_context(_entries(settings, secrets))
                 intentions = Intentions(
@@ -123,6 +133,12 @@ def _gateway(settings: ControlPlaneSettings, proof: ProofFile, authority: Author
 
 def _metrics(settings: ControlPlaneSettings) -> Prometheus:
     return Prometheus(settings.prometheus_url, scrape_s=settings.prometheus_scrape_s)
+
+
+def _rule_sources(settings: ControlPlaneSettings, metrics: Prometheus | None) -> Sources:
+    urls = tuple(str(url) for url in settings.rules_prometheus_urls)
+    own = (settings.prometheus_url,) if settings.prometheus_url else ()
+    return Sources(Promtool(settings.promtool) if settings.promtool else None, metrics, urls or own)
 
 
 def _config(settings: ControlPlaneSettings) -> Config:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from control_plane import staged
-from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, NotInitialised, Refused, Unavailable
 from control_plane.history import HISTORY_PREFIX, History, history_key, record_writes
 from control_plane.known import KnownTables
@@ -236,7 +235,8 @@ class Book:
         await self._finish_or_give_up(fence)
         page = await self.page()
         page.policy()
-        page.all(Table.DELIVERY, Delivery)
+        for table in (Table.DELIVERY, Table.OPERATORS, Table.RULES):
+            page.all(table, DOCUMENTS[table])
         odd, held = page.changed_by_another_hand(), page.revision
         back = held.place < gates.running
         revoked = revoked_again(page, gates.revoked)

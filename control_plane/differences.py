@@ -13,6 +13,7 @@ from control_plane.resources import KIND_OF, render
 
 Action = Literal["added", "changed", "removed", "touched"]
 Value = dict[str, object] | None
+SECRET_KINDS: Mapping[Table, str] = {Table.KEYS: "Key", Table.OPERATORS: "Operator"}
 SIGNS: Mapping[str, str] = {"added": "+", "changed": "~", "removed": "-", "touched": "~"}
 CONTEXT_LINES = 3
 WIDTH = 80
@@ -69,14 +70,14 @@ class Difference:
 def differences(changes: Iterable[Change]) -> tuple[Difference, ...]:
     """The changes of a record, or of one to come, by kind and name."""
     found = (_difference(change) for change in changes)
-    order = [*KIND_OF.values(), "Key"]
+    order = [*KIND_OF.values(), *SECRET_KINDS.values()]
     return tuple(sorted(found, key=lambda one: (order.index(one.kind), one.name)))
 
 
 def _difference(change: Change) -> Difference:
     for table in Table:
         if change.key.startswith(table.prefix):
-            kind, name = KIND_OF.get(table, "Key"), change.key.removeprefix(table.prefix)
+            kind, name = KIND_OF.get(table) or SECRET_KINDS[table], change.key.removeprefix(table.prefix)
             return Difference(kind, name, _value(kind, change.before), _value(kind, change.after))
     raise ValueError(f"{change.key} lies under no table")
 

@@ -5,7 +5,9 @@
     TekupError
     ├── Refused             the request is wrong; nothing was written
     │   ├── Conflict        somebody else changed it first
+    │   │   ├── Stale       the tag that the caller has read is an older one's
     │   │   └── Overtaken   between our own reading and writing; to ask again may work
+    │   ├── Forbidden       the operator's token is not for this
     │   ├── NotFound        no such service, client, key or gate
     │   └── BadToken        a bearer of an authorization server that is not believed
     ├── NotInitialised      Consul holds no TekUp state
@@ -38,6 +40,10 @@ class NotFound(Refused):
     """The named object does not exist."""
 
 
+class Forbidden(Refused):
+    """The operator who asks may not do this. Nothing was written."""
+
+
 class BadToken(Refused):
     """A bearer of an authorization server that is not believed. Its text is ours alone: nothing of the token is in it.
 
@@ -49,6 +55,10 @@ class BadToken(Refused):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class Stale(Conflict):
+    """The caller named, by its tag, a state of the object that is not the present one. Nothing was written."""
 
 
 class NotInitialised(TekupError):

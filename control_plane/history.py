@@ -143,6 +143,10 @@ class History:
         _check(tables, record)
         return tables
 
+    async def oldest(self) -> int:
+        """The oldest revision that can be made out of what is kept."""
+        return await self._oldest()
+
     async def last_said(self, newest: Revision) -> Tables | None:
         """What the present revision says lies in its tables; None if the history does not hold it."""
         try:

@@ -17,13 +17,15 @@ from typing import TypeVar
 import httpx
 
 from control_plane import decide
+from control_plane.alertmanager import Alertmanager
 from control_plane.book import Beside, Book, Edit, Held, Page, Place, nothing
 from control_plane.delivery import Delivery
-from control_plane.errors import Conflict, NotInitialised, NotLeader, Refused, TekupError, Unavailable
+from control_plane.errors import Conflict, NotInitialised, NotLeader, Refused, Stale, TekupError, Unavailable
 from control_plane.gates import GATES_PREFIX, Gates
 from control_plane.leadership import Leadership
 from control_plane.losses import Losses
 from control_plane.metrics import PlaneMetrics, Standing
+from control_plane.mirror import Mirrored, mirrored
 from control_plane.model import (
     Change,
     Instance,
@@ -34,6 +36,7 @@ from control_plane.model import (
     Table,
     versions_of,
 )
+from control_plane.operators import Operators
 from control_plane.outcome import Outcome, Wish
 from control_plane.page import found
 from control_plane.ports import Catalog, Gateway, Store, Write
@@ -41,13 +44,16 @@ from control_plane.probing import Pace, Probing, Wishes
 from control_plane.registry import Registry
 from control_plane.replicas import Replicas
 from control_plane.rights import Rights
+from control_plane.roles import refuse_outside
+from control_plane.rules import Rules
 from control_plane.sealed import Sealing
 from control_plane.sealing import keep_sealed
 from control_plane.shelf import Shelf
 from control_plane.staffing import staffing
 from control_plane.state import State
+from control_plane.trail import Trail
 from control_plane.usage import Usage
-from observability.telemetry.traces import root_span, span
+from observability.telemetry.traces import root_span, span, trace_id
 
 __all__ = ["ControlPlane", "Outcome", "Wish"]
 
@@ -99,6 +105,7 @@ class ControlPlane:
         sealing: How hashes of keys are to lie in the store.
         gate_http: Asks gates when keys were last used; without one that is not known.
         fixed: Instances that stand in no catalog.
+        alertmanager: Keeps silences.
     """
 
     def __init__(
@@ -115,6 +122,7 @@ class ControlPlane:
         sealing: Sealing | None = None,
         gate_http: httpx.AsyncClient | None = None,
         fixed: Iterable[Instance] = (),
+        alertmanager: Alertmanager | None = None,
     ) -> None:
         self.gates = Gates(store)
         self.leadership = leadership
@@ -137,6 +145,11 @@ class ControlPlane:
             )
         self.state = State(self._book, self.page, self._carry_out, self.instances, now)
         self.rights = Rights(self._carry_out, now, sealing)
+        self.operators = Operators(store, self._carry_out, now)
+        self.audit = Trail(store, leadership, now)
+        self.metrics.watch_audit(lambda: self.audit.lost)
+        self.rules = Rules(self._carry_out)
+        self.alertmanager = alertmanager or Alertmanager("")
         self.usage = Usage(store, catalog, self.gates, leadership, gate_http, now) if gate_http else None
 
     async def run(self) -> None:
@@ -150,6 +163,7 @@ class ControlPlane:
             tasks.create_task(self._count_losses())
             tasks.create_task(self._watch_lanes())
             tasks.create_task(keep_sealed(self.rights, self.leadership))
+            tasks.create_task(self.audit.run())
             if self.usage:
                 tasks.create_task(self.usage.run())
             if self.probing:
@@ -238,6 +252,10 @@ class ControlPlane:
             " Restore a backup, or begin anew with `tekup state init --force`, without weights, clients and keys"
         )
 
+    async def mirror(self) -> Mirrored | None:
+        """How far the git mirror is; None where there is none."""
+        return await mirrored(self._store)
+
     def instances(self) -> tuple[Instance, ...]:
         """All registered instances."""
         return self.registry.instances
@@ -279,7 +297,7 @@ class ControlPlane:
 
     async def repair(self, wish: Wish) -> Outcome:
         """Accept what lies in the store; see :meth:`control_plane.book.Book.repair`."""
-        edit = Edit("state.repair", wish.author, wish.reason)
+        edit = Edit("state.repair", wish.author, wish.reason, trace=trace_id())
         async with self._writing:
             began_s = time.monotonic()
             revision, changed = await self._book.repair(
@@ -291,7 +309,7 @@ class ControlPlane:
     async def restore(self, wish: Wish) -> Outcome:
         """Put back what the last revision says; see :meth:`control_plane.book.Book.restore`."""
         _need_reason("state.restore", wish)
-        edit = Edit("state.restore", wish.author, wish.reason)
+        edit = Edit("state.restore", wish.author, wish.reason, trace=trace_id())
         async with self._writing:
             began_s = time.monotonic()
             revision, changed = await self._book.restore(edit, self.leadership.fence(), at_s=self._now())
@@ -301,7 +319,7 @@ class ControlPlane:
     async def note(self, what: str, wish: Wish) -> Outcome:
         """Write down what was done outside the policy, such as new secrets, where everything else is written down."""
         _need_reason("note", wish)
-        edit = Edit("note", wish.author, f"{what}: {wish.reason}")
+        edit = Edit("note", wish.author, f"{what}: {wish.reason}", trace=trace_id())
         async with self._writing:
             began_s = time.monotonic()
             revision = await self._book.note(await self._whole(), edit, self.leadership.fence(), at_s=self._now())
@@ -393,10 +411,18 @@ class ControlPlane:
                 raise Conflict(
                     f"{verb}: you read revision {wish.expected_number}, it is {page.revision.number} now; read it again"
                 )
+            if wish.match and page.tag(*wish.match[:2]) != wish.match[2]:
+                table, key, tag = wish.match
+                raise Stale(
+                    f"{verb}: {table.prefix}{key} is not as you read it (If-Match {tag}, it is {page.tag(table, key)}"
+                    " now); read it again"
+                )
             began_s = time.monotonic()
             with span("decide", tekup_verb=verb, tekup_dry=wish.dry_run) as deciding:
-                edit = Edit(verb, wish.author, wish.reason, change(page))
+                edit = Edit(verb, wish.author, wish.reason, change(page), trace_id())
                 changes = self._book.preview(page, edit)
+                refuse_outside(wish.services, changes)
+                await self.rules.refuse_broken(changes)
                 deciding.note(tekup_documents=len(changes))
             if guarded:
                 await self._refuse_if_rolling_out(_services(changes))
@@ -464,6 +490,7 @@ class ControlPlane:
 
     def _written(self, revision: Revision) -> None:
         self.gates.written(revision)
+        self.audit.wake()
         self._taken_in = frozenset()  # a service may have left the policy
 
     async def _take_in(self) -> None:

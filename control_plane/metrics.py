@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from control_plane.mirror import Mirrored
 from observability.telemetry.exposition import exposed
 
 LABELS = ("service", "version", "instance")
@@ -68,6 +69,37 @@ class _RefusedRegistrations:
         for service, count in sorted(self._ask().items()):
             family.add_metric([service], count)
         yield family
+
+
+class _Mirror:
+    """Asks only when somebody looks."""
+
+    def __init__(self, ask: Callable[[], Mirrored | None]) -> None:
+        self._ask = ask
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One reading; nothing of a replica that keeps no mirror now."""
+        if (now := self._ask()) is None:
+            return
+        yield GaugeMetricFamily("tekup_git_mirror_revision", "Last revision that is in the mirror", value=now.number)
+        text = "1 while the mirror is behind for a reason that does not pass by itself"
+        yield GaugeMetricFamily("tekup_git_mirror_failing", text, value=int(bool(now.problem)))
+        text = "1 while somebody's history is another than the one written down"
+        family = GaugeMetricFamily("tekup_git_mirror_rewritten", text, labels=["whose"])
+        for whose in ("mirror", "remote"):
+            family.add_metric([whose], int(now.rewritten == whose))
+        yield family
+
+
+class _AuditLost:
+    """Asks only when somebody looks."""
+
+    def __init__(self, ask: Callable[[], int]) -> None:
+        self._ask = ask
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One reading."""
+        yield CounterMetricFamily("tekup_audit_lost", "Records that could not be written", value=self._ask())
 
 
 class RolloutMetrics:
@@ -262,6 +294,22 @@ class PlaneMetrics:
             written_s: Tells when the file was written, seconds since the epoch; 0 for none.
         """
         self._secret_file.labels(secret).set_function(written_s)
+
+    def watch_mirror(self, shown: Callable[[], Mirrored | None]) -> None:
+        """Show how far the git mirror is.
+
+        Args:
+            shown: Tells it; None where this replica keeps none now.
+        """
+        self._registry.register(_Mirror(shown))
+
+    def watch_audit(self, lost: Callable[[], int]) -> None:
+        """Show how many records of the audit trail were lost.
+
+        Args:
+            lost: Tells it.
+        """
+        self._registry.register(_AuditLost(lost))
 
     def watch_registrations(self, refused: Callable[[], Mapping[str, int]]) -> None:
         """Show how many registrations are refused.

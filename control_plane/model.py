@@ -22,7 +22,8 @@ SERVICE_NAME = r"^[a-z][a-z0-9-]{0,31}$"
 ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_NAME)]
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.]{1,32}$")]
 InstanceId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{6}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 # Of glob signs only `*` means anything, so that others cannot be thought to.
 Glob = Annotated[str, StringConstraints(pattern=r"^[!-Z^-z|~]{1,256}$")]
 Host = Annotated[
@@ -283,13 +284,19 @@ class Table(StrEnum):
     CLIENTS = "clients"
     KEYS = "keys"
     DELIVERY = "delivery"
+    OPERATORS = "operators"
+    RULES = "rules"
 
     @property
     def prefix(self) -> str:
         """Where the table's documents lie in Consul, with a trailing slash."""
-        return "tekup/keys/" if self is Table.KEYS else f"tekup/policy/{self.value}/"
+        # What gates may read lies under tekup/policy/ and tekup/keys/.
+        apart = self in (Table.KEYS, Table.OPERATORS, Table.RULES)
+        return f"tekup/{self.value}/" if apart else f"tekup/policy/{self.value}/"
 
 
+SECRET_TABLES = (Table.KEYS, Table.OPERATORS)
+"""What records name without its content, and no rollback brings back."""
 GATE_TABLES = (Table.SERVICES, Table.CLIENTS, Table.KEYS)
 """What gates read. The rest of a revision is for the control plane alone."""
 
@@ -363,6 +370,7 @@ class HistoryRecord(Document):
         changes: None here where they are too many for one value: then they lie in `parts` values of their own.
         touched: How many documents it touched.
         tables: What the tables look like after it, to check by; records of before this was kept have none.
+        trace: The trace of the call that made it, 32 hex digits; "" where nothing is traced.
     """
 
     number: int
@@ -375,6 +383,7 @@ class HistoryRecord(Document):
     parts: Annotated[int, Field(ge=0)] = 0
     touched: Annotated[int, Field(ge=0)] = 0
     tables: dict[Table, TableSum] = Field(default_factory=dict)
+    trace: str = ""
 
 
 class GateReport(Document):

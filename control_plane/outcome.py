@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from control_plane.model import Change, Revision
+from control_plane.model import Change, Revision, Table
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,13 @@ class Wish:
         reason: Why.
         expected_number: The revision it was decided on; None: whichever it is.
         dry_run: Say what would change, and write nothing.
+        match: Refuse it unless the document under this table and key has this tag.
+        services: Refuse it where it changes anything of others than these; none = whatever it changes.
     """
 
     author: str
     reason: str
     expected_number: int | None = None
     dry_run: bool = False
+    services: tuple[str, ...] = ()
+    match: tuple[Table, str, str] | None = None

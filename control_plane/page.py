@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from control_plane.alert_rules import RuleGroup
 from control_plane.delivery import Delivery
 from control_plane.errors import NotFound, Refused
 from control_plane.model import (
+    SECRET_TABLES,
     Change,
     ClientPolicy,
     HistoryRecord,
@@ -20,6 +23,7 @@ from control_plane.model import (
     Table,
     TableSum,
 )
+from control_plane.roles import OperatorDocument
 from control_plane.signed import TableDigests, table_sum
 
 MOST_CHANGED = 10_000
@@ -33,6 +37,8 @@ DOCUMENTS: Mapping[Table, type[Stored]] = {
     Table.CLIENTS: ClientPolicy,
     Table.KEYS: Key,
     Table.DELIVERY: Delivery,
+    Table.OPERATORS: OperatorDocument,
+    Table.RULES: RuleGroup,
 }
 
 
@@ -62,6 +68,11 @@ class Page:
         """One document, parsed; None if there is none."""
         raw = self.tables[table].get(key)
         return None if raw is None else kind.stored(raw, table.prefix, key)
+
+    def tag(self, table: Table, key: str) -> str:
+        """Tells this state of a document from every other; that it is not there is a state, too."""
+        raw = self.tables[table].get(key)
+        return "none" if raw is None else hashlib.sha256(raw).hexdigest()[:16]
 
     def all(self, table: Table, kind: type[D]) -> dict[str, D]:
         """A whole table, parsed, in key order."""
@@ -94,6 +105,7 @@ class Edit:
     author: str
     reason: str
     documents: Mapping[Place, Stored | None] = field(default_factory=dict)
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,8 +201,8 @@ def changes_of(page: Page, changed: Mapping[Place, Stored | None]) -> list[Chang
 
 def change_of(table: Table, key: str, before: str | None, after: str | None) -> Change:
     """One document before and after."""
-    # Keys are not versioned and never come back by a rollback: the record names them without their content.
-    secret = table is Table.KEYS
+    # Keys and tokens are not versioned and never come back by a rollback: the record names them without their content.
+    secret = table in SECRET_TABLES
     return Change(key=key, before=None if secret else before, after=None if secret else after)
 
 
@@ -206,6 +218,7 @@ def record_of(edit: Edit, revision: Revision, changes: Sequence[Change], at_s: f
         changes=tuple(changes),
         touched=len(changes),
         tables=revision.tables,
+        trace=edit.trace,
     )
 
 

@@ -9,7 +9,7 @@ from control_plane.clients import Amendment
 from control_plane.desired import Documents
 from control_plane.errors import Refused
 from control_plane.keys import Rotated
-from control_plane.model import ClientPolicy, Key, Limit, Table
+from control_plane.model import NAME, ClientPolicy, Key, Limit, Table, check_name
 from control_plane.outcome import Outcome, Wish
 from control_plane.page import MOST_CHANGED, Page, found
 from control_plane.sealed import Sealing
@@ -82,6 +82,7 @@ class Rights:
         self, client_id: str, wish: Wish, *, label: str = "", expires_s: int = 0
     ) -> tuple[NewKey, Outcome]:
         """Make a key of a client. Its text is returned once and kept nowhere."""
+        check_name(client_id, NAME, "client")
         key = new_key(client_id, self.now(), label, expires_s)
 
         def create(page: Page) -> Documents:

@@ -55,6 +55,13 @@ class ControlPlaneSettings(BaseSettings):
     # Empty: there is no source of metrics, and no rollout that needs a verdict.
     prometheus_url: str = ""
     prometheus_scrape_s: Annotated[float, Field(gt=0, le=300)] = 5
+    # Every Prometheus that has to load operators' alert rules; none: the one above.
+    rules_prometheus_urls: Urls = ()
+    promtool: Path | None = None
+    # Where the leader keeps a git repository with a commit for each revision; none: there is none.
+    git_mirror: Path | None = None
+    git_remote: str = ""
+    alertmanager_url: str = ""
     secrets_file: Path | None = None
     gate_internal_url: Urls = ()
     probe_every_s: Annotated[float, Field(gt=0, le=3600)] = 15.0
@@ -73,6 +80,12 @@ class ControlPlaneSettings(BaseSettings):
     def _both_or_neither(self) -> Self:
         if bool(self.gate_internal_url) != bool(self.secrets_file):
             raise ValueError("MCP_GATE_INTERNAL_URL and MCP_SECRETS_FILE are needed together, to call through a gate")
+        return self
+
+    @model_validator(mode="after")
+    def _mirror_to_push(self) -> Self:
+        if self.git_remote and not self.git_mirror:
+            raise ValueError("MCP_GIT_REMOTE needs MCP_GIT_MIRROR, the folder of what is pushed there")
         return self
 
     @property

@@ -21,6 +21,8 @@ PATIENCE = {
     "PAGE_REPEAT": "1h",
 }
 """How long Alertmanager waits for what; scaled as the rules are."""
+OPERATORS = "operators"
+"""Where among the rules those lie that operators add; the keeper's alone."""
 LEAST_S = 5.0
 """However scaled: Alertmanager gives a receiver as long as its group waits."""
 
@@ -60,7 +62,7 @@ def lay_out_rules(parts: Parts, scrape_s: float) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)
     for stranger in folder.rglob("*.yml"):
-        if str(stranger.relative_to(folder)) not in files:
+        if str(stranger.relative_to(folder)) not in files and stranger.parent != folder / OPERATORS:
             stranger.unlink()
 
 

@@ -22,7 +22,7 @@ from .link import Link
 from .observability import OAUTH
 from .operators_api import PlaneStatus, ServiceShown, first_to_answer
 from .ports import chosen_ports, holder, is_free
-from .programs import NEEDED, Found, Resolver
+from .programs import NEEDED, Found, Resolver, asked_programs
 from .progress import Silent
 from .settings import Effective, Origin, load, named_ports
 from .status import Status
@@ -84,7 +84,7 @@ def programs(patient: Patient) -> Iterator[Finding]:
 async def _programs(patient: Patient) -> list[Finding]:
     resolver = Resolver(Silent(), fetch=False)
     given = patient.effective.settings.browser_executable
-    wanted = (*NEEDED, *patient.effective.settings.extras)
+    wanted = (*NEEDED, *asked_programs(patient.effective.settings.extras))
     results = await asyncio.gather(*(resolver.find(name) for name in wanted), return_exceptions=True)
     findings = []
     for name, result in zip(wanted, results, strict=True):
@@ -168,6 +168,8 @@ def plane_findings(status: PlaneStatus) -> Iterator[Finding]:
                       "wait some seconds; then tekup logs control-plane, tekup logs consul")  # fmt: skip
     said = f"{status.epoch}/{status.revision}" if status.initialised else status.message or "there is none"
     yield Finding("policy", status.initialised, said, f"`tekup state init` on a first start; else {LOST}")
+    if status.mirror:
+        yield Finding("git mirror", False, status.mirror, "docs/runbooks/GitMirrorRewritten.md")
     if not status.gates:
         yield Finding("gates", False, "none has reported", "tekup logs agent; tekup restart agent")
     for gate in status.gates:

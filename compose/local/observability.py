@@ -4,10 +4,11 @@ Metrics are fetched by Prometheus, which finds what it can in Consul's catalog; 
 collector. Nothing here is needed to serve calls, so nothing else waits for it.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 
-from .alerting import ALERTMANAGER_PORT, alertmanager, alertmanager_values, lay_out_rules
-from .consul_acl import PROMETHEUS
+from .alerting import ALERTMANAGER_PORT, OPERATORS, alertmanager, alertmanager_values, lay_out_rules, rules_folder
+from .consul_acl import PROMETHEUS, token_file
 from .files import repository, write_atomically
 from .gate_folder import rendered
 from .observability_settings import age_s
@@ -42,7 +43,9 @@ def own_ports(settings: Settings) -> Iterable[str]:
 
 def extra_processes(parts: Parts) -> tuple[Process, ...]:
     """What is asked for besides."""
-    return tuple(PROCESSES[name](parts) for name in parts.effective.settings.extras)
+    asked = parts.effective.settings.extras
+    keeper = (_rule_keeper(parts),) if "prometheus" in asked else ()
+    return (*(PROCESSES[name](parts) for name in asked), *keeper)
 
 
 def lay_out_extras(parts: Parts) -> None:
@@ -77,7 +80,14 @@ def metrics_source(parts: Parts) -> dict[str, str]:
     """What the control plane is told of Prometheus."""
     if "prometheus" not in parts.effective.settings.extras:
         return {}
-    return {"MCP_PROMETHEUS_URL": parts.url(PROMETHEUS_PORT), "MCP_PROMETHEUS_SCRAPE_S": str(SCRAPE_S)}
+    silences = {"MCP_ALERTMANAGER_URL": parts.url(ALERTMANAGER_PORT)}
+    tool = parts.programs.get("promtool")
+    return {
+        "MCP_PROMETHEUS_URL": parts.url(PROMETHEUS_PORT),
+        "MCP_PROMETHEUS_SCRAPE_S": str(SCRAPE_S),
+        **({"MCP_PROMTOOL": str(tool.path)} if tool else {}),
+        **(silences if "alertmanager" in parts.effective.settings.extras else {}),
+    }
 
 
 def tracing_env(parts: Parts) -> dict[str, str]:
@@ -181,7 +191,8 @@ def _prometheus(parts: Parts) -> Process:
         "storage.tsdb.retention.time": settings.prometheus_retention,
         "storage.tsdb.retention.size": f"{settings.prometheus_bytes}B",
         "web.listen-address": parts.address(PROMETHEUS_PORT),
-        "enable-feature": "exemplar-storage",
+        "enable-feature": "exemplar-storage,auto-reload-config",
+        "config.auto-reload-interval": "2s",
         "log.format": "json",
     }
     return on_call_program(
@@ -190,6 +201,22 @@ def _prometheus(parts: Parts) -> Process:
         *(f"--{name}={value}" for name, value in flags.items()),
         port=PROMETHEUS_PORT,
         ready=f"{parts.url(PROMETHEUS_PORT)}/-/ready",
+        after=("consul-acl",),
+    )
+
+
+def _rule_keeper(parts: Parts) -> Process:
+    """Beside Prometheus: writes the alert rules of operators where it reads them."""
+    return Process(
+        name="rule-keeper",
+        group="rule-keeper",
+        argv=(sys.executable, "-m", "control_plane.rule_keeper"),
+        env={
+            "MCP_CONSUL_URL": parts.url("MCP_CONSUL_PORT"),
+            "MCP_CONSUL_TOKEN_FILE": str(token_file(parts.layout, PROMETHEUS)),
+            "MCP_RULES_DIR": str(rules_folder(parts) / OPERATORS),
+            "PYTHONUNBUFFERED": "1",
+        },
         after=("consul-acl",),
     )
 

@@ -51,6 +51,8 @@ class PlaneStatus(BaseModel):
     revision: int
     gates: tuple[GateShown, ...]
     message: str
+    mirror: str = ""
+    """What is wrong with the git mirror."""
     waiting: tuple[str, ...] = ()
     """Rollouts that wait for a person, a sentence each."""
 

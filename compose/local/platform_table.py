@@ -3,6 +3,7 @@
 import sys
 import tomllib
 from importlib import metadata
+from pathlib import Path
 
 from .consul_acl import GATE, GATE_ID, OPERATOR, service_role, token_file
 from .consul_config import private_config
@@ -134,6 +135,7 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
             **metrics_source(parts),
             "MCP_API_KEY_ENCRYPTION": str(parts.effective.settings.api_key_encryption).lower(),
             **_sealing_keys(parts),
+            **_git_mirror(parts, replica),
         },
         group=CONTROL_PLANE,
         # it leads, or knows who does
@@ -141,6 +143,17 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
         after=(ACL,),
         url=url,
     )
+
+
+def _git_mirror(parts: Parts, replica: str) -> dict[str, str]:
+    """Where a replica keeps its git repository while it leads; each its own, for another may write to its at once."""
+    settings = parts.effective.settings
+    if not settings.git_mirror:
+        return {}
+    return {
+        "MCP_GIT_MIRROR": str(Path(settings.git_mirror).absolute() / replica),
+        "MCP_GIT_REMOTE": settings.git_remote,
+    }
 
 
 def _sealing_keys(parts: Parts) -> dict[str, str]:

@@ -190,6 +190,11 @@ NEEDED = ("consul", "traefik", "chromium", "rg")
 tests."""
 
 
+def asked_programs(extras: Iterable[str]) -> tuple[str, ...]:
+    """The programs of what is asked for besides; beside Prometheus, what checks alert rules before they are taken."""
+    return tuple(name for extra in extras for name in ((extra, "promtool") if extra == "prometheus" else (extra,)))
+
+
 class Resolver:
     """Finds programs, each once, several side by side."""
 

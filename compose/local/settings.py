@@ -148,6 +148,11 @@ class Settings(ObservabilitySettings):
         "", alias="MCP_API_KEY_ENCRYPTION_KEY_FILE", description="what seals them, 0600; empty: made in .tekup"
     )
 
+    git_mirror: str = Field(
+        "", alias="MCP_GIT_MIRROR", description="folder for git repositories of all revisions; empty: none"
+    )
+    git_remote: str = Field("", alias="MCP_GIT_REMOTE", description="where they are pushed to; empty: nowhere")
+
     @field_validator("also")
     @classmethod
     def _known(cls, also: str) -> str:

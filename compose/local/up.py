@@ -21,7 +21,7 @@ from .operators_api import CLIENT, OperatorsApi, development_key
 from .parts import GATEWAY_PORT, Parts
 from .platform_table import gate_values, platform_table, wanted_ports
 from .ports import chosen_ports, forget_ports, is_free, require_free
-from .programs import NEEDED, Found, Resolver
+from .programs import NEEDED, Found, Resolver, asked_programs
 from .progress import Reporter, wait_for
 from .ready import wait_until_ready
 from .served import FirstCall, Target, wait_until_served, write_welcome
@@ -144,7 +144,7 @@ def _first_calls(target: Target, services: tuple[str, ...], report: Reporter) ->
 
 async def _programs(effective: Effective, report: Reporter) -> dict[str, Found]:
     given = effective.settings.browser_executable
-    wanted = (*NEEDED, *effective.settings.extras)
+    wanted = (*NEEDED, *asked_programs(effective.settings.extras))
     return await Resolver(report).find_all(name for name in wanted if not (given and name == "chromium"))
 
 

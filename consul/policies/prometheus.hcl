@@ -1,4 +1,11 @@
-# Prometheus: finds what to scrape in the catalog, and reads the metrics of Consul itself.
+# Prometheus: finds what to scrape in the catalog, and reads the metrics of Consul itself. Beside it, the keeper of
+# operators' alert rules reads them, and whether they are whole.
+key_prefix "tekup/rules/" {
+  policy = "read"
+}
+key "tekup/policy/revision" {
+  policy = "read"
+}
 service_prefix "" {
   policy = "read"
 }

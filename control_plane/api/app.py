@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hmac
+import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
@@ -15,27 +16,33 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from control_plane.api.bodies import Done, Problem
+from control_plane.api.bodies import LINES, Done, Lines, Problem
 from control_plane.api.forward import Forward, Named
 from control_plane.api.openapi import document
+from control_plane.api.pace import Pace
+from control_plane.api.rollout_bodies import RolloutDone
 from control_plane.api.rollouts import ROUTES as ROLLOUT_ROUTES
 from control_plane.api.route import ApiRoute, asked
 from control_plane.api.routes import ROUTES
+from control_plane.audit import MOST_SAID, Draft, Result
 from control_plane.engine import Engine
 from control_plane.errors import (
     Conflict,
     Fenced,
+    Forbidden,
     NotFound,
     NotInitialised,
     NotLeader,
     Refused,
+    Stale,
     TekupError,
     Unanswered,
     Unavailable,
 )
 from control_plane.loop import ControlPlane
 from control_plane.model import problems_of
-from observability.telemetry.traces import TRACEPARENT, root_span
+from control_plane.roles import Operator
+from observability.telemetry.traces import TRACEPARENT, root_span, trace_id
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +52,8 @@ NOTHING_DONE = (NotLeader, Fenced)
 # First match counts, so the narrower error stands above the wider.
 STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
     (NotFound, 404, "Not found"),
+    (Forbidden, 403, "Forbidden"),
+    (Stale, 412, "Precondition failed"),
     (Conflict, 409, "Conflict"),
     (Refused, 422, "Refused"),
     (NotInitialised, 409, "Not initialised"),
@@ -55,15 +64,20 @@ STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
 )
 
 
-def create_app(plane: ControlPlane, engine: Engine, token: str, forward: Forward | None = None) -> Starlette:
+def create_app(
+    plane: ControlPlane, engine: Engine, token: str, forward: Forward | None = None, pace: Pace | None = None
+) -> Starlette:
     """The API over a control plane.
 
     Args:
         plane: What answers.
         engine: What answers about rollouts.
-        token: The operator token every call but health, metrics and the OpenAPI document must bring as a bearer.
+        token: The built-in admin's. Every call but health, metrics and the OpenAPI document must bring this one or
+            another operator's as a bearer.
         forward: Takes changes to the leader while this replica is not; without, they are refused.
+        pace: How often each operator may ask.
     """
+    plane.operators.trust(token)
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "live"})
@@ -84,7 +98,7 @@ def create_app(plane: ControlPlane, engine: Engine, token: str, forward: Forward
 
     routes = [Route("/health", health), Route("/ready", ready), Route("/v1/openapi.json", openapi)]
     routes.append(Route("/metrics", metrics))
-    api = Api(plane, engine, token, forward)
+    api = Api(plane, engine, forward, pace or Pace())
     routes += [Route(route.path, _endpoint(route, api), methods=[route.method]) for route in ALL_ROUTES]
     return Starlette(
         routes=routes,
@@ -99,38 +113,109 @@ class Api:
 
     plane: ControlPlane
     engine: Engine
-    token: str
     forward: Forward | None
+    pace: Pace
 
 
 def _endpoint(route: ApiRoute, api: Api) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), api.token.encode()):
-            return _problem(
-                401,
-                "Unauthorized",
-                "an operator token is needed: Authorization: Bearer <token>",
-                {"WWW-Authenticate": "Bearer"},
-            )
+        operator = await api.plane.operators.of(given) if scheme.lower() == "bearer" else None
+        if operator is None:
+            if route.changes:
+                await api.plane.audit.tell_unproven(f"{request.method} {request.url.path}")
+            detail = "an operator token is needed: Authorization: Bearer <token>"
+            return _problem(401, "Unauthorized", detail, {"WWW-Authenticate": "Bearer"})
+        if wait_s := api.pace.wait_s(operator.name):
+            return _too_often(operator, wait_s)
         if route.method == "GET":  # looking changes nothing, and screens look each second
-            return await _answered(route, api, request)
+            return await _answered(route, api, request, operator)
         with root_span(f"{route.method} {route.path}", parent=request.headers.get(TRACEPARENT, "")) as call:
-            answer = await _answered(route, api, request)
+            answer = await _carried_out(route, api, request, operator)
             call.note(tekup_status=answer.status_code)
             return answer
 
     return endpoint
 
 
-async def _answered(route: ApiRoute, api: Api, request: Request) -> Response:
+def _too_often(operator: Operator, wait_s: int) -> Response:
+    detail = f"{operator.name} asks too often; nothing was done, ask again in {wait_s} s"
+    return _problem(429, "Too many requests", detail, {"Retry-After": str(wait_s)})
+
+
+async def _carried_out(route: ApiRoute, api: Api, request: Request, operator: Operator) -> Response:
+    """What the leader answers; by the leader itself it is written down as well."""
     raw = await _read(request, route.body_limit_bytes)
-    if route.method != "GET" and api.forward and (theirs := await api.forward.answer(request, raw)):
+    if api.forward and (theirs := await api.forward.answer(request, raw)):
         return theirs
+    try:
+        answer = await _answered(route, api, request, operator, raw)
+    except TekupError as error:
+        answer = await _told(request, error)
+    if route.changes and (draft := _draft(route, request, raw, answer, operator)):
+        await api.plane.audit.tell(draft.model_copy(update={"at": api.plane.audit.now()}))
+    return answer
+
+
+def _draft(route: ApiRoute, request: Request, raw: bytes, answer: Response, operator: Operator) -> Draft | None:
+    """What the audit trail has to be told of a call; None for what it finds in the history, or what was only tried."""
+    asked_for, said = _object(raw), _object(bytes(answer.body))
+    dry = asked_for.get("dry_run") is True or request.query_params.get("dry_run") == "true"
+    status = answer.status_code
+    refused = status >= HTTPStatus.BAD_REQUEST
+    in_history = said.get("changed") is True or said.get("initialised") is True
+    if in_history or (dry and status != HTTPStatus.FORBIDDEN) or "Retry-After" in answer.headers:
+        return None
+    # A verb on a rollout changes the rollout where it leaves the policy as it is.
+    result: Result = "unchanged" if "changed" in said and not issubclass(route.gives, RolloutDone) else "done"
+    if refused:
+        result = "refused" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "failed"
+    number = said.get("revision")
+    revision = number if isinstance(number, int) and not refused else 0
+    return Draft(
+        at=0,
+        who=operator.name,
+        what=route.answer.__name__.replace("_", "-"),
+        target=f"{request.method} {request.url.path}",
+        why=str(asked_for.get("reason") or request.query_params.get("reason", ""))[:MOST_SAID],
+        before=revision,
+        after=revision,
+        result=result,
+        status=status,
+        said=str(said.get("detail", ""))[:MOST_SAID] if refused else "",
+        trace=trace_id(),
+    )
+
+
+def _object(raw: bytes) -> Mapping[str, object]:
+    try:
+        value = json.loads(raw or b"{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+async def _answered(
+    route: ApiRoute, api: Api, request: Request, operator: Operator, raw: bytes | None = None
+) -> Response:
+    route.refuse(operator, {str(name): str(value) for name, value in request.path_params.items()})
+    raw = await _read(request, route.body_limit_bytes) if raw is None else raw
     body = _parse(request, raw, route.takes) if route.takes else None
-    answer = await route.answer(asked(request, api.plane, api.engine, body, route))
+    tag = await _tag(route, api, request)
+    answer = await route.answer(asked(request, api.plane, api.engine, body, route, operator))
+    if isinstance(answer, Lines) and LINES in request.headers.get("accept", ""):
+        return Response(answer.text(), media_type=LINES)
     pending = isinstance(answer, Done) and not answer.in_force
-    return JSONResponse(answer.model_dump(mode="json"), status_code=202 if pending else 200)
+    return JSONResponse(answer.model_dump(mode="json"), status_code=202 if pending else 200, headers=tag)
+
+
+async def _tag(route: ApiRoute, api: Api, request: Request) -> dict[str, str]:
+    """The tag of what is looked at, read before it is: at worst it is an older one, which changes nothing."""
+    if route.about is None or route.method != "GET":
+        return {}
+    table, name = route.about
+    page = await api.plane.page(afresh=False)
+    return {"ETag": f'"{page.tag(table, str(request.path_params[name]))}"'}
 
 
 async def _read(request: Request, limit_bytes: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,17 @@ class Body(BaseModel):
     """Base of all: unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+LINES = "application/x-ndjson"
+
+
+class Lines(Body):
+    """An answer that may be had as JSON lines as well, by `Accept: application/x-ndjson`."""
+
+    @abstractmethod
+    def text(self) -> str:
+        """Its lines."""
 
 
 class InitWish(Body):
@@ -167,6 +179,7 @@ class Status(Body):
     revision: int
     gates: tuple[GateShown, ...]
     message: str = ""
+    mirror: Annotated[str, Field(description='What is wrong with the git mirror; "" if nothing is.')] = ""
     waiting: Annotated[tuple[str, ...], Field(description="Rollouts that wait for a person, a sentence each.")] = ()
 
 

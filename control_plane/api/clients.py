@@ -10,6 +10,7 @@ from control_plane.api.route import ApiRoute, Asked
 from control_plane.keys import KeyState, Uses, state_of, successors
 from control_plane.model import ClientPolicy, Key, Table
 from control_plane.page import Page, found
+from control_plane.roles import Role
 
 
 async def clients(ask: Asked) -> bodies.Clients:
@@ -154,20 +155,21 @@ def _client(ask: Asked) -> str:
 
 
 ONE, LIMIT, KEY = "/v1/clients/{client}", "/v1/clients/{client}/limits/{limit}", "/v1/keys/{key}"
+CLIENT = (Table.CLIENTS, "client")
 CLIENT_ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/clients", "All clients", clients, bodies.Clients),
     ApiRoute("POST", "/v1/clients", "Add a client", add_client, Done, bodies.NewClient),
-    ApiRoute("GET", ONE, "Everything of a client", client, bodies.ClientShown),
-    ApiRoute("PUT", ONE, "Make a client what is wanted, whole", replace_client, Done, bodies.ClientWish),
-    ApiRoute("PATCH", ONE, "Change some of a client", amend_client, Done, bodies.ClientPatch),
-    ApiRoute("DELETE", ONE, "Remove a client, revoke its keys", remove_client, Done),
-    ApiRoute("PUT", LIMIT, "Set a limit of a client", limit_client, Done, bodies.LimitWish),
-    ApiRoute("DELETE", LIMIT, "Take a limit of a client away", unlimit_client, Done),
+    ApiRoute("GET", ONE, "Everything of a client", client, bodies.ClientShown, about=CLIENT),
+    ApiRoute("PUT", ONE, "Make a client what is wanted, whole", replace_client, Done, bodies.ClientWish, about=CLIENT),
+    ApiRoute("PATCH", ONE, "Change some of a client", amend_client, Done, bodies.ClientPatch, about=CLIENT),
+    ApiRoute("DELETE", ONE, "Remove a client, revoke its keys", remove_client, Done, about=CLIENT),
+    ApiRoute("PUT", LIMIT, "Set a limit of a client", limit_client, Done, bodies.LimitWish, about=CLIENT),
+    ApiRoute("DELETE", LIMIT, "Take a limit of a client away", unlimit_client, Done, about=CLIENT),
     ApiRoute("GET", "/v1/keys", "Keys of all clients", all_keys, bodies.Keys),
     ApiRoute("GET", ONE + "/keys", "Keys of a client", keys, bodies.Keys),
     ApiRoute("POST", ONE + "/keys", "Make a key", create_key, bodies.KeyMade, bodies.KeyWish),
     ApiRoute("POST", KEY + "/rotate", "Put a new key in its place", rotate_key, bodies.KeyRotated, bodies.Rotation),
     ApiRoute("PATCH", KEY, "Give a key another end", end_key, Done, bodies.KeyEnd),
-    ApiRoute("DELETE", KEY, "Revoke a key", revoke_key, Done),
+    ApiRoute("DELETE", KEY, "Revoke a key", revoke_key, Done, needs=Role.OPERATOR),
     ApiRoute("POST", "/v1/reseal", "Seal the hashes of keys", reseal_keys, bodies.Resealed, bodies.ResealWish),
 )

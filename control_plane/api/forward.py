@@ -26,7 +26,7 @@ CONNECT_S = 2.0
 ANSWER_S = IN_FORCE_TIMEOUT_S + 8.0
 """A verb waits for the gates, and before it for Consul (twice, 3 s at most) and for the verb before it."""
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
-PASSED_ON = ("Authorization", "Content-Type")
+PASSED_ON = ("Authorization", "Content-Type", "If-Match")
 PASSED_BACK = ("Content-Type", "Retry-After", "WWW-Authenticate", REPLICA)
 UNKNOWN = (
     "it may or may not have been carried out. Read it again to see. To ask again is safe, what is so already is left as"

@@ -49,6 +49,9 @@ def _operation(route: ApiRoute) -> Json:
     for name, said in route.query.items():
         number = {"schema": {"type": "integer", "minimum": 0}, "description": said}
         parameters.append(_parameter("query", name, required=False) | number)
+    if route.about and route.method != "GET":
+        tag = {"description": "The ETag that was read; refused with 412 if it is another by now."}
+        parameters.append(_parameter("header", "If-Match", required=False) | tag)
     responses: Json = {"200": {"description": "Done", "content": _json(route.gives)}}
     if issubclass(route.gives, Done):
         late = "Written, but not yet in force on the gates of waiting_for"

@@ -14,6 +14,7 @@ from control_plane.engine import Start
 from control_plane.lint import warnings
 from control_plane.loop import Outcome
 from control_plane.review import Span
+from control_plane.roles import Role
 from control_plane.rollout import Rollout
 
 MOST_OF_A_REASON = 200
@@ -111,11 +112,17 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/rollouts", "Last rollout of every service", rollouts, bodies.Rollouts),
     ApiRoute("GET", _AT, "Last rollout of a service", rollout, bodies.RolloutShown),
     ApiRoute("GET", f"{_AT}s", "Rollouts of a service", past_rollouts, bodies.Rollouts),
-    ApiRoute("POST", _AT, "Start a rollout", start_rollout, bodies.RolloutDone, bodies.RolloutWish),
-    ApiRoute("POST", f"{_AT}/lint", "Look a rollout over", lint_rollout, bodies.Linted, bodies.LintWish),
-    ApiRoute("POST", f"{_AT}/review", "Judge the past", review_rollout, bodies.Reviewed, bodies.ReviewWish),
+    ApiRoute(
+        "POST", _AT, "Start a rollout", start_rollout, bodies.RolloutDone, bodies.RolloutWish, needs=Role.OPERATOR
+    ),
+    ApiRoute(
+        "POST", f"{_AT}/lint", "Look a rollout over", lint_rollout, bodies.Linted, bodies.LintWish, needs=Role.VIEWER
+    ),
+    ApiRoute(
+        "POST", f"{_AT}/review", "Judge the past", review_rollout, bodies.Reviewed, bodies.ReviewWish, needs=Role.VIEWER
+    ),
     *(
-        ApiRoute("POST", f"{_AT}/{verb}", summary, answer, bodies.RolloutDone, bodies.VerbWish)
+        ApiRoute("POST", f"{_AT}/{verb}", summary, answer, bodies.RolloutDone, bodies.VerbWish, needs=Role.OPERATOR)
         for verb, summary, answer in (
             ("pause", "Hold a rollout", pause_rollout),
             ("resume", "Go on after a pause", resume_rollout),

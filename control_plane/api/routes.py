@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from control_plane.api import bodies
+from control_plane.api.audit import AUDIT_ROUTES
 from control_plane.api.clients import CLIENT_ROUTES
+from control_plane.api.operators import OPERATOR_ROUTES
 from control_plane.api.route import ApiRoute, Asked
+from control_plane.api.rules import RULE_ROUTES
 from control_plane.api.state import STATE_ROUTES
 from control_plane.errors import NotFound, NotInitialised, TekupError
 from control_plane.loop import ControlPlane
 from control_plane.model import ServicePolicy, Table
+from control_plane.roles import Role
 from control_plane.rollout import Phase
 
 
@@ -43,6 +47,7 @@ async def status(ask: Asked) -> bodies.Status:
         revision=revision.number if revision else 0,
         gates=gates,
         message=message,
+        mirror=mirror.problem if (mirror := await ask.plane.mirror()) else "",
         waiting=await _waiting(ask),
     )
 
@@ -126,15 +131,30 @@ async def forget_gate(ask: Asked) -> bodies.Status:
     return await status(ask)
 
 
+SERVICE = (Table.SERVICES, "service")
 ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/status", "Leader, revision, gates", status, bodies.Status),
     ApiRoute("POST", "/v1/init", "Begin with an empty policy", init, bodies.InitDone, bodies.InitWish),
     ApiRoute("POST", "/v1/repair", "Accept a changed store", repair, bodies.Done, bodies.RepairWish),
     ApiRoute("GET", "/v1/services", "All services", services, bodies.Services),
-    ApiRoute("GET", "/v1/services/{service}", "One service", service, bodies.ServiceShown),
-    ApiRoute("PUT", "/v1/services/{service}/traffic", "Shift traffic", set_traffic, bodies.Done, bodies.TrafficWish),
-    ApiRoute("DELETE", "/v1/services/{service}", "Forget a service that is gone", forget_service, bodies.Done),
+    ApiRoute("GET", "/v1/services/{service}", "One service", service, bodies.ServiceShown, about=SERVICE),
+    ApiRoute(
+        "PUT",
+        "/v1/services/{service}/traffic",
+        "Shift traffic",
+        set_traffic,
+        bodies.Done,
+        bodies.TrafficWish,
+        needs=Role.OPERATOR,
+        about=SERVICE,
+    ),
+    ApiRoute(
+        "DELETE", "/v1/services/{service}", "Forget a service that is gone", forget_service, bodies.Done, about=SERVICE
+    ),
     ApiRoute("DELETE", "/v1/gates/{gate}", "Forget a gate that is gone", forget_gate, bodies.Status),
     *CLIENT_ROUTES,
     *STATE_ROUTES,
+    *OPERATOR_ROUTES,
+    *AUDIT_ROUTES,
+    *RULE_ROUTES,
 )

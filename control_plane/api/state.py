@@ -11,6 +11,7 @@ from control_plane.api.bodies import Body, DifferenceShown, Done, DryRun, Reason
 from control_plane.api.route import Answer, ApiRoute, Asked
 from control_plane.model import HistoryRecord
 from control_plane.resources import Resource, ordered, parse_values, schema
+from control_plane.roles import Role
 from control_plane.state import Planned
 
 SET_LIMIT_BYTES = 16 << 20
@@ -209,17 +210,44 @@ async def note(ask: Asked) -> bodies.Done:
 PAGE = {"limit": "How many, 1 to 1000; 20 without.", "before": "Only revisions below this one."}
 
 
-def _post(path: str, summary: str, answer: Answer, gives: type[BaseModel], takes: type[BaseModel]) -> ApiRoute:
-    return ApiRoute("POST", path, summary, answer, gives, takes, body_limit_bytes=SET_LIMIT_BYTES)
+def _post(
+    path: str,
+    summary: str,
+    answer: Answer,
+    gives: type[BaseModel],
+    takes: type[BaseModel],
+    *,
+    needs: Role | None = None,
+    by_object: bool = False,
+) -> ApiRoute:
+    return ApiRoute(
+        "POST",
+        path,
+        summary,
+        answer,
+        gives,
+        takes,
+        body_limit_bytes=SET_LIMIT_BYTES,
+        needs=needs,
+        by_object=by_object,
+    )
 
 
 STATE_ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/state/schema", "JSON Schema of resources", state_schema, Schema),
     ApiRoute("GET", "/v1/state/resources", "All resources", export, Exported, query={"revision": "As they were then."}),
-    _post("/v1/state/diff", "Compare a set with the present", diff, PlanShown, SetShown),
-    _post("/v1/state/plan", "What applying a set would do", plan, PlanShown, SetShown),
-    _post("/v1/state/apply", "Apply a set", apply, Applied, ApplyWish),
-    _post("/v1/state/rollback", "Go back to an earlier revision", rollback, Applied, RollbackWish),
+    _post("/v1/state/diff", "Compare a set with the present", diff, PlanShown, SetShown, needs=Role.VIEWER),
+    _post("/v1/state/plan", "What applying a set would do", plan, PlanShown, SetShown, needs=Role.VIEWER),
+    _post("/v1/state/apply", "Apply a set", apply, Applied, ApplyWish, by_object=True),
+    _post(
+        "/v1/state/rollback",
+        "Go back to an earlier revision",
+        rollback,
+        Applied,
+        RollbackWish,
+        needs=Role.OPERATOR,
+        by_object=True,
+    ),
     ApiRoute("GET", "/v1/state/history", "The last changes", history, Records, query=PAGE),
     ApiRoute("GET", "/v1/state/history/{revision}", "One change", record, WholeRecord),
     ApiRoute("GET", "/v1/state/drift", "What differs from the last revision", drift, DriftShown),

@@ -121,7 +121,8 @@ def _ask_the_next(method: str, answer: httpx.Response) -> bool:
 def _told(answer: httpx.Response) -> Json:
     if answer.is_success:
         return cast("Json", answer.json())
-    raise (ApiRefused if answer.is_client_error else ApiFailed)(_detail(answer))
+    refused = answer.is_client_error and answer.status_code != httpx.codes.TOO_MANY_REQUESTS
+    raise (ApiRefused if refused else ApiFailed)(_detail(answer))
 
 
 def _unknown(url: str, error: httpx.TransportError) -> ApiFailed:

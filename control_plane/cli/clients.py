@@ -11,6 +11,7 @@ import typer
 from compose.local.errors import BadInput
 from compose.local.exits import Exit
 from control_plane.cli import show
+from control_plane.cli.asking import Yes, ask_first
 from control_plane.cli.client import Api
 from control_plane.cli.keys import KEY_COLUMNS, key_rows, key_sentences
 from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason, part, reason_params, rows_of
@@ -251,6 +252,7 @@ def _may_value(one: May) -> dict[str, object]:
 def clients_remove(
     client: ClientId,
     reason: Reason = NO_REASON,
+    yes: Yes = False,
     dry_run: DryRunFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -258,5 +260,8 @@ def clients_remove(
 
     Example: tekup clients remove ci --reason "pipeline retired"
     """
-    answer = Api.here().ask("DELETE", f"/v1/clients/{part(client)}", params=reason_params(reason, dry_run=dry_run))
+    path = f"/v1/clients/{part(client)}"
+    silent = yes or dry_run or json
+    ask_first("DELETE", path, f"Remove {client} and revoke its keys", silent=silent, reason=reason)
+    answer = Api.here().ask("DELETE", path, params=reason_params(reason, dry_run=dry_run))
     show.done(answer, f"client {client} removed", json_wanted=json)

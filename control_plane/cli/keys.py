@@ -12,6 +12,7 @@ import typer
 
 from compose.local.errors import BadInput
 from control_plane.cli import show
+from control_plane.cli.asking import Yes, ask_first
 from control_plane.cli.client import Api
 from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason, part, reason_params, rows_of
 
@@ -56,7 +57,8 @@ def moment_of(text: str) -> int:
     return math.ceil((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
-def _end(days: float | None, expires: str) -> int | None:
+def end_of(days: float | None, expires: str) -> int | None:
+    """When a key or token ends, in seconds since the epoch, 0 = never; None where nothing is said."""
     if days is not None and expires:
         raise BadInput("--days and --expires both say when it ends; say one of them")
     if expires:
@@ -73,8 +75,8 @@ def key_rows(answer: show.Json) -> list[tuple[str, ...]]:
             one["id"],
             one["label"] or "-",
             one["state"],
-            _day(one["expires"]),
-            _day(one["last_used"]),
+            day(one["expires"]),
+            day(one["last_used"]),
             ", ".join(one["used_on"]) or "-",
         )
         for one in found
@@ -90,7 +92,7 @@ def key_sentences(answer: show.Json) -> None:
         return
     since = answer["used_since"]
     if isinstance(since, int) and since:
-        show.sentence(f"Uses are written down since {_day(since)}; ON names gates that say so since they started.")
+        show.sentence(f"Uses are written down since {day(since)}; ON names gates that say so since they started.")
     for line in answer["silent"] if isinstance(answer["silent"], list) else ():
         show.sentence(f"{line}; uses there are not counted")
 
@@ -109,7 +111,7 @@ def keys_create(
 
     Example: tekup keys create ci --days 90 --reason "quarterly rotation"
     """
-    body: show.Json = {"label": label, "expires": _end(days, expires) or 0, "reason": reason, "dry_run": dry_run}
+    body: show.Json = {"label": label, "expires": end_of(days, expires) or 0, "reason": reason, "dry_run": dry_run}
     answer = Api.here().ask("POST", f"/v1/clients/{part(client)}/keys", body)
     if not json and not dry_run:
         typer.echo(f"{answer['key']}")  # alone on standard output, so that a script can take it
@@ -139,7 +141,8 @@ def keys_list(
     key_sentences(answer)
 
 
-def _day(seconds: int) -> str:
+def day(seconds: int) -> str:
+    """A moment for people; a dash for none."""
     return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(seconds)) if seconds else "-"
 
 
@@ -159,7 +162,7 @@ def keys_rotate(
     """
     body: show.Json = {
         "overlap_s": seconds_of(overlap),
-        "expires": _end(days, expires),
+        "expires": end_of(days, expires),
         "reason": reason,
         "dry_run": dry_run,
     }
@@ -178,10 +181,10 @@ def _rotated(answer: show.Json) -> list[str]:
     if not isinstance(ends, int) or not isinstance(ended, int) or not ends:
         return [f"key {old} {would} revoked, for good"]
     if answer["dry_run"]:
-        return [f"key {old} would be good until {_day(ends)}"]
+        return [f"key {old} would be good until {day(ends)}"]
     before = f"--at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(ended))}" if ended else "--never"
     undo = f"to undo it: tekup keys expire {old} {before}, and tekup keys revoke {answer['id']}"
-    return [f"key {old} is good until {_day(ends)}", undo]
+    return [f"key {old} is good until {day(ends)}", undo]
 
 
 @keys.command("expire")
@@ -205,7 +208,7 @@ def keys_expire(
         raise BadInput(f"to end it at once, revoke it: tekup keys revoke {key_id(key)}")
     body: show.Json = {"expires": expires, "reason": reason, "dry_run": dry_run}
     answer = Api.here().ask("PATCH", f"/v1/keys/{part(key_id(key))}", body)
-    ends = f"ends {_day(expires)}" if expires else "never ends"
+    ends = f"ends {day(expires)}" if expires else "never ends"
     show.done(answer, f"key {key_id(key)} {ends}", json_wanted=json)
 
 
@@ -213,6 +216,7 @@ def keys_expire(
 def keys_revoke(
     key: KeyId,
     reason: Reason = NO_REASON,
+    yes: Yes = False,
     dry_run: DryRunFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -221,6 +225,7 @@ def keys_revoke(
     Example: tekup keys revoke tk_4f2a81c09d_… --reason "laptop lost"
     """
     path = f"/v1/keys/{part(key_id(key))}"
+    ask_first("DELETE", path, f"Revoke key {key_id(key)} for good", silent=yes or dry_run or json, reason=reason)
     answer = Api.here().ask("DELETE", path, params=reason_params(reason, dry_run=dry_run))
     show.done(answer, f"key {key_id(key)} revoked", json_wanted=json)
 

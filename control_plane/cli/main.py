@@ -14,9 +14,12 @@ from compose.local.exits import HELP
 from compose.local.show import WIDTH
 from compose.local.typed import typed
 from control_plane.cli import policy, state
+from control_plane.cli.audit import audit
 from control_plane.cli.demo import demo
 from control_plane.cli.observe import commands as observe
+from control_plane.cli.operators import operators
 from control_plane.cli.rollout import rollout
+from control_plane.cli.rules import rules, silence
 
 app = typer.Typer(
     name="tekup",
@@ -33,6 +36,10 @@ policy.register(app)
 app.command()(demo)
 app.add_typer(rollout, name="rollout")
 state.register(app)
+app.add_typer(operators, name="operators")
+app.add_typer(audit, name="audit")
+app.add_typer(rules, name="rules")
+app.add_typer(silence, name="silence")
 
 
 @app.command("version")

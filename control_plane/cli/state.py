@@ -13,6 +13,7 @@ import typer
 from compose.local.errors import BadInput
 from compose.local.exits import Exit
 from control_plane.cli import show
+from control_plane.cli.asking import Yes, ask_first
 from control_plane.cli.client import Api
 from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason, rows_of
 from control_plane.errors import Refused
@@ -103,6 +104,7 @@ def apply(
     source: Source,
     reason: Why,
     prune: Prune = False,
+    yes: Yes = False,
     dry_run: DryRunFlag = False,
     expect: Expect = None,
     json: JsonFlag = False,
@@ -115,6 +117,8 @@ def apply(
     Example: tekup apply -f desired/ --reason "more for search"
     """
     body: show.Json = {"resources": _set(source), "prune": prune, "reason": reason, "dry_run": dry_run}
+    silent = yes or dry_run or json or not prune
+    ask_first("POST", "/v1/state/apply", "Apply it, and remove what the set leaves out", silent=silent, body=body)
     answer = Api.here().ask("POST", "/v1/state/apply", body | {"expected_revision": expect}, timeout_s=TIMEOUT_S)
     if not (json or dry_run):
         show.plan(answer)
@@ -128,7 +132,7 @@ def export(
 ) -> None:
     """Write the state as YAML that `tekup apply` takes.
 
-    A file per kind: services.yml, clients.yml, delivery.yml. Keys are no part of it.
+    A file per kind: services.yml, clients.yml, delivery.yml, rules.yml. Keys are no part of it.
 
     Example: tekup export desired/
     """
@@ -188,7 +192,14 @@ def history(
         show.as_json(answer)
         return
     rows = [
-        (str(one["revision"]), _when_short(one["at"]), one["author"], one["verb"], str(one["documents"]), one["reason"])
+        (
+            str(one["revision"]),
+            moment_short(one["at"]),
+            one["author"],
+            one["verb"],
+            str(one["documents"]),
+            one["reason"],
+        )
         for one in rows_of(answer, "records")
     ]
     show.table(("REV", "UTC", "WHO", "VERB", "DOCS", "REASON"), rows, "No revision there.")
@@ -208,7 +219,7 @@ def _when(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(at))
 
 
-def _when_short(at: float) -> str:
+def moment_short(at: float) -> str:
     """Day and minute of this year, the day alone of an earlier one: a table has 80 columns."""
     this_year = time.gmtime(at).tm_year == time.gmtime().tm_year
     return time.strftime("%m-%d %H:%M" if this_year else "%Y-%m-%d", time.gmtime(at))
@@ -217,6 +228,7 @@ def _when_short(at: float) -> str:
 def rollback(
     to: Annotated[int, typer.Option("--to", min=0, metavar="N", help="The revision to go back to.")],
     reason: Why,
+    yes: Yes = False,
     dry_run: DryRunFlag = False,
     expect: Expect = None,
     json: JsonFlag = False,
@@ -229,6 +241,8 @@ def rollback(
     Example: tekup rollback --to 17 --reason "the new limits were wrong"
     """
     body: show.Json = {"to": to, "reason": reason, "expected_revision": expect, "dry_run": dry_run}
+    silent = yes or dry_run or json
+    ask_first("POST", "/v1/state/rollback", f"Go back to revision {to}", silent=silent, body=body)
     answer = Api.here().ask("POST", "/v1/state/rollback", body, timeout_s=TIMEOUT_S)
     then = f"revision {to}"
     if not (json or dry_run):

@@ -154,6 +154,11 @@ def outgoing(*, quiet: bool = False) -> dict[str, str]:
     return _running.outgoing(quiet=quiet) if _running is not None else {}
 
 
+def trace_id() -> str:
+    """The trace that this is part of, 32 hex digits; "" where there is none."""
+    return outgoing().get(TRACEPARENT, "--").split("-")[1]
+
+
 @contextmanager
 def apart() -> Iterator[None]:
     """What begins inside the block belongs to no trace: work that goes on whoever asked."""

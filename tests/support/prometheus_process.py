@@ -74,7 +74,8 @@ class PrometheusProcess:
             f"--config.file={self._folder}/prometheus.yml",
             f"--storage.tsdb.path={self._folder}/data",
             f"--web.listen-address={self._address}",
-            "--enable-feature=exemplar-storage",
+            "--enable-feature=exemplar-storage,auto-reload-config",
+            "--config.auto-reload-interval=1s",
         ]
         with (self._folder / "prometheus.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -50,6 +50,7 @@ class Member:
     cut: Cut
     folder: Path
     ttl_s: int
+    settings: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -71,6 +72,7 @@ class Member:
             "MCP_REPLICA": self.name,
             "MCP_SESSION_TTL_S": str(self.ttl_s),
             "MCP_OPERATOR_TOKEN_FILE": str(self.folder / "operator.token"),
+            **self.settings,
         }
         with (self.folder / f"{self.name}.log").open("ab") as log:
             command = [sys.executable, "-m", "control_plane"]
@@ -221,13 +223,16 @@ class ObedientAgent:
 
 
 @contextlib.asynccontextmanager
-async def replicas(server: ConsulProcess, folder: Path, *, ttl_s: int = 5) -> AsyncIterator[Crew]:
+async def replicas(
+    server: ConsulProcess, folder: Path, *, ttl_s: int = 5, mirrors: bool = False
+) -> AsyncIterator[Crew]:
     """Three replicas with a gate, led and with an empty policy.
 
     Args:
         server: A Consul of the test's own.
         folder: For logs and the token.
         ttl_s: How long a replica's session lives at least without a sign of life.
+        mirrors: Each replica keeps a git mirror while it leads, in a folder of its own below `mirrors`.
     """
     (folder / "operator.token").write_text(TOKEN)
     async with contextlib.AsyncExitStack() as stack:
@@ -238,7 +243,8 @@ async def replicas(server: ConsulProcess, folder: Path, *, ttl_s: int = 5) -> As
         members = {}
         for name, port in zip(NAMES, free_ports(len(NAMES)), strict=True):
             cut = await stack.enter_async_context(cut_proxy(server.url))
-            members[name] = Member(name, port, cut, folder, ttl_s)
+            own = {"MCP_GIT_MIRROR": str(folder / "mirrors" / name)} if mirrors else {}
+            members[name] = Member(name, port, cut, folder, ttl_s, own)
         crew = Crew(server, consul, members, http)
         agent = asyncio.create_task(ObedientAgent(consul).run())
         try:

@@ -35,6 +35,9 @@ STORED = {
     "tekup/policy/services/search": "{}",
     "tekup/policy/revision": "{}",
     "tekup/keys/k1": json.dumps({"hash": HASH}),
+    "tekup/operators/ada": json.dumps({"tokens": [{"hash": HASH}]}),
+    "tekup/rules/night": "{}",
+    "tekup/state/audit/000000000001": "{}",
     "tekup/state/pending/000001": SECRET_CHANGE,
     "tekup/state/history/000001-0000000001": "{}",
     "tekup/gates/local": "{}",
@@ -153,13 +156,18 @@ def keys_seen(consul: ConsulWithAcls, role: str) -> set[str]:
 
 
 def test_of_the_store_each_role_is_listed_only_its_own_part(consul: ConsulWithAcls) -> None:
-    for role in (SERVICE, PROMETHEUS, NOBODY):
+    for role in (SERVICE, NOBODY):
         assert keys_seen(consul, role) == set(), role
+    assert keys_seen(consul, PROMETHEUS) == {"tekup/policy/revision", "tekup/rules/night"}
     policy = {key for key in STORED if key.startswith("tekup/policy/")}
     assert keys_seen(consul, GATE) >= policy | {"tekup/keys/k1", "tekup/gates/local"}
-    assert not {key for key in keys_seen(consul, GATE) if "state" in key or "other" in key}
+    assert not {key for key in keys_seen(consul, GATE) if "state" in key or "other" in key or "operators" in key}
     assert keys_seen(consul, OPERATOR) >= policy | {"tekup/gates/local", "tekup/state/history/000001-0000000001"}
-    assert not {key for key in keys_seen(consul, OPERATOR) if "keys" in key or "pending" in key or key == "elsewhere"}
+    assert not {
+        key
+        for key in keys_seen(consul, OPERATOR)
+        if "keys" in key or "pending" in key or "operators/" in key or key == "elsewhere"
+    }
 
 
 def test_an_operator_who_reads_everything_there_is_to_read_finds_no_secret(consul: ConsulWithAcls) -> None:

@@ -24,7 +24,7 @@ NAMES = {
     "SloBurnSlow", "CanaryFailing", "RolloutStuck", "NoLeader", "GatePolicyStale", "GateLagging", "GateTableProblems",
     "CertificateExpiring", "ConsulNoQuorum", "ScrapeMissing", "BrowserExhausted", "ProbeFailing", "GateOnFallback",
     "RegistrationRefused", "AuthorizationServerUnreachable", "LogsNotArriving", "TracesNotArriving",
-    "NotificationsFailing", "Watchdog", "ContainerNearLimit",
+    "NotificationsFailing", "Watchdog", "ContainerNearLimit", "GitMirrorRewritten",
 }  # fmt: skip
 Json = dict[str, Any]
 
