@@ -17,9 +17,15 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
 from control_plane.api import create_app
+from control_plane.api.events import Events
 from control_plane.api.forward import Forward, leader_client
 from control_plane.authority import Authority
 from control_plane.config_entries import ConfigEntries
+from control_plane.console import create_console
+from control_plane.console.alerts import Alerts
+from control_plane.console.links import Links
+from control_plane.console.trail import Trail
+from control_plane.console.who import one_token
 from control_plane.consul import Consul
 from control_plane.engine import Engine
 from control_plane.errors import Refused
@@ -90,9 +96,23 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets, fixed: tuple[Ins
             plane.metrics.watch_secret("keys", secrets.proof.written_s)
         metrics = await stack.enter_async_context(_metrics(settings)) if settings.prometheus_url else None
         engine = Engine(plane, consul, gateway=gateway, metrics=metrics)
-        app = cast("ASGIFramework", create_app(plane, engine, secrets.operator, Forward(plane, http)))
+        events, trail = Events(plane, consul), Trail(consul)
+        api = create_app(plane, engine, secrets.operator, Forward(plane, http), events)
+        console = create_console(
+            api,
+            events,
+            trail,
+            secret=secrets.operator,
+            known=one_token(secrets.operator),
+            replica=settings.replica,
+            alerts=Alerts(gate_http, settings.alertmanager_url, settings.prometheus_url),
+            links=Links.of(settings.grafana_url, settings.jaeger_url, settings.logs_url),
+        )
+        api.mount("/console", console)
+        app = cast("ASGIFramework", api)
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(plane.run()), tasks.create_task(engine.run())]
+            work += [tasks.create_task(events.run()), tasks.create_task(trail.run())]
             if authority:
                 entries = await stack.enter_async_context(_entries(settings, secrets))
                 intentions = Intentions(

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from control_plane.api.bodies import Done, Problem
+from control_plane.api.events import Events, TooMany, stream
 from control_plane.api.forward import Forward, Named
 from control_plane.api.openapi import document
 from control_plane.api.rollouts import ROUTES as ROLLOUT_ROUTES
@@ -55,7 +56,9 @@ STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
 )
 
 
-def create_app(plane: ControlPlane, engine: Engine, token: str, forward: Forward | None = None) -> Starlette:
+def create_app(
+    plane: ControlPlane, engine: Engine, token: str, forward: Forward | None = None, events: Events | None = None
+) -> Starlette:
     """The API over a control plane.
 
     Args:
@@ -63,6 +66,7 @@ def create_app(plane: ControlPlane, engine: Engine, token: str, forward: Forward
         engine: What answers about rollouts.
         token: The operator token every call but health, metrics and the OpenAPI document must bring as a bearer.
         forward: Takes changes to the leader while this replica is not; without, they are refused.
+        events: What changes, for who listens; without, nobody can.
     """
 
     async def health(_: Request) -> Response:
@@ -85,6 +89,8 @@ def create_app(plane: ControlPlane, engine: Engine, token: str, forward: Forward
     routes = [Route("/health", health), Route("/ready", ready), Route("/v1/openapi.json", openapi)]
     routes.append(Route("/metrics", metrics))
     api = Api(plane, engine, token, forward)
+    if events:
+        routes.append(Route("/v1/events", _listening(events, api), methods=["GET"]))
     routes += [Route(route.path, _endpoint(route, api), methods=[route.method]) for route in ALL_ROUTES]
     return Starlette(
         routes=routes,
@@ -105,14 +111,8 @@ class Api:
 
 def _endpoint(route: ApiRoute, api: Api) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), api.token.encode()):
-            return _problem(
-                401,
-                "Unauthorized",
-                "an operator token is needed: Authorization: Bearer <token>",
-                {"WWW-Authenticate": "Bearer"},
-            )
+        if not _known(request, api):
+            return _stranger()
         if route.method == "GET":  # looking changes nothing, and screens look each second
             return await _answered(route, api, request)
         with root_span(f"{route.method} {route.path}", parent=request.headers.get(TRACEPARENT, "")) as call:
@@ -121,6 +121,28 @@ def _endpoint(route: ApiRoute, api: Api) -> Callable[[Request], Awaitable[Respon
             return answer
 
     return endpoint
+
+
+def _listening(events: Events, api: Api) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        if not _known(request, api):
+            return _stranger()
+        try:
+            return await stream(events, request)
+        except TooMany as error:
+            return _problem(503, "Unavailable", str(error), {"Retry-After": "5"})
+
+    return endpoint
+
+
+def _known(request: Request, api: Api) -> bool:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), api.token.encode())
+
+
+def _stranger() -> Response:
+    said = "an operator token is needed: Authorization: Bearer <token>"
+    return _problem(401, "Unauthorized", said, {"WWW-Authenticate": "Bearer"})
 
 
 async def _answered(route: ApiRoute, api: Api, request: Request) -> Response:
