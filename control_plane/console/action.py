@@ -38,6 +38,7 @@ class Action:
         danger: Whether it takes something away.
         kept: Fields of the form beside the common ones.
         service: Whose changes are told in a conflict; "" for all.
+        compared: What is shown of a change that would be refused.
     """
 
     title: str
@@ -52,23 +53,25 @@ class Action:
     danger: bool = False
     kept: tuple[tuple[str, str], ...] = ()
     service: str = ""
+    compared: Callable[[Visit], Awaitable[list[Json]]] | None = None
 
 
 async def confirm(visit: Visit, action: Action, problem: str = "", status_code: int = 200) -> Response:
     """The page that shows what a change would do, and asks for a reason."""
     await visit.look()
     seen = await _seen(visit, action)
-    refused, answer = "", None
+    refused, answer, compared = "", None, []
     try:
         answer = await _call(visit, action, "preview", dry_run=True)
     except Refusal as refusal:
-        refused = refusal.detail
+        refused, compared = refusal.detail, await action.compared(visit) if action.compared else []
     return visit.page(
         "confirm.html",
         status_code,
         action=action,
         answer=answer,
         refused=refused,
+        compared=compared,
         problem=problem,
         seen=seen,
         at_s=f"{time.time():.3f}",

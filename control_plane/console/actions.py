@@ -204,6 +204,13 @@ async def rollback(visit: Visit) -> Action:
     number = visit.named("revision")
     if not (number.isascii() and number.isdecimal() and len(number) <= 12):
         raise Refusal(NOT_FOUND, "Not found", f"{number!r} is no revision")
+
+    async def compared(visit: Visit) -> list[Json]:
+        then = await visit.read("/v1/state/resources", {"revision": number})
+        asked = {"resources": then["resources"], "prune": True}
+        found: list[Json] = (await visit.ask("POST", "/v1/state/diff", asked))["changes"]
+        return found
+
     return Action(
         title=f"Roll back to revision {int(number)}",
         says="Makes a new revision with the services, clients and deliveries of that one. Keys never come back, and"
@@ -214,6 +221,7 @@ async def rollback(visit: Visit) -> Action:
         path="/v1/state/rollback",
         body={"to": int(number)},
         danger=True,
+        compared=compared,
     )  # fmt: skip
 
 
