@@ -164,8 +164,9 @@ async def _events(visit: Visit, action: Action) -> list[Json]:
 
 
 def _bars(answer: Json) -> tuple[list[views.Lane], list[views.Lane]] | None:
-    """Where a service's calls go before and after, if that changes."""
-    for change in answer["changes"]:
-        if "lanes" in (change["after"] or {}):
-            return views.lanes(change["before"]), views.lanes(change["after"])
-    return None
+    """Where a service's calls go before and after, if that is all that changes."""
+    changes = answer["changes"]
+    if len(changes) != 1 or "lanes" not in (changes[0]["after"] or {}):
+        return None
+    before, after = views.lanes(changes[0]["before"]), views.lanes(changes[0]["after"])
+    return (before, after) if before != after else None

@@ -31,11 +31,14 @@ class Links:
         if self.grafana:
             found.append(("Dashboard", f"{self.grafana}/d/tekup-service?{urlencode({'var-service': name})}"))
         if self.jaeger:
-            found.append(("Traces", f"{self.jaeger}/search?{urlencode({'service': name, 'lookback': '1h'})}"))
+            found.append(
+                ("Traces", f"{self.jaeger}/search?{urlencode({'service': f'tekup-{name}', 'lookback': '1h'})}")
+            )
         if self.logs:
             found.append(("Logs", self.logs.replace("{service}", quote(name, safe=""))))
         elif self.grafana:
-            found.append(("Logs", f"{self.grafana}/explore?{urlencode({'left': _lines(name)})}"))
+            asked = {"schemaVersion": 1, "orgId": 1, "panes": _lines(name)}
+            found.append(("Logs", f"{self.grafana}/explore?{urlencode(asked)}"))
         return found
 
     def rollout(self, service: str, stable: str, canary: str) -> list[tuple[str, str]]:
@@ -46,6 +49,6 @@ class Links:
 
 def _lines(service: str) -> str:
     """Grafana's explore of a service's log lines, as it stands in an address."""
-    query = {"refId": "A", "expr": f'{{service="{service}"}}', "datasource": {"type": "loki", "uid": "loki"}}
-    shown = {"datasource": "loki", "queries": [query], "range": {"from": "now-1h", "to": "now"}}
-    return json.dumps(shown, separators=(",", ":"))
+    query = {"refId": "A", "expr": f'{{service_name="{service}"}}', "datasource": {"type": "loki", "uid": "loki"}}
+    pane = {"datasource": "loki", "queries": [query], "range": {"from": "now-1h", "to": "now"}}
+    return json.dumps({"a": pane}, separators=(",", ":"))

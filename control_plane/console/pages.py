@@ -70,8 +70,9 @@ async def rollout(visit: Visit) -> Response:
     one = (await visit.reads(api("services", name, "rollout")))[0]
     checks = plot.checks(one["findings"])
     points = visit.desk.trail.of(name, one["number"])
-    told = next((check.name for check in checks if check.verdict == "fail" and check.name in points), "")
-    chosen = visit.given("check") or told or next((each for each in PLOTTED if each in points), "")
+    failed = (check.name.partition(":")[0] for check in checks if check.verdict == "fail")
+    wanted = (visit.given("check"), *failed, *PLOTTED)
+    chosen = next((name for name in wanted if name in points), "")
     return visit.page(
         "rollout.html",
         rollout=one,

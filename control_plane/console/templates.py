@@ -37,7 +37,7 @@ def environment(now: Callable[[], float]) -> jinja2.Environment:
         "clock": _clock,
         "lasted": views.lasted,
     }
-    made.filters["iso"] = _iso
+    made.filters |= {"iso": _iso, "check": views.check_said}
     made.filters["ago"] = lambda at_s: f"{views.lasted(now() - at_s)} ago"
     made.globals |= {"at": at, "asset": _assets(), "plot": plot, "verbs": actions.verbs, "level_words": views.WORDS}
     made.globals["serves"] = views.serves

@@ -191,6 +191,12 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def check_said(name: str) -> str:
+    """The name of a check; of one of a single tool, the tool after it as it is called."""
+    what, _, tool = name.partition(":")
+    return f"{words(what)}: {tool}" if tool else words(what)
+
+
 def shown(value: object) -> str:
     """A value of a document, on one line."""
     if value is None:

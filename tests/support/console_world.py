@@ -23,6 +23,7 @@ from control_plane.console.alerts import Alerts
 from control_plane.console.links import Links
 from control_plane.console.trail import Trail
 from control_plane.console.who import Known, one_token
+from control_plane.consul import Consul
 from control_plane.engine import Engine
 from control_plane.errors import Unavailable
 from control_plane.leadership import Leadership
@@ -94,10 +95,16 @@ def fields(page: str) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def console_world(
-    *, accept_new: bool = True, links: Links | None = None, known: Known | None = None, alerts: Alerts | None = None
+    *,
+    accept_new: bool = True,
+    links: Links | None = None,
+    known: Known | None = None,
+    alerts: Alerts | None = None,
+    consul: Consul | None = None,
 ) -> AsyncIterator[World]:
-    """The whole, led, with an empty policy and a gate that obeys."""
-    store, metrics, gateway = Memory(), FakeMetrics(), FakeGateway()
+    """The whole, led, with an empty policy and a gate that obeys; over a real Consul if one is given."""
+    memory, metrics, gateway = Memory(), FakeMetrics(), FakeGateway()
+    store = consul or memory
     gate = ObedientGate(store, "gate-1")
     leadership = Leadership(store, "replica-1", url="http://replica-1")
     plane = ControlPlane(store, store, leadership, in_force_timeout_s=5, now=time.time, accept_new=accept_new)
@@ -122,9 +129,9 @@ async def console_world(
             begun = await eventually(lambda: _begun(api), "a policy")
             assert begun
             try:
-                yield World(store, gate, plane, engine, metrics, gateway, events, app, api)
+                yield World(memory, gate, plane, engine, metrics, gateway, events, app, api)
             finally:
-                store.away = False
+                memory.away = False
             for task in work:
                 task.cancel()
 

@@ -294,4 +294,4 @@ async def test_with_its_store_away_a_change_is_refused_plainly(world: World, bro
 async def test_links_lead_to_the_service_elsewhere(browser: httpx.AsyncClient) -> None:
     page = (await browser.get("/console/services/ledger")).text
     assert "https://grafana.test/d/tekup-service?var-service=ledger" in page
-    assert "https://jaeger.test/search?service=ledger" in page
+    assert "https://jaeger.test/search?service=tekup-ledger" in page
