@@ -16,7 +16,7 @@ from tests.support.console_world import TOKEN, World, console_world, instance, s
 from tests.support.memory import Memory
 from tests.support.plane import control_plane
 
-pytestmark = pytest.mark.feature("C9")
+pytestmark = pytest.mark.feature("C14")
 Told = tuple[str, str, dict[str, Any]]
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
