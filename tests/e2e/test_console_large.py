@@ -50,7 +50,8 @@ class Large:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def large(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Large]:
-    with ConsulProcess(tmp_path_factory.mktemp("consul")) as server:
+    limits = {"http_max_conns_per_client": 1000}  # as consul/agent.json has it
+    with ConsulProcess(tmp_path_factory.mktemp("consul"), limits=limits) as server:
         async with Consul(server.url) as consul, console_world(consul=consul, accept_new=False) as world:
             await register(server.url)
             await eventually(lambda: registered(world), "all instances registered", 240)
