@@ -61,7 +61,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with (
         AlertmanagerProcess(tmp_path_factory.mktemp("alerts")) as alertmanager,
-        stage(tmp_path_factory.mktemp("stage"), MCP_ALERTMANAGER_URL=alertmanager.url) as made,
+        stage(tmp_path_factory.mktemp("stage"), replicas=2, MCP_ALERTMANAGER_URL=alertmanager.url) as made,
     ):
         made.add_instance(NEW, [])
         made.serving(NEW)
@@ -277,6 +277,16 @@ async def visited(me: Operator) -> AsyncIterator[str]:
     yield "login"
 
 
+async def test_one_login_is_good_on_every_replica_and_each_takes_changes(desk: Desk, world: World) -> None:
+    async with desk.operator() as me:
+        for share, url in enumerate(world.stage.urls.values(), 1):
+            await me.page.goto(f"{url}/console/services/ledger/traffic?weight:{NEW}={share}")
+            await me.confirm("Shift traffic", "one after the other")
+            await me.says("is in force on every gate")
+            assert (await aside(world.lanes))[NEW] == share
+    await aside(world.stage.ask, "PUT", "/v1/services/ledger/traffic", {"weights_pct": {NEW: 0}, "reason": "back"})
+
+
 async def test_the_keyboard_alone_is_enough(desk: Desk, world: World) -> None:
     async with desk.operator() as me:
         await me.page.keyboard.press("Tab")
@@ -289,3 +299,19 @@ async def test_the_keyboard_alone_is_enough(desk: Desk, world: World) -> None:
                 break
         await me.page.keyboard.press("Enter")
         await me.page.get_by_role("heading", name="ledger", exact=True).wait_for()
+
+
+async def test_with_consul_away_pages_say_so_and_show_what_was_known(desk: Desk, world: World) -> None:
+    """The last one: everything else needs Consul."""
+    async with desk.operator() as me:
+        await me.go("/")
+        await aside(world.stage.consul.kill)
+        await me.says("cannot read its store")
+        await me.page.get_by_role("link", name="ledger", exact=True).wait_for()
+        await me.go(f"/services/ledger/traffic?weight:{NEW}=9")
+        await me.says("This would be refused")
+        me.problems.clear()
+        await aside(world.stage.consul.start)
+        await me.go("/")
+        await me.page.get_by_text("cannot read its store").wait_for(state="detached")
+        me.problems.clear()

@@ -103,7 +103,7 @@ async def write_history(world: World, consul: Consul) -> None:
     now = Revision.parse(found.value, "revision")
     last = HistoryRecord.parse((await consul.read(history_key(now.epoch, now.number))).entries[""].value, "record")
     records = [
-        last.model_copy(update={"number": number, "reason": f"change {number}", "verb": "traffic.set"})
+        last.model_copy(update={"number": number, "changes": last.changes[:1], "reason": f"change {number}"})
         for number in range(now.number + 1, VERSIONS + 1)
     ]
     fence = world.plane.leadership.fence()
