@@ -18,9 +18,14 @@ from hypercorn.typing import ASGIFramework
 
 from control_plane.alertmanager import Alertmanager
 from control_plane.api import create_app
+from control_plane.api.events import Events
 from control_plane.api.forward import Forward, leader_client
 from control_plane.authority import Authority
 from control_plane.config_entries import ConfigEntries
+from control_plane.console import create_console
+from control_plane.console.alerts import Alerts
+from control_plane.console.links import Links
+from control_plane.console.trail import Trail
 from control_plane.consul import Consul
 from control_plane.engine import Engine
 from control_plane.errors import Refused
@@ -96,13 +101,27 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets, fixed: tuple[Ins
         metrics = await stack.enter_async_context(_metrics(settings)) if settings.prometheus_url else None
         plane.rules.asks(_rule_sources(settings, metrics))
         engine = Engine(plane, consul, gateway=gateway, metrics=metrics)
-        app = cast("ASGIFramework", create_app(plane, engine, secrets.operator, Forward(plane, http)))
+        events, trail = Events(plane, consul), Trail(consul)
+        api = create_app(plane, engine, secrets.operator, Forward(plane, http), events)
+        console = create_console(
+            api,
+            events,
+            trail,
+            secret=secrets.operator,
+            known=plane.operators.of,
+            replica=settings.replica,
+            alerts=Alerts(gate_http, settings.alertmanager_url, settings.prometheus_url),
+            links=Links.of(settings.grafana_url, settings.jaeger_url, settings.logs_url),
+        )
+        api.mount("/console", console)
+        app = cast("ASGIFramework", api)
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(plane.run()), tasks.create_task(engine.run())]
             if settings.git_mirror:
                 mirror = Mirror(consul, leadership, Place(Repository(settings.git_mirror), settings.git_remote))
                 plane.metrics.watch_mirror(lambda: mirror.shown if leadership.leading else None)
                 work.append(tasks.create_task(mirror.run()))
+            work += [tasks.create_task(events.run()), tasks.create_task(trail.run())]
             if authority:
                 entries = await stack.enter_async_context(_entries(settings, secrets))
                 intentions = Intentions(

@@ -23,6 +23,8 @@ from control_plane.ports import Entry, Fence, Listing, Write
 from control_plane.registrations import Registrations, gate_urls
 from control_plane.tokens import Token, TokenFile
 
+MOST_CONNECTIONS = 800
+"""A watch of each service holds one; aiohttp's own bound of 100 let leases wait behind those of a hundred services."""
 T = TypeVar("T")
 
 SERVICE_PREFIX = "mcp-"
@@ -66,6 +68,7 @@ class Consul:
                 port=parts.port or (443 if secure else 80),
                 scheme=parts.scheme,
                 verify=str(ca_file) if secure and ca_file else secure,
+                connections_limit=MOST_CONNECTIONS,
             )
 
     def refused_registrations(self) -> dict[str, int]:

@@ -27,6 +27,8 @@ Mtls = Literal["off", "on"]
 """Whether gate, services and control plane prove themselves to each other by certificates of Consul's CA."""
 OtlpUrl = Annotated[str, Field(pattern=r"^(https?://[^\s/?#]+/?)?$")]
 """Where spans are sent, OTLP by gRPC; empty for no traces."""
+Link = Annotated[str, Field(pattern=r"^(https?://[^\s\"<>]+)?$")]
+"""An address on the web; empty for none."""
 Level = Literal["debug", "info", "warning", "error"]
 # sysexits.h EX_CONFIG: supervisors tell "will never start like this" from a crash by it.
 EXIT_CONFIG = 78
@@ -61,7 +63,12 @@ class ControlPlaneSettings(BaseSettings):
     # Where the leader keeps a git repository with a commit for each revision; none: there is none.
     git_mirror: Path | None = None
     git_remote: str = ""
-    alertmanager_url: str = ""
+    alertmanager_url: Link = ""
+    # Where the console leads on: as the operator's browser reaches them.
+    grafana_url: Link = ""
+    jaeger_url: Link = ""
+    # `{service}` stands for the service.
+    logs_url: Link = ""
     secrets_file: Path | None = None
     gate_internal_url: Urls = ()
     probe_every_s: Annotated[float, Field(gt=0, le=3600)] = 15.0

@@ -90,6 +90,12 @@ def metrics_source(parts: Parts) -> dict[str, str]:
     }
 
 
+def shown_in_console(parts: Parts) -> dict[str, str]:
+    """Where the console looks for alerts, and leads on to."""
+    asked = [name for name in ("alertmanager", "jaeger") if name in parts.effective.settings.extras]
+    return {f"MCP_{name.upper()}_URL": parts.url(f"MCP_{name.upper()}_PORT") for name in asked}
+
+
 def tracing_env(parts: Parts) -> dict[str, str]:
     """What every process of ours is told of traces; nothing where there is no collector."""
     settings = parts.effective.settings

@@ -10,7 +10,15 @@ from .consul_config import private_config
 from .credentials import service_secrets
 from .edge import edge_values, quoted
 from .files import repository
-from .observability import OAUTH, extra_processes, metrics_source, own_ports, tracing_env, tracing_values
+from .observability import (
+    OAUTH,
+    extra_processes,
+    metrics_source,
+    own_ports,
+    shown_in_console,
+    tracing_env,
+    tracing_values,
+)
 from .parts import Parts
 from .ports import HOST
 from .settings import CONTROL_PLANE, SERVICES, Effective, named_ports, replica_ports
@@ -133,6 +141,7 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
             "MCP_SECRETS_FILE": str(service_secrets(parts.layout, CONTROL_PLANE)),
             "MCP_GATE_INTERNAL_URL": internal_url(parts),
             **metrics_source(parts),
+            **shown_in_console(parts),
             "MCP_API_KEY_ENCRYPTION": str(parts.effective.settings.api_key_encryption).lower(),
             **_sealing_keys(parts),
             **_git_mirror(parts, replica),

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from control_plane.api.bodies import LINES, Done, Lines, Problem
+from control_plane.api.events import Events, TooMany, stream
 from control_plane.api.forward import Forward, Named
 from control_plane.api.openapi import document
 from control_plane.api.pace import Pace
@@ -65,7 +66,12 @@ STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
 
 
 def create_app(
-    plane: ControlPlane, engine: Engine, token: str, forward: Forward | None = None, pace: Pace | None = None
+    plane: ControlPlane,
+    engine: Engine,
+    token: str,
+    forward: Forward | None = None,
+    events: Events | None = None,
+    pace: Pace | None = None,
 ) -> Starlette:
     """The API over a control plane.
 
@@ -75,6 +81,7 @@ def create_app(
         token: The built-in admin's. Every call but health, metrics and the OpenAPI document must bring this one or
             another operator's as a bearer.
         forward: Takes changes to the leader while this replica is not; without, they are refused.
+        events: What changes, for who listens; without, nobody can.
         pace: How often each operator may ask.
     """
     plane.operators.trust(token)
@@ -99,6 +106,8 @@ def create_app(
     routes = [Route("/health", health), Route("/ready", ready), Route("/v1/openapi.json", openapi)]
     routes.append(Route("/metrics", metrics))
     api = Api(plane, engine, forward, pace or Pace())
+    if events:
+        routes.append(Route("/v1/events", _listening(events, api), methods=["GET"]))
     routes += [Route(route.path, _endpoint(route, api), methods=[route.method]) for route in ALL_ROUTES]
     return Starlette(
         routes=routes,
@@ -119,13 +128,11 @@ class Api:
 
 def _endpoint(route: ApiRoute, api: Api) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        operator = await api.plane.operators.of(given) if scheme.lower() == "bearer" else None
+        operator = await _operator(request, api)
         if operator is None:
             if route.changes:
                 await api.plane.audit.tell_unproven(f"{request.method} {request.url.path}")
-            detail = "an operator token is needed: Authorization: Bearer <token>"
-            return _problem(401, "Unauthorized", detail, {"WWW-Authenticate": "Bearer"})
+            return _stranger()
         if wait_s := api.pace.wait_s(operator.name):
             return _too_often(operator, wait_s)
         if route.method == "GET":  # looking changes nothing, and screens look each second
@@ -136,6 +143,31 @@ def _endpoint(route: ApiRoute, api: Api) -> Callable[[Request], Awaitable[Respon
             return answer
 
     return endpoint
+
+
+def _listening(events: Events, api: Api) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        operator = await _operator(request, api)
+        if operator is None:
+            return _stranger()
+        if wait_s := api.pace.wait_s(operator.name):
+            return _too_often(operator, wait_s)
+        try:
+            return await stream(events, request)
+        except TooMany as error:
+            return _problem(503, "Unavailable", str(error), {"Retry-After": "5"})
+
+    return endpoint
+
+
+async def _operator(request: Request, api: Api) -> Operator | None:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return await api.plane.operators.of(given) if scheme.lower() == "bearer" else None
+
+
+def _stranger() -> Response:
+    said = "an operator token is needed: Authorization: Bearer <token>"
+    return _problem(401, "Unauthorized", said, {"WWW-Authenticate": "Bearer"})
 
 
 def _too_often(operator: Operator, wait_s: int) -> Response:

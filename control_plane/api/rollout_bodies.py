@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from control_plane.analysis import Finding
+from control_plane.analysis import Evidence, Finding
 from control_plane.api.bodies import Body, Done, Reason
 from control_plane.course import explain
 from control_plane.delivery import CustomCheck, Delivery, ProbeCall, Seconds, Step, Strategy, ToolName
@@ -14,6 +14,7 @@ from control_plane.loop import Outcome
 from control_plane.model import Glob, Split, Version
 from control_plane.review import Review
 from control_plane.rollout import Event, Rollout, Serves, share_said, step_said
+from control_plane.sequential import Count
 
 
 class RolloutWish(Body):
@@ -33,11 +34,12 @@ class RolloutWish(Body):
         Field(description="Breaches of the contract that do not count: SUBJECT or SUBJECT:KIND, globs."),
     ] = ()
     replace: Annotated[bool, Field(description="End a rollout of another version that is under way.")] = False
+    expected_revision: Annotated[int | None, Field(description="Refuse if the revision is another by now.")] = None
     dry_run: Annotated[bool, Field(description="Say what would change, and write nothing.")] = False
 
     def changes(self) -> dict[str, object]:
         """What is otherwise than the service's delivery says."""
-        own = {"version", "reason", "waive", "replace", "dry_run"}
+        own = {"version", "reason", "waive", "replace", "expected_revision", "dry_run"}
         return self.model_dump(mode="json", exclude=own, exclude_none=True)
 
 
@@ -47,7 +49,43 @@ class VerbWish(Body):
     reason: Reason
     full: Annotated[bool, Field(description="promote: give the canary everything now.")] = False
     drain: Annotated[bool, Field(description="abort, undo: let the canary keep its handles.")] = False
+    expected_revision: Annotated[int | None, Field(description="Refuse if the revision is another by now.")] = None
     dry_run: Annotated[bool, Field(description="Say what would change, and write nothing.")] = False
+
+
+class CountShown(Body):
+    """So many bad ones of so many calls."""
+
+    bad: int
+    calls: int
+
+    @classmethod
+    def of(cls, count: Count) -> CountShown:
+        """From the analysis."""
+        return cls(bad=count.bad, calls=count.calls)
+
+
+class EvidenceShown(Body):
+    """The figures behind a verdict."""
+
+    stable: CountShown
+    canary: CountShown
+    ratio: Annotated[float, Field(description="Times stable's rate that the canary may have,")]
+    tolerance: Annotated[float, Field(description="and this share of calls more.")]
+    e_value: Annotated[float, Field(description='Highest evidence for "worse" so far.')]
+    threshold: Annotated[float, Field(description="The evidence that fails.")]
+
+    @classmethod
+    def of(cls, found: Evidence) -> EvidenceShown:
+        """From what the analysis found."""
+        return cls(
+            stable=CountShown.of(found.calls.stable),
+            canary=CountShown.of(found.calls.canary),
+            ratio=found.ratio,
+            tolerance=found.tolerance,
+            e_value=min(found.e_value, 1e300),  # JSON has no infinity
+            threshold=found.threshold,
+        )
 
 
 class FindingShown(Body):
@@ -58,6 +96,7 @@ class FindingShown(Body):
     sentence: str
     dry_run: bool
     calls: Annotated[int | None, Field(description="Calls to the canary it has seen; null of a value of one's own.")]
+    evidence: Annotated[EvidenceShown | None, Field(description="Null of a value of one's own.")] = None
 
     @classmethod
     def of(cls, found: Finding) -> FindingShown:
@@ -68,6 +107,7 @@ class FindingShown(Body):
             sentence=found.sentence,
             dry_run=found.dry_run,
             calls=found.evidence.calls.canary.calls if found.evidence else None,
+            evidence=EvidenceShown.of(found.evidence) if found.evidence else None,
         )
 
 

@@ -46,13 +46,14 @@ async def start_rollout(ask: Asked) -> bodies.RolloutDone:
     body = ask.read(bodies.RolloutWish)
     waivers = tuple(Waiver(what=glob, reason=body.reason[:MOST_OF_A_REASON]) for glob in body.waive)
     wanted = Start(body.version, body.changes(), waivers, body.replace)
-    return _done(*await ask.engine.start(ask.path["service"], ask.wish(body.reason, dry_run=body.dry_run), wanted))
+    wish = ask.wish(body.reason, body.expected_revision, dry_run=body.dry_run)
+    return _done(*await ask.engine.start(ask.path["service"], wish, wanted))
 
 
 async def retry_rollout(ask: Asked) -> bodies.RolloutDone:
     """Begin the last rollout once more, as it was."""
     body = ask.read(bodies.VerbWish)
-    wish = ask.wish(body.reason, dry_run=body.dry_run)
+    wish = ask.wish(body.reason, body.expected_revision, dry_run=body.dry_run)
     return _done(*await ask.engine.retry(ask.path["service"], wish))
 
 
@@ -103,7 +104,7 @@ async def review_rollout(ask: Asked) -> bodies.Reviewed:
 
 async def _steered(ask: Asked, verb: str, move: Callable[[Rollout, steer.By], Rollout]) -> bodies.RolloutDone:
     body = ask.read(bodies.VerbWish)
-    wish = ask.wish(body.reason, dry_run=body.dry_run)
+    wish = ask.wish(body.reason, body.expected_revision, dry_run=body.dry_run)
     return _done(*await ask.engine.steer(ask.path["service"], verb, wish, move))
 
 

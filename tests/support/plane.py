@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from control_plane.book import REVISION_KEY
+from control_plane.consul import Consul
 from control_plane.gates import GATES_PREFIX
 from control_plane.leadership import Leadership
 from control_plane.loop import ControlPlane
@@ -18,7 +19,7 @@ from tests.support.wait import eventually
 class ObedientGate:
     """Reports each revision as soon as it is written, as an agent does; can be told to stop."""
 
-    def __init__(self, store: Memory, gate: str) -> None:
+    def __init__(self, store: Memory | Consul, gate: str) -> None:
         self._store = store
         self._gate = gate
         self.session = ""

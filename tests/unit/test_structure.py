@@ -22,7 +22,7 @@ LAYERS = (PURE, {"ports"},
           {"registry", "leadership", "replicas", "gates", "staged", "history", "known", "book", "outcome", "state",
            "rights", "intentions", "sealing", "usage", "metrics", "probing", "loop", "review", "observing", "shelf",
            "engine", "operators", "rules", "trail", "mirror"},
-          {"agent", "oauth", "rule_keeper"}, {"api"}, {"cli", "__main__"})  # fmt: skip
+          {"agent", "oauth", "rule_keeper"}, {"api"}, {"console"}, {"cli", "__main__"})  # fmt: skip
 NO_IO = {"asyncio", "os", "time", "socket", "httpx", "aiohttp", "consul", "logging", "subprocess", "pathlib"}
 
 

@@ -1,0 +1,224 @@
+"""Alerts that fire, from Alertmanager or else from Prometheus, and silences, which only Alertmanager has."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+ANSWER_S = 3.0
+MOST = 500
+MOST_BYTES = 8 << 20
+LONGEST_SILENCE_S = 30 * 86_400
+ORDER = {"critical": 0, "page": 0, "warning": 1, "ticket": 1}
+Json = dict[str, Any]
+
+
+class AlertsAway(Exception):
+    """Who knows of alerts does not answer, or said no."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One that fires or is about to.
+
+    Attributes:
+        since: In seconds since the epoch.
+        silenced: Ids of the silences that keep it quiet.
+        runbook: Where to read on; "" for nowhere.
+    """
+
+    labels: dict[str, str]
+    state: str
+    since: float
+    summary: str
+    description: str
+    runbook: str
+    silenced: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.labels.get("alertname", "alert")
+
+    @property
+    def severity(self) -> str:
+        """How bad it is."""
+        return self.labels.get("severity", "")
+
+    @property
+    def fires(self) -> bool:
+        """Whether it is more than about to."""
+        return self.state != "pending"
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Alerts that are kept quiet for a while."""
+
+    id: str
+    matchers: tuple[str, ...]
+    author: str
+    comment: str
+    ends: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """Everything there is to say.
+
+    Attributes:
+        problem: Why it is not known; "" if it is.
+    """
+
+    alerts: tuple[Alert, ...] = ()
+    silences: tuple[Silence, ...] = ()
+    problem: str = ""
+
+    def by_service(self) -> Counter[str]:
+        """How many fire and are not silenced, by the service they are about."""
+        loud = (one for one in self.alerts if one.fires and not one.silenced)
+        return Counter(one.labels.get("service", "") for one in loud)
+
+
+class Alerts:
+    """Asks who knows.
+
+    Args:
+        http: Asks.
+        alertmanager_url: Its base URL, "" for none.
+        prometheus_url: The same of Prometheus, which is asked where there is no Alertmanager.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, alertmanager_url: str = "", prometheus_url: str = "") -> None:
+        self._http = http
+        self._alertmanager = alertmanager_url.rstrip("/")
+        self._prometheus = prometheus_url.rstrip("/")
+
+    @property
+    def known(self) -> bool:
+        """Whether anybody can be asked."""
+        return bool(self._alertmanager or self._prometheus)
+
+    @property
+    def can_silence(self) -> bool:
+        """Whether there is an Alertmanager."""
+        return bool(self._alertmanager)
+
+    async def look(self) -> Found:
+        """What fires now, the worst first; says why if that is not known, and never fails."""
+        if not self.known:
+            return Found()
+        try:
+            alerts, silences = await asyncio.gather(self._alerts(), self._silences())
+        except AlertsAway as error:
+            return Found(problem=str(error))
+        alerts.sort(key=lambda one: (bool(one.silenced), not one.fires, ORDER.get(one.severity, 2), -one.since))
+        return Found(tuple(alerts[:MOST]), tuple(silences[:MOST]))
+
+    async def _alerts(self) -> list[Alert]:
+        if self._alertmanager:
+            return [_managed(one) for one in await self._get(f"{self._alertmanager}/api/v2/alerts")]
+        answer = await self._get(f"{self._prometheus}/api/v1/alerts")
+        return [_evaluated(one) for one in answer["data"]["alerts"]]
+
+    async def _silences(self) -> list[Silence]:
+        if not self._alertmanager:
+            return []
+        all_of_them = await self._get(f"{self._alertmanager}/api/v2/silences")
+        found = [_silence(one) for one in all_of_them if one["status"]["state"] != "expired"]
+        return sorted(found, key=lambda one: one.ends)
+
+    async def silence(self, labels: dict[str, str], lasts_s: float, author: str, reason: str, now_s: float) -> str:
+        """Keep alerts with these labels quiet.
+
+        Args:
+            labels: All of them must be there.
+            lasts_s: How long, in seconds.
+            author: Who wants it.
+            reason: Why.
+            now_s: The time.
+
+        Returns:
+            The silence's id.
+
+        Raises:
+            AlertsAway: Alertmanager did not take it.
+        """
+        matchers = [{"name": name, "value": value, "isRegex": False, "isEqual": True} for name, value in labels.items()]
+        body = {
+            "matchers": matchers,
+            "startsAt": _iso(now_s),
+            "endsAt": _iso(now_s + lasts_s),
+            "createdBy": author,
+            "comment": reason,
+        }
+        answer = await self._ask("POST", f"{self._alertmanager}/api/v2/silences", body)
+        return str(answer.json()["silenceID"])
+
+    async def expire(self, silence_id: str) -> None:
+        """End a silence now.
+
+        Raises:
+            AlertsAway: Alertmanager did not do it.
+        """
+        await self._ask("DELETE", f"{self._alertmanager}/api/v2/silence/{silence_id}")
+
+    async def _get(self, url: str) -> Any:
+        answer = await self._ask("GET", url)
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise AlertsAway(f"{url} answered with something else than JSON") from error
+
+    async def _ask(self, method: str, url: str, body: Json | None = None) -> httpx.Response:
+        try:
+            answer = await self._http.request(method, url, json=body, timeout=ANSWER_S)
+        except httpx.HTTPError as error:
+            raise AlertsAway(f"{url} does not answer: {str(error) or type(error).__name__}") from error
+        if not answer.is_success or len(answer.content) > MOST_BYTES:
+            raise AlertsAway(f"{url} answered {answer.status_code}: {answer.text[:200]}")
+        return answer
+
+
+def _managed(one: Json) -> Alert:
+    status = one["status"]
+    return _alert(one, status["state"], one["startsAt"], tuple(status["silencedBy"]))
+
+
+def _evaluated(one: Json) -> Alert:
+    return _alert(one, one["state"], one["activeAt"], ())
+
+
+def _alert(one: Json, state: str, since: str, silenced: tuple[str, ...]) -> Alert:
+    notes = {str(name): str(value) for name, value in one["annotations"].items()}
+    labels = {str(name): str(value) for name, value in one["labels"].items()}
+    summary = notes.get("summary", labels.get("alertname", ""))
+    runbook = notes.get("runbook_url", notes.get("runbook", ""))
+    return Alert(labels, state, _seconds(since), summary, notes.get("description", ""), runbook, silenced)
+
+
+def _silence(one: Json) -> Silence:
+    signs = {(True, False): "=", (False, False): "!=", (True, True): "=~", (False, True): "!~"}
+    matchers = tuple(
+        f"{each['name']}{signs[each.get('isEqual', True), each['isRegex']]}{each['value']}" for each in one["matchers"]
+    )
+    return Silence(one["id"], matchers, one["createdBy"], one["comment"], _seconds(one["endsAt"]))
+
+
+def _seconds(text: str) -> float:
+    """Of RFC 3339, which Go writes with up to nine digits of a second."""
+    whole, dot, rest = text.partition(".")
+    fraction = rest.rstrip("Zz")
+    for sign in "+-":
+        fraction = fraction.partition(sign)[0]
+    zone = rest[len(fraction) :] if dot else ""
+    return dt.datetime.fromisoformat((whole + zone).replace("Z", "+00:00").replace("z", "+00:00")).timestamp()
+
+
+def _iso(at_s: float) -> str:
+    return dt.datetime.fromtimestamp(at_s, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
