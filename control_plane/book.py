@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from control_plane import staged
+from control_plane.autoscale import Autoscale
 from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, NotInitialised, Refused, Unavailable
 from control_plane.history import HISTORY_PREFIX, History, history_key, record_writes
@@ -237,6 +238,7 @@ class Book:
         page = await self.page()
         page.policy()
         page.all(Table.DELIVERY, Delivery)
+        page.all(Table.AUTOSCALE, Autoscale)
         odd, held = page.changed_by_another_hand(), page.revision
         back = held.place < gates.running
         revoked = revoked_again(page, gates.revoked)

@@ -283,6 +283,7 @@ class Table(StrEnum):
     CLIENTS = "clients"
     KEYS = "keys"
     DELIVERY = "delivery"
+    AUTOSCALE = "autoscale"
 
     @property
     def prefix(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from control_plane.autoscale import Autoscale
 from control_plane.delivery import Delivery
 from control_plane.errors import NotFound, Refused
 from control_plane.model import (
@@ -33,6 +34,7 @@ DOCUMENTS: Mapping[Table, type[Stored]] = {
     Table.CLIENTS: ClientPolicy,
     Table.KEYS: Key,
     Table.DELIVERY: Delivery,
+    Table.AUTOSCALE: Autoscale,
 }
 
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 
+from control_plane.autoscale import Autoscale
 from control_plane.delivery import Delivery
 from control_plane.errors import Refused
 from control_plane.model import ClientPolicy, ServicePolicy, Stored, Table, problems_of
@@ -43,6 +44,7 @@ KINDS: Mapping[str, Kind] = {
     "Service": Kind(Table.SERVICES, ServicePolicy, "name", whole=True),
     "Client": Kind(Table.CLIENTS, ClientPolicy, "id"),
     "Delivery": Kind(Table.DELIVERY, Delivery, "service"),
+    "Autoscale": Kind(Table.AUTOSCALE, Autoscale, "service"),
 }
 KIND_OF: Mapping[Table, str] = {kind.table: name for name, kind in KINDS.items()}
 VERSIONED = tuple(KIND_OF)

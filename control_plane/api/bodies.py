@@ -167,7 +167,10 @@ class Status(Body):
     revision: int
     gates: tuple[GateShown, ...]
     message: str = ""
-    waiting: Annotated[tuple[str, ...], Field(description="Rollouts that wait for a person, a sentence each.")] = ()
+    waiting: Annotated[
+        tuple[str, ...],
+        Field(description="What waits for a person, or for instances to come or go: a sentence each."),
+    ] = ()
 
 
 class Services(Body):

@@ -14,6 +14,7 @@ from compose.local.exits import HELP
 from compose.local.show import WIDTH
 from compose.local.typed import typed
 from control_plane.cli import policy, state
+from control_plane.cli.autoscale import autoscale
 from control_plane.cli.observe import commands as observe
 from control_plane.cli.rollout import rollout
 
@@ -31,6 +32,7 @@ observe.register(app)
 policy.register(app)
 app.add_typer(rollout, name="rollout")
 state.register(app)
+app.add_typer(autoscale, name="autoscale")
 
 
 @app.command("version")
