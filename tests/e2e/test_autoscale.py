@@ -60,7 +60,7 @@ async def test_load_adds_an_instance_within_15_s_its_end_removes_it_and_no_call_
     load = Load(
         f"{environment.gateway_url}/mcp", environment.key, "search_grep", {"pattern": "lighthouse", "path": "."}
     )
-    bounds = ("--min", "1", "--max", "2", "--in-flight", "3", "--down-cooldown", "10", "--up-cooldown", "5")
+    bounds = ("--min", "1", "--max", "2", "--in-flight", "3", "--down-cooldown", "6", "--up-cooldown", "5")
     try:
         await asked(environment, "autoscale", "set", "search", *bounds, "--reason", "test")
         refused = await asyncio.to_thread(environment.tekup, "scale", "search=3")
