@@ -23,7 +23,7 @@ from .gather import backup_id
 from .kept import taken_at
 
 LOOK_EVERY_S = 60.0
-FIRST_LOOK_S = 5.0
+SOON_S = 5.0
 CALL_S = 10.0
 
 
@@ -33,8 +33,11 @@ def due(folder: Path, environment: str, every_s: float, now_s: float) -> bool:
     return not mine or now_s - max(mine).timestamp() >= every_s
 
 
-def turn(layout: Layout) -> None:
+def turn(layout: Layout) -> float:
     """Take a backup if one is due, and write down revocations.
+
+    Returns:
+        In how many seconds to look again.
 
     Raises:
         LocalError: It went wrong.
@@ -43,25 +46,28 @@ def turn(layout: Layout) -> None:
     folder = folder_of(layout, settings)
     if due(folder, backup_id(layout), settings.backup_every_h * 3600, time.time()):
         with try_lock(layout.up_lock) as mine:  # up, down and rotation change what is to be backed up
-            if mine:
-                taken = create(layout)
-                log("backup taken", file=str(taken.path), seconds=round(taken.seconds, 1), untold=taken.untold)
-                return
+            if not mine:
+                return SOON_S
+            taken = create(layout)
+            log("backup taken", file=str(taken.path), seconds=round(taken.seconds, 1), untold=taken.untold)
+            return LOOK_EVERY_S
     answer = first_to_answer(layout, Link(layout).status().processes, CALL_S)
     if answer and folder.is_dir():
         note_revocations(layout, answer[0], folder)
+    return LOOK_EVERY_S
 
 
 def main() -> None:
     """Look every minute, until a signal ends this process."""
     layout = Layout(Path(sys.argv[1]).resolve())
-    time.sleep(FIRST_LOOK_S)
+    pause_s = SOON_S
     while True:
+        time.sleep(pause_s)
         try:
-            turn(layout)
+            pause_s = turn(layout)
         except (LocalError, OSError) as error:
             log("backup failed", problem=str(error))
-        time.sleep(LOOK_EVERY_S)
+            pause_s = LOOK_EVERY_S
 
 
 if __name__ == "__main__":

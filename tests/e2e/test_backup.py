@@ -126,20 +126,6 @@ async def test_all_is_lost_and_comes_back_with_versions_weights_keys_files_and_h
     lanes = operator.ask("GET", "/v1/services/search")["policy"]["lanes"]
     assert [(lane["version"], lane["weight_pct"]) for lane in lanes if lane["weight_pct"]] == [(version, 100)]
 
-    # Without trust, and without anybody who knows: every key is revoked before a gate is there to take it.
-    await asyncio.to_thread(there.tekup, "down")
-    shutil.rmtree(there.state)
-    for known in folder.glob("tekup-revocations-*"):
-        known.unlink()
-    distrusted = await asyncio.to_thread(there.tekup, "backup", "restore", "latest")
-    assert distrusted.returncode == 0, distrusted.stderr
-    assert "All keys are revoked (3 were good then)" in " ".join(distrusted.stdout.split())
-    await asyncio.to_thread(there.start)
-    for key in keys.values():
-        assert (
-            await asyncio.to_thread(call, there, key["key"], "search_grep", {"pattern": "x", "path": "."})
-        ).status_code == 401
-
 
 @pytest.mark.long
 async def test_a_revocation_that_was_written_down_is_not_lost(fresh_environment: Any, tmp_path: Path) -> None:
@@ -152,7 +138,7 @@ async def test_a_revocation_that_was_written_down_is_not_lost(fresh_environment:
     async def taken() -> bool:
         return bool(list(folder.glob("*.age"))) and bool(list(folder.glob("tekup-revocations-*")))
 
-    await eventually(taken, "the first backup", 40)
+    await eventually(taken, "the first backup", 60)
     key_id = there.key.split("_")[1]
     await asyncio.to_thread(operator.ask, "DELETE", f"/v1/keys/{key_id}?reason=left")
 
@@ -175,3 +161,17 @@ async def test_a_revocation_that_was_written_down_is_not_lost(fresh_environment:
     assert (
         await asyncio.to_thread(call, there, old_key, "search_grep", {"pattern": "x", "path": "."})
     ).status_code == 401
+
+    # Without trust, and without anybody who knows: every key is revoked before a gate is there to take it.
+    new_key = there.key
+    await asyncio.to_thread(there.tekup_json, "backup", "create")
+    await asyncio.to_thread(there.tekup, "down")
+    shutil.rmtree(there.state)
+    for known in folder.glob("tekup-revocations-*"):
+        known.unlink()
+    distrusted = await asyncio.to_thread(there.tekup, "backup", "restore", "latest")
+    assert distrusted.returncode == 0, distrusted.stderr
+    assert "All keys are revoked (1 were good then)" in " ".join(distrusted.stdout.split())
+    await asyncio.to_thread(there.start)
+    refused = await asyncio.to_thread(call, there, new_key, "search_grep", {"pattern": "x", "path": "."})
+    assert refused.status_code == 401
