@@ -28,6 +28,8 @@ START_S = 60.0
 """Instances that were asked for and do not serve after so long are not waited for any more."""
 COVERED = 0.8
 """Of a cool-down, so much has to have been watched before anybody is stopped."""
+TOLD = 0.75
+"""At so many looks of a cool-down every instance has to have told before anybody is stopped; one may be late."""
 QUIET_QUEUE = 0.5
 
 Count = Annotated[int, Field(ge=1, le=MOST_INSTANCES)]
@@ -183,13 +185,15 @@ def _downward(
     if wanted <= bounds.fewest:
         return wanted, f"{why}; {bounds.fewest} is the fewest it may have"
     since_s = now.at_s - changed_s
-    watched = [look for look in past if look.at_s >= now.at_s - policy.down_cooldown_s]
-    if since_s < policy.down_cooldown_s or now.at_s - watched[0].at_s < COVERED * policy.down_cooldown_s:
-        left_s = max(policy.down_cooldown_s - since_s, policy.down_cooldown_s - (now.at_s - watched[0].at_s))
+    watched_s = now.at_s - past[0].at_s
+    if since_s < policy.down_cooldown_s or watched_s < COVERED * policy.down_cooldown_s:
+        left_s = policy.down_cooldown_s - min(since_s, watched_s)
         return wanted, f"{why}; nobody is stopped for another {left_s:.0f} s"
-    if any(look.told < look.live or not look.live for look in watched):
+    watched = [look for look in past if look.at_s >= now.at_s - policy.down_cooldown_s]
+    whole = [look for look in watched if look.told >= look.live > 0]
+    if len(whole) < TOLD * len(watched):
         return wanted, f"{why}; nobody is stopped, since not every instance told what it did"
-    busiest = max(_needed(policy, mean, mean.live, slack=-SLACK)[0] for mean in _means(watched))
+    busiest = max(_needed(policy, mean, mean.live, slack=-SLACK)[0] for mean in _means(whole))
     fewer = max(busiest, bounds.fewest)
     if fewer >= wanted:
         return wanted, f"{why}; at the busiest moment of {policy.down_cooldown_s:.0f} s it was {busiest}"

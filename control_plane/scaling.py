@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 SCALED_PREFIX = "tekup/state/autoscale/"
 LOOK_EVERY_S = 2.0
+MARGIN_S = 10.0
+"""Looks are kept for so much longer than a cool-down: one that comes late must not make it look uncovered."""
 TELL_EVERY_S = 10.0
 """So often the reason is written anew while the number stays."""
 TIMEOUT_S = 1.5
@@ -226,7 +228,7 @@ class Autoscaling:
         pairs = [(watched.counters[name], now) for name, now in told.items() if name in watched.counters]
         now_s = self._around.now()
         watched.looks.append(look(now_s, len(live), pairs))
-        watched.looks = [one for one in watched.looks if one.at_s >= now_s - policy.down_cooldown_s - LOOK_EVERY_S]
+        watched.looks = [one for one in watched.looks if one.at_s >= now_s - policy.down_cooldown_s - MARGIN_S]
         watched.counters = {name: counters for name, counters in watched.counters.items() if name in answers} | told
         return watched.looks
 

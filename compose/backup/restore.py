@@ -150,8 +150,10 @@ def _put_in_place(layout: Layout, manifest: Manifest, files: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(files / name, target)
         target.chmod(part.mode)
-    for name, to in manifest.links.items():
-        _target(layout, name).symlink_to(to)
+    for name, to in sorted(manifest.links.items()):
+        link = _target(layout, name)
+        if link.parent.resolve().is_relative_to(layout.state.resolve()):  # not by way of another link
+            link.symlink_to(to)
     gate_secrets_file(layout).parent.chmod(0o700)
     for private in (layout.operator_token, layout.client_key):
         if private.exists():

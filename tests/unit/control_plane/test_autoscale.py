@@ -177,6 +177,17 @@ def test_nobody_is_stopped_while_not_every_instance_tells_what_it_did() -> None:
     assert "not every instance told" in held.why
 
 
+def test_an_instance_that_is_late_to_tell_now_and_then_keeps_nobody_alive() -> None:
+    late = [Look(at_s, 3, 2 if at_s % 20 == 0 else 3) for at_s in range(0, 200, 2)]
+    assert said(late, before(3)).wanted == 1
+
+
+@pytest.mark.parametrize("every_s", [1.0, 2.3, 3.7])
+def test_a_cool_down_is_covered_however_far_looks_are_apart(every_s: float) -> None:
+    past = [Look(number * every_s, 3, 3) for number in range(20)]
+    assert said(past, before(3), down_cooldown_s=6).wanted == 1
+
+
 def test_where_nobody_tells_anything_the_last_decision_stands() -> None:
     silent = [Look(at_s, 3, 0) for at_s in range(0, 200, 2)]
     assert said(silent, before(3)).wanted == 3
