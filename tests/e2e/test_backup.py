@@ -61,6 +61,7 @@ def settings(environment: Any, folder: Path, **more: object) -> None:
         file.writelines(f"{name} = {value!r}\n" for name, value in lines.items())
 
 
+@pytest.mark.long
 async def test_all_is_lost_and_comes_back_with_versions_weights_keys_files_and_history(
     fresh_environment: Any, tmp_path: Path
 ) -> None:
