@@ -18,6 +18,7 @@ import httpx
 
 from control_plane import decide
 from control_plane.alertmanager import Alertmanager
+from control_plane.backups import Backups
 from control_plane.book import Beside, Book, Edit, Held, Page, Place, nothing
 from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, NotInitialised, NotLeader, Refused, Stale, TekupError, Unavailable
@@ -46,6 +47,7 @@ from control_plane.replicas import Replicas
 from control_plane.rights import Rights
 from control_plane.roles import refuse_outside
 from control_plane.rules import Rules
+from control_plane.scaling import Around, Autoscaling
 from control_plane.sealed import Sealing
 from control_plane.sealing import keep_sealed
 from control_plane.shelf import Shelf
@@ -103,7 +105,7 @@ class ControlPlane:
         gateway: Leads through a gate to single targets; without one nothing is probed.
         pace: How much is probed.
         sealing: How hashes of keys are to lie in the store.
-        gate_http: Asks gates when keys were last used; without one that is not known.
+        gate_http: Asks gates when keys were last used, and instances what they did; without one neither is known.
         fixed: Instances that stand in no catalog.
         alertmanager: Keeps silences.
     """
@@ -150,6 +152,9 @@ class ControlPlane:
         self.metrics.watch_audit(lambda: self.audit.lost)
         self.rules = Rules(self._carry_out)
         self.alertmanager = alertmanager or Alertmanager("")
+        around = Around(partial(self.page, afresh=False), partial(self._carry_out, rights=False), self.instances, now)
+        self.scaling = Autoscaling(store, leadership, around, self.metrics.scaling, gate_http)
+        self.backups = Backups(store, leadership, self.metrics.backups, now)
         self.usage = Usage(store, catalog, self.gates, leadership, gate_http, now) if gate_http else None
 
     async def run(self) -> None:
@@ -164,6 +169,8 @@ class ControlPlane:
             tasks.create_task(self._watch_lanes())
             tasks.create_task(keep_sealed(self.rights, self.leadership))
             tasks.create_task(self.audit.run())
+            tasks.create_task(self.scaling.run())
+            tasks.create_task(self.backups.run())
             if self.usage:
                 tasks.create_task(self.usage.run())
             if self.probing:

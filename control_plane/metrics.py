@@ -255,6 +255,61 @@ class LaneMetrics:
         self._shown = frozenset(live)
 
 
+class ScalingMetrics:
+    """How many instances there should be of what is autoscaled; on the replica that leads.
+
+    Args:
+        registry: Where they are shown.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ["service", "version"]
+        self._gauges = (
+            Gauge(
+                "tekup_autoscale_wanted", "Instances that a version should have by its load, within its bounds", labels,
+                registry=registry,
+            ),
+            Gauge(
+                "tekup_autoscale_needed", "Instances that the load of a version asks for, whatever its bounds are",
+                labels, registry=registry,
+            ),
+            Gauge("tekup_autoscale_most", "Instances that a version may have at most", labels, registry=registry),
+        )  # fmt: skip
+        self._shown: frozenset[tuple[str, str]] = frozenset()
+
+    def show(self, numbers: Mapping[tuple[str, str], tuple[int, int, int]]) -> None:
+        """Show these services and versions, and no others: wanted, needed and most of each."""
+        for gone in self._shown - numbers.keys():
+            for gauge in self._gauges:
+                gauge.remove(*gone)
+        for version, values in numbers.items():
+            for gauge, value in zip(self._gauges, values, strict=True):
+                gauge.labels(*version).set(value)
+        self._shown = frozenset(numbers)
+
+
+class BackupMetrics:
+    """How old the last backup is; on the replica that leads, once one was told.
+
+    Args:
+        registry: Where it is shown.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._age_s: float | None = None
+        registry.register(self)
+
+    def show(self, age_s: float | None) -> None:
+        """Show this age in seconds; None for nothing."""
+        self._age_s = age_s
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One reading."""
+        text = "Seconds since the moment that the last backup shows; absent where none was told"
+        if self._age_s is not None:
+            yield GaugeMetricFamily("tekup_backup_age_seconds", text, value=self._age_s)
+
+
 class PlaneMetrics:
     """The metrics of one replica.
 
@@ -285,6 +340,8 @@ class PlaneMetrics:
         self.changes = ChangeMetrics(self._registry)
         self.losses = LossMetrics(self._registry)
         self.lanes = LaneMetrics(self._registry)
+        self.backups = BackupMetrics(self._registry)
+        self.scaling = ScalingMetrics(self._registry)
 
     def watch_secret(self, secret: str, written_s: Callable[[], float]) -> None:
         """Show which of a secret's files is in use.

@@ -286,6 +286,7 @@ class Table(StrEnum):
     DELIVERY = "delivery"
     OPERATORS = "operators"
     RULES = "rules"
+    AUTOSCALE = "autoscale"
 
     @property
     def prefix(self) -> str:

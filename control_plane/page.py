@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from control_plane.alert_rules import RuleGroup
+from control_plane.autoscale import Autoscale
 from control_plane.delivery import Delivery
 from control_plane.errors import NotFound, Refused
 from control_plane.model import (
@@ -39,6 +40,7 @@ DOCUMENTS: Mapping[Table, type[Stored]] = {
     Table.DELIVERY: Delivery,
     Table.OPERATORS: OperatorDocument,
     Table.RULES: RuleGroup,
+    Table.AUTOSCALE: Autoscale,
 }
 
 

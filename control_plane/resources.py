@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 
 from control_plane.alert_rules import RuleGroup
+from control_plane.autoscale import Autoscale
 from control_plane.delivery import Delivery
 from control_plane.errors import Refused
 from control_plane.model import ClientPolicy, ServicePolicy, Stored, Table, problems_of
@@ -45,6 +46,7 @@ KINDS: Mapping[str, Kind] = {
     "Client": Kind(Table.CLIENTS, ClientPolicy, "id"),
     "Delivery": Kind(Table.DELIVERY, Delivery, "service"),
     "AlertRules": Kind(Table.RULES, RuleGroup, "name"),
+    "Autoscale": Kind(Table.AUTOSCALE, Autoscale, "service"),
 }
 KIND_OF: Mapping[Table, str] = {kind.table: name for name, kind in KINDS.items()}
 VERSIONED = tuple(KIND_OF)

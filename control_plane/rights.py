@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from control_plane import clients, decide, keys
 from control_plane.clients import Amendment
@@ -134,6 +134,17 @@ class Rights:
             return {(Table.KEYS, key_id): decide.revoke(key, self.now())}
 
         return await self._carry_out("key.revoke", wish, revoke, rights=True)
+
+    async def revoke_keys(self, only: Iterable[str] | None, wish: Wish) -> Outcome:
+        """Revoke many keys for good, in one change; None: all. One that is not there is passed over."""
+        named = None if only is None else set(only)
+
+        def revoke(page: Page) -> Documents:
+            there = page.all(Table.KEYS, Key)
+            mine = (key for name, key in there.items() if (named is None or name in named) and not key.revoked)
+            return {(Table.KEYS, key.id): decide.revoke(key, self.now()) for key in mine}
+
+        return await self._carry_out("keys.revoke", wish, revoke, rights=True)
 
     async def reseal_keys(self, wish: Wish) -> tuple[Outcome, tuple[str, ...]]:
         """Have the hashes of all keys lie in the store as the settings say: sealed by the current key, or bare.

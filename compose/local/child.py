@@ -32,6 +32,7 @@ STEADY_S = 10.0
 """A process that ran so long has recovered: the next back-off is short again."""
 PROBE_S = 1.0
 PROBE_EVERY_S = 0.2
+LOOK_EVERY_S = 2.0
 INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
              "PLAYWRIGHT_BROWSERS_PATH", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")  # fmt: skip
 """All a child gets of our own environment: what it does depends on the table, not on who ran `tekup up`."""
@@ -181,6 +182,18 @@ class Child:
         self.state = State.READY
         self.was_ready.set()
         log("ready", process=self.name, after_s=round(time.time() - self.since, 2))
+        if self.process.failing_s:
+            await self._restart_if_failing()
+
+    async def _restart_if_failing(self) -> None:
+        """End the process once it has been alive and not fit for work for too long; its keeper starts it anew."""
+        well_s = time.monotonic()
+        while (failing_s := time.monotonic() - well_s) < self.process.failing_s:
+            await asyncio.sleep(min(LOOK_EVERY_S, self.process.failing_s / 4))
+            if self.process.ready is None or not await denied(self.around.http, self.process.ready, self._values()):
+                well_s = time.monotonic()
+        log("restarted, alive and failing", process=self.name, failing_s=round(failing_s, 1))
+        await self._end_process()
 
     async def _end_process(self) -> None:
         running = self._running
@@ -247,6 +260,16 @@ async def probe(http: httpx.AsyncClient, ready: Ready, values: dict[str, str]) -
     if response.status_code != httpx.codes.OK:
         return f"GET {url}: answered {response.status_code}"
     return "" if text in response.text else f"GET {url}: no {text} in the answer yet"
+
+
+async def denied(http: httpx.AsyncClient, ready: Ready, values: dict[str, str]) -> bool:
+    """Whether whoever is asked says that the condition does not hold; one who cannot be asked denies nothing."""
+    url, text = filled(ready.url, values), filled(ready.contains, values)
+    try:
+        response = await http.get(url, headers=token_header(ready.token_file), timeout=PROBE_S)
+    except httpx.HTTPError:
+        return False
+    return response.status_code == httpx.codes.OK and text not in response.text
 
 
 def _said(code: int) -> str:

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from compose.backup.commands import backup
+
 from . import doctor as examination
 from . import show
 from .deploy_command import deploy
@@ -43,6 +45,7 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
     app.add_typer(config, name="config")
     app.add_typer(secrets, name="secrets")
+    app.add_typer(backup, name="backup")
 
 
 def _here() -> Layout:

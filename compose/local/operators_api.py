@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -128,6 +129,24 @@ class OperatorsApi:
     def create_key(self) -> str:
         """Make a key for the client."""
         return str(self._call("POST", f"/v1/clients/{CLIENT}/keys", {"reason": REASON})["key"])
+
+    def revoked_keys(self) -> dict[str, int]:
+        """Keys that are revoked, and since when, in seconds since the epoch."""
+        keys = self._call("GET", "/v1/keys")["keys"]
+        return {str(key["id"]): int(key["revoked"]) for key in keys if key["revoked"]}
+
+    def revoke_keys(self, only: list[str] | None, reason: str) -> int:
+        """Revoke keys, all of them for None; how many were good."""
+        body = {"only": only, "reason": reason}
+        return len(self._call("POST", "/v1/revocations", body)["changes"])
+
+    def forget_gate(self, gate: str, reason: str) -> None:
+        """Have nobody wait for a gate that is gone."""
+        self._call("DELETE", f"/v1/gates/{gate}?{urlencode({'reason': reason})}")
+
+    def backed_up(self, name: str, taken_s: float, size_bytes: int) -> None:
+        """Tell that a backup was taken."""
+        self._call("PUT", "/v1/backup", {"name": name, "taken": taken_s, "size_bytes": size_bytes})
 
     def note(self, what: str, reason: str) -> None:
         """Have something that changes no policy written down in the history."""

@@ -77,6 +77,7 @@ def platform_table(parts: Parts) -> Table:
     keeper = () if parts.effective.settings.tls == "off" else (_certificate(parts),)
     replicas = (_control_plane(parts, *replica) for replica in replica_ports(parts.effective.settings).items())
     processes = (_consul(parts), _consul_acl(parts), *replicas, _traefik(parts), _agent(parts), *keeper, _pages(parts))
+    processes += (_backups(parts),) if parts.effective.settings.backup_every_h else ()
     extras = extra_processes(parts)
     extras += (_oauth(parts),) if parts.effective.settings.oauth_issuers_file else ()
     settings = parts.effective.settings
@@ -238,6 +239,15 @@ def _certificate(parts: Parts) -> Process:
     return Process(name="certificate", group="certificate", argv=argv)
 
 
+def _backups(parts: Parts) -> Process:
+    argv = (sys.executable, "-m", "compose.backup.schedule", str(parts.layout.directory))
+    keys = ("MCP_BACKUP_FOLDER", "MCP_BACKUP_KEY_FILE", "MCP_BACKUP_EVERY_H", "MCP_BACKUP_KEEP_DAILY",
+            "MCP_BACKUP_KEEP_WEEKLY", "MCP_BACKUP_HOLD_S")  # fmt: skip
+    said = parts.effective.settings.model_dump(mode="json", by_alias=True)
+    env = {name: str(said[name]) for name in keys if said[name] != ""}
+    return Process(name="backup", group="backup", argv=argv, env=env, after=(CONTROL_PLANE,))
+
+
 def _pages(parts: Parts) -> Process:
     argv = (sys.executable, "-m", "http.server", str(parts.ports["pages"]), "--bind", HOST,
             "--directory", str(parts.layout.pages))  # fmt: skip
@@ -268,6 +278,7 @@ def _service(parts: Parts, name: str) -> Service:
         ready=_asking(parts, f"/v1/health/service/mcp-{name}?passing=true", '"mcp-' + name + '-{instance}"'),
         after=(ACL, "control-plane", "gate"),
         stop_s=settings.drain_deadline_s + KILL_MARGIN_S,
+        failing_s=settings.restart_failing_s,
         url=f"http://{HOST}:{{port}}",
     )  # fmt: skip
     return Service(name=name, version=version, port=parts.ports[f"MCP_{name.upper()}_PORT"], pattern=pattern)
@@ -313,6 +324,7 @@ def _python(
     after: tuple[str, ...],
     group: str = "",
     stop_s: float = 8.0,
+    failing_s: float = 0,
     url: str = "",
 ) -> Process:
     common = {
@@ -326,7 +338,7 @@ def _python(
     }
     argv = (sys.executable, "-m", module)
     return Process(name=name, group=group or name, argv=argv, env=common | env, ready=ready, after=after,
-                   stop_s=stop_s, url=url)  # fmt: skip
+                   stop_s=stop_s, failing_s=failing_s, url=url)  # fmt: skip
 
 
 def package_version() -> str:

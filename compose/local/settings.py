@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
+from .backup_settings import BackupSettings
 from .errors import BadSettings
 from .layout import SETTINGS_FILE, Layout
 from .observability_settings import EXTRAS, ObservabilitySettings, Port
@@ -35,7 +36,7 @@ Count = Annotated[int, Field(ge=0, le=10_000_000)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-class Settings(ObservabilitySettings):
+class Settings(ObservabilitySettings, BackupSettings):
     """What can be set. Ports: 0 takes a free one and keeps it for this environment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -93,6 +94,11 @@ class Settings(ObservabilitySettings):
     )
     drain_deadline_s: Seconds = Field(
         10.0, alias="MCP_DRAIN_DEADLINE_S", description="the most a stopping instance waits for its calls"
+    )
+    restart_failing_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        60.0,
+        alias="MCP_RESTART_FAILING_S",
+        description="an instance that lives and fails for so long is restarted; 0: never",
     )
     browser_executable: str = Field(
         "", alias="MCP_BROWSER_EXECUTABLE", description="the browser to drive; empty: found or installed"

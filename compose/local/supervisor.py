@@ -15,7 +15,9 @@ from pathlib import Path
 
 import httpx
 
+from .autoscaled import Numbers, follow
 from .child import Child, State, Surroundings
+from .consul_acl import OPERATOR, token_file
 from .control import serve
 from .errors import BadInput, LocalError
 from .files import try_lock
@@ -49,6 +51,8 @@ class Supervisor:
         self._tasks = asyncio.TaskGroup()
         self._me = started(os.getpid())
         self._down = asyncio.Event()
+        self._http = http
+        self._autoscaled: Numbers = {}
 
     async def run(self) -> None:
         """Run everything until `ask_down`, then stop everything."""
@@ -57,9 +61,10 @@ class Supervisor:
             for process in self._table.processes:
                 self._add(Child(process.name, process, self._around))
             self._apply_scale()
-            housekeeping = asyncio.create_task(self._bound_logs())
+            housekeeping = [asyncio.create_task(self._bound_logs()), *self._following()]
             await self._down.wait()
-            housekeeping.cancel()
+            for task in housekeeping:
+                task.cancel()
             await asyncio.gather(*(self._stop_in_order(child) for child in self._children.values()))
         log("all stopped")
 
@@ -102,11 +107,43 @@ class Supervisor:
             BadInput: unknown service, impossible version or count.
         """
         wish = checked(self._table, wish)
+        if (wish.service, wish.version) in self._autoscaled:
+            raise BadInput(
+                f"{wish.service} {wish.version} is autoscaled; change its bounds with `tekup autoscale set "
+                f"{wish.service} --min N --max N`, or take it back with `tekup autoscale off {wish.service}`"
+            )
+        self._wish(wish)
+        return wish
+
+    def _wish(self, wish: Wish) -> None:
         wanted = read_scale(self._layout.scale, self._table)
         wanted[wish.service][wish.version] = wish.count
         write_scale(self._layout.scale, wanted)
         self._apply_scale()
-        return wish
+
+    def _following(self) -> list[asyncio.Task[None]]:
+        """What the control plane wants, followed; only where there is a Consul that tells."""
+        consul = next((one for one in self._table.processes if one.name == "consul" and one.url), None)
+        if consul is None:
+            return []
+        token = token_file(self._layout, OPERATOR)
+        return [asyncio.create_task(follow(self._http, consul.url, token, self._autoscale))]
+
+    def _autoscale(self, wanted: Numbers) -> None:
+        if self._down.is_set():
+            return
+        self._autoscaled = wanted
+        scale = read_scale(self._layout.scale, self._table)
+        for (service, version), count in wanted.items():
+            if count == scale.get(service, {}).get(version):
+                continue
+            try:
+                wish = checked(self._table, Wish(service=service, version=version, count=count))
+            except BadInput as error:  # a service that runs elsewhere, say
+                log("autoscaling not possible", service=service, version=version, problem=str(error))
+                continue
+            log("autoscaled", service=service, version=version, count=count)
+            self._wish(wish)
 
     def _apply_scale(self) -> None:
         if self._down.is_set():

@@ -43,6 +43,8 @@ class Process(_Data):
     """Groups that must be ready before it is first started, and that are stopped only after it."""
     stop_s: float = 5.0
     """From TERM to KILL."""
+    failing_s: float = 0
+    """One that was ready, and whose condition is denied for so long, is restarted; 0: never. No answer is no denial."""
     url: str = ""
     """Where it listens, for people."""
 

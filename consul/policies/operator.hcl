@@ -28,3 +28,6 @@ key_prefix "tekup/state/history" {
 key_prefix "tekup/state/rollouts" {
   policy = "read"
 }
+key_prefix "tekup/state/autoscale" {
+  policy = "read"
+}

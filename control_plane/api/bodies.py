@@ -180,7 +180,10 @@ class Status(Body):
     gates: tuple[GateShown, ...]
     message: str = ""
     mirror: Annotated[str, Field(description='What is wrong with the git mirror; "" if nothing is.')] = ""
-    waiting: Annotated[tuple[str, ...], Field(description="Rollouts that wait for a person, a sentence each.")] = ()
+    waiting: Annotated[
+        tuple[str, ...],
+        Field(description="What waits for a person, or for instances to come or go: a sentence each."),
+    ] = ()
 
 
 class Services(Body):

@@ -14,6 +14,7 @@ from control_plane.loop import ControlPlane
 from control_plane.model import ServicePolicy, Table
 from control_plane.roles import Role
 from control_plane.rollout import Phase
+from control_plane.scaling import unlike
 
 
 async def status(ask: Asked) -> bodies.Status:
@@ -53,16 +54,19 @@ async def status(ask: Asked) -> bodies.Status:
 
 
 async def _waiting(ask: Asked) -> tuple[str, ...]:
-    """Rollouts that wait for a person; none where they cannot be read, which other routes tell."""
+    """Rollouts that wait for a person, and services that have others than the instances they should have; none where
+    they cannot be read, which other routes tell."""
     try:
         held = (await ask.engine.shelf.all()).values()
+        scalings = (await ask.plane.scaling.decided()).values()
     except TekupError:
         return ()
-    return tuple(
+    rollouts = tuple(
         f"rollout {one.rollout.title}: {one.rollout.said}"
         for one in held
         if one.rollout.phase in (Phase.ASKING, Phase.PAUSED)
     )
+    return rollouts + unlike(scalings)
 
 
 async def init(ask: Asked) -> bodies.InitDone:

@@ -15,6 +15,7 @@ from compose.local.show import WIDTH
 from compose.local.typed import typed
 from control_plane.cli import policy, state
 from control_plane.cli.audit import audit
+from control_plane.cli.autoscale import autoscale
 from control_plane.cli.demo import demo
 from control_plane.cli.observe import commands as observe
 from control_plane.cli.operators import operators
@@ -40,6 +41,7 @@ app.add_typer(operators, name="operators")
 app.add_typer(audit, name="audit")
 app.add_typer(rules, name="rules")
 app.add_typer(silence, name="silence")
+app.add_typer(autoscale, name="autoscale")
 
 
 @app.command("version")

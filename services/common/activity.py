@@ -1,4 +1,4 @@
-"""What an instance is doing right now: requests in flight, and when the last one came.
+"""What an instance is doing right now: requests in flight, for how long in all, and when the last one came.
 
 Stopping reads it to know when nothing new comes any more, and cuts off what outlives the deadline.
 """
@@ -24,6 +24,20 @@ class Activity:
         self._tasks: set[asyncio.Task[object]] = set()
         self._cut: set[asyncio.Task[object]] = set()
         self._last_arrival = clock()
+        self._busy_s = 0.0
+        self._summed_s = clock()
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that requests have been in flight, each counted by itself; what it grows by in a second is how many
+        were in flight on average, however short each was."""
+        self._sum_up()
+        return self._busy_s
+
+    def _sum_up(self) -> None:
+        now_s = self._clock()
+        self._busy_s += len(self._tasks) * (now_s - self._summed_s)
+        self._summed_s = now_s
 
     @property
     def in_flight(self) -> int:
@@ -36,7 +50,8 @@ class Activity:
         Returns:
             That task; give it to `end`.
         """
-        self._last_arrival = self._clock()
+        self._sum_up()
+        self._last_arrival = self._summed_s
         task: asyncio.Task[object] | None = asyncio.current_task()
         assert task is not None  # noqa: S101  # only ever called from a coroutine
         self._tasks.add(task)
@@ -44,6 +59,7 @@ class Activity:
 
     def end(self, task: "asyncio.Task[object]") -> None:
         """Note that the request is over."""
+        self._sum_up()
         self._tasks.discard(task)
 
     def was_cut_off(self, task: "asyncio.Task[object]") -> bool:

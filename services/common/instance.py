@@ -30,6 +30,7 @@ from services.common.front import Front
 from services.common.identity import Identity
 from services.common.kit import Kit, ServiceSpec
 from services.common.listen import Listener, advertised_address, bind, listening, own_address
+from services.common.load import Load
 from services.common.readiness import Phase, Readiness
 from services.common.registration import Keeper
 from services.common.registry import Registration, Registry
@@ -117,6 +118,7 @@ class Instance:
         self._port = port
         self._admin_port = admin_port
         self._activity = Activity()
+        self._load = Load(self._activity, self._kit.metrics.usage)
         self._readiness = Readiness(self._kit.probes, self._kit.metrics)
         self._started_s = time.time()
         self._about = {"service": spec.name, "version": self._kit.version, "instance": self._kit.instance}
@@ -124,8 +126,9 @@ class Instance:
     async def live(self, stop: Stop) -> None:
         """From the first port to the last clean-up; returns when it is over."""
         async with AsyncExitStack() as life:
-            admin = admin_app(self._readiness, self._kit, self._about)
+            admin = admin_app(self._readiness, self._kit, self._load, self._about)
             await life.enter_async_context(listening(admin, self._admin_port))
+            await life.enter_async_context(beside(self._load.watch()))
             await life.enter_async_context(self._identified())
             await life.enter_async_context(self._built)
             await life.enter_async_context(self._handles_closed())

@@ -76,6 +76,11 @@ class Usage(Collector):
         """
         self._places[place] = tuple(paths)
 
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of the instance and all processes it started, in seconds, as it was last seen."""
+        return self._seen.cpu_seconds
+
     async def refresh(self) -> None:
         """Look again, unless that was done a moment ago or is still being done; waits a second for it at most."""
         if self._looking is None and time.monotonic() - self._at >= AT_MOST_EVERY_S:

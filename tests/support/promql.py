@@ -44,6 +44,7 @@ _GAUGED = (
     "tekup_probe_ok", "tekup_rollout_phase", "tekup_rollout_moved_seconds", "tekup_registrations_refused",
     "tekup_control_plane_leading", "tekup_policy_epoch", "tekup_policy_revision", "tekup_gates", "tekup_gates_lagging",
     "tekup_lane_instances", "tekup_git_mirror_revision", "tekup_git_mirror_failing", "tekup_git_mirror_rewritten",
+    "tekup_autoscale_wanted", "tekup_autoscale_needed", "tekup_autoscale_most", "tekup_backup_age_seconds",
     "tekup_oauth_keys_age_seconds",
     "container_memory_working_set_bytes", "container_spec_memory_limit_bytes", "container_threads",
     "container_threads_max",

@@ -16,6 +16,7 @@ parser.add_argument("port", type=int)
 parser.add_argument("--grandchild", type=Path, help="start a sleeper in a session of its own and write its pid here")
 parser.add_argument("--deaf", action="store_true", help="ignore TERM")
 parser.add_argument("--exit", type=int, help="end at once with this code")
+parser.add_argument("--says", type=Path, help="answer with what lies in this file")
 options = parser.parse_args()
 
 
@@ -24,7 +25,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer."""
-        body = f"{os.getpid()} {os.environ.get('INSTANCE', '')}".encode()
+        own = f"{os.getpid()} {os.environ.get('INSTANCE', '')}"
+        body = (options.says.read_text() if options.says else own).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -16,6 +16,7 @@ from compose.local.errors import BadInput, BadSettings, NotRunning, Overtaken, S
 from compose.local.link import start_supervisor
 from compose.local.ports import is_free
 from compose.local.ready import wait_until_scaled
+from compose.local.table import Ready
 from tests.support.lines import whole_lines
 
 pytestmark = pytest.mark.local
@@ -287,3 +288,27 @@ def test_instances_get_a_new_mark_at_each_start(make: Make, service: Make, until
     before = environment.process("echo-1.0.0-1").instance
     os.kill(environment.pid("echo-1.0.0-1"), signal.SIGKILL)
     until(lambda: environment.process("echo-1.0.0-1").instance not in ("", before), "a new mark")
+
+
+@pytest.mark.feature("B5")
+def test_one_that_lives_and_is_not_ready_for_long_is_restarted_and_one_that_nobody_can_ask_about_is_not(
+    make: Make, tiny: Make, until: Make, tmp_path: Path
+) -> None:
+    """As Consul tells of instances: `registry` is asked, and says what lies in a file."""
+    said = tmp_path / "said"
+    said.write_text("sick well")
+    registry = tiny("registry", "--says", str(said))
+    watched = tiny("sick", after=("registry",)).model_copy(
+        update={"ready": Ready(url=registry.url, contains="sick"), "failing_s": 1.0}
+    )
+    environment = make(registry, watched)
+    environment.up()
+    before = environment.pid("sick")
+    environment.link.restart("registry")
+    assert environment.pid("sick") == before
+    said.write_text("well")
+    until(lambda: environment.process("sick").restarts == 1, "a restart of what fails", 20)
+    said.write_text("sick well")
+    until(lambda: environment.process("sick").ready, "it to be ready again", 20)
+    assert environment.pid("sick") != before
+    assert "restarted, alive and failing" in environment.layout.log("supervisor").read_text()

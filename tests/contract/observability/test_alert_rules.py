@@ -25,6 +25,7 @@ NAMES = {
     "CertificateExpiring", "ConsulNoQuorum", "ScrapeMissing", "BrowserExhausted", "ProbeFailing", "GateOnFallback",
     "RegistrationRefused", "AuthorizationServerUnreachable", "LogsNotArriving", "TracesNotArriving",
     "NotificationsFailing", "Watchdog", "ContainerNearLimit", "GitMirrorRewritten",
+    "AutoscaleAtMaximum", "BackupTooOld",
 }  # fmt: skip
 Json = dict[str, Any]
 

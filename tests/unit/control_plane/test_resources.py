@@ -87,7 +87,10 @@ def test_an_export_reads_like_something_written_by_hand() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("kind: Clent\nid: ci", r"one.yml, document 1: kind 'Clent' is unknown; kinds are Service, Client, Delivery"),
+        (
+            "kind: Clent\nid: ci",
+            r"one.yml, document 1: kind 'Clent' is unknown; kinds are Service, Client, Delivery, Autoscale",
+        ),
         ("id: ci", r"one.yml, document 1: kind is missing; kinds are"),
         ("- 1", r"one.yml, document 1: not a resource but a list; write `kind: Service\|Client\|Delivery\|AlertRules`"),
         ("---\n---\nkind: Client", r"one.yml, document 2, Client: id: Field required; see `tekup schema Client`"),

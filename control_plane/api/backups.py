@@ -1,0 +1,63 @@
+"""The routes of backups: what was taken, and taking keys back after one was restored."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from control_plane.api.bodies import Body, Done, Reason
+from control_plane.api.route import ApiRoute, Asked
+from control_plane.backups import Backup
+from control_plane.errors import NotFound
+from control_plane.model import Name
+
+
+class BackupShown(Body):
+    """The last backup that was told."""
+
+    name: str
+    taken: Annotated[float, Field(ge=0, description="The moment it shows, in seconds since the epoch.")]
+    size_bytes: Annotated[int, Field(ge=0)]
+
+    @classmethod
+    def of(cls, backup: Backup) -> BackupShown:
+        """From what the control plane says."""
+        return cls(**backup.model_dump())
+
+
+class RevocationWish(Body):
+    """Keys to revoke, in one change."""
+
+    only: Annotated[tuple[Name, ...] | None, Field(description="Which; null: all. One that is not there counts.")] = (
+        None
+    )
+    reason: Reason
+
+
+async def last_backup(ask: Asked) -> BackupShown:
+    """The last backup."""
+    last = await ask.plane.backups.last()
+    if last is None:
+        raise NotFound("no backup was ever told; `tekup backup create` takes one")
+    return BackupShown.of(last)
+
+
+async def backup_taken(ask: Asked) -> BackupShown:
+    """Tell that a backup was taken."""
+    body = ask.read(BackupShown)
+    told = Backup.parse(body.model_dump_json(), "backup")
+    return BackupShown.of(await ask.plane.backups.taken(told))
+
+
+async def revoke_keys(ask: Asked) -> Done:
+    """Revoke many keys for good."""
+    body = ask.read(RevocationWish)
+    return Done.of(await ask.plane.rights.revoke_keys(body.only, ask.wish(body.reason)))
+
+
+BACKUP_ROUTES: tuple[ApiRoute, ...] = (
+    ApiRoute("GET", "/v1/backup", "The last backup", last_backup, BackupShown),
+    ApiRoute("PUT", "/v1/backup", "Tell of a backup", backup_taken, BackupShown, BackupShown),
+    ApiRoute("POST", "/v1/revocations", "Revoke many keys, or all", revoke_keys, Done, RevocationWish),
+)
