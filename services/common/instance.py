@@ -117,7 +117,7 @@ class Instance:
         self._port = port
         self._admin_port = admin_port
         self._activity = Activity()
-        self._readiness = Readiness(self._kit.probes, self._kit.metrics)
+        self._readiness = Readiness(self._kit.probes, self._kit.metrics, checks=self._kit.checks)
         self._started_s = time.time()
         self._about = {"service": spec.name, "version": self._kit.version, "instance": self._kit.instance}
 
