@@ -74,21 +74,27 @@ async def first_calls(target: Target, services: Collection[str], report: Reporte
 async def _one(service: str, tool: str, call: Callable[[Client, Target], Awaitable[str]], target: Target) -> FirstCall:
     started = time.monotonic()
     try:
-        async with asyncio.timeout(CALL_S), _client(target, service) as client:
+        async with asyncio.timeout(CALL_S), client_of(target, service) as client:
             began = time.monotonic()
             result = await call(client, target)
         return FirstCall(service, tool, True, _short(result), 1000 * (time.monotonic() - began))
-    except TimeoutError:
-        problem = f"no answer within {CALL_S:.0f} s"
-    except (MCPError, httpx2.HTTPError, OSError, KeyError, _Unexpected) as error:
-        problem = f"{type(error).__name__}: {error}"
-    except BaseExceptionGroup as group:  # the SDK's task groups wrap whatever ended them
-        problem = "; ".join(f"{type(error).__name__}: {error}" for error in _leaves(group))
+    except (TimeoutError, MCPError, httpx2.HTTPError, OSError, KeyError, _Unexpected, BaseExceptionGroup) as error:
+        problem = problem_of(error)
     return FirstCall(service, tool, False, problem, 1000 * (time.monotonic() - started))
 
 
+def problem_of(error: BaseException) -> str:
+    """What went wrong with a call, on one line."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CALL_S:.0f} s"
+    # the SDK's task groups wrap whatever ended them
+    leaves = _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves)
+
+
 @contextlib.asynccontextmanager
-async def _client(target: Target, service: str) -> AsyncIterator[Client]:
+async def client_of(target: Target, service: str) -> AsyncIterator[Client]:
+    """A client of one service, through the gate."""
     headers = {"Authorization": f"Bearer {target.key}"}
     tls = target.gateway.verify()
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -126,6 +127,10 @@ class OperatorsApi:
     def create_key(self) -> str:
         """Make a key for the client."""
         return str(self._call("POST", f"/v1/clients/{CLIENT}/keys", {"reason": REASON})["key"])
+
+    def forget_service(self, service: str, reason: str) -> None:
+        """Take a service that is gone for good out of the policy."""
+        self._call("DELETE", f"/v1/services/{service}?reason={quote(reason)}")
 
     def note(self, what: str, reason: str) -> None:
         """Have something that changes no policy written down in the history."""

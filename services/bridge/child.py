@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ MARKS: Final = ("TEKUP_ENVIRONMENT", "TEKUP_PROCESS")
 """No secrets: whose a process is, by which a supervisor finds what somebody's end left behind."""
 GRACE_S: Final = 2.0
 KILLED_WITHIN_S: Final = 10.0
+TOLD_WITHIN_S: Final = 1.0
 CHUNK_BYTES: Final = 1 << 16
 MAX_NOISE_LINES: Final = 1_000
 MAX_NOISE_BYTES: Final = 1 << 20
@@ -90,6 +91,7 @@ class Child:
     """A running child."""
 
     process: asyncio.subprocess.Process
+    over: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     usage: Usage = Usage()
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
@@ -179,8 +181,8 @@ async def _told(child: Child, reader: asyncio.StreamReader) -> None:
             child.usage = Usage(int(said["processes"]), int(said["memory_bytes"]))
         elif said["event"] == "ended":
             _note_end(child, int(said["code"]), str(said["why"]))
-    await child.process.wait()
     child.usage = Usage()
+    child.over.set()
     child.ended.set()
 
 
@@ -255,6 +257,8 @@ class _Reader:
                 if held > self._most_bytes:
                     self._child.problem = f"it wrote more than {self._most_bytes} bytes without an end of line"
         self._messages.close()
+        if not self._child.problem and not await _within(self._child.over.wait(), TOLD_WITHIN_S):
+            self._child.problem = "it closed its output"
         self._child.ended.set()
 
     async def _line(self, line: bytes) -> None:
@@ -303,6 +307,16 @@ async def _stop(child: Child, control: asyncio.StreamWriter) -> None:
     control.close()
     # Its pipes may be open still, in somebody's hands that nobody could kill.
     process._transport.close()  # type: ignore[attr-defined]
+
+
+async def _within(wait: Awaitable[object], within_s: float) -> bool:
+    """Whether something happens in time."""
+    try:
+        async with asyncio.timeout(within_s):
+            await wait
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _over(process: asyncio.subprocess.Process, within_s: float) -> bool:

@@ -82,6 +82,15 @@ class _Group:
             except OSError:
                 continue
 
+    def overran(self) -> bool:
+        """Whether the kernel killed some of it for its memory."""
+        folder, name = self.folders.get("memory"), "memory.events" if self.unified else "memory.oom_control"
+        try:
+            lines = (folder / name).read_text().splitlines() if folder else []
+        except OSError:
+            return False
+        return any(line.startswith("oom_kill ") and line.split()[1] != "0" for line in lines)
+
     def remove(self) -> None:
         """Remove it; it is empty by now."""
         for controller in list(self.folders):
@@ -165,6 +174,8 @@ class _Keeper:
         self._tell(event="started", pid=self._child, held=held)
         _become_quiet()
         code = self._watch(woken)
+        if not self._why and self._group.overran():
+            self._why = self._too_much()
         self._end()
         self._tell(event="ended", code=code, why=self._why)
         return 0
@@ -239,8 +250,11 @@ class _Keeper:
         if count > self._limits["processes"]:
             return f"it ran {count} processes and may run {self._limits['processes']}"
         if used > self._limits["memory_bytes"]:
-            return f"it took {used >> 20} MiB of memory and may take {self._limits['memory_bytes'] >> 20}"
+            return self._too_much()
         return ""
+
+    def _too_much(self) -> str:
+        return f"it took more than the {self._limits['memory_bytes'] >> 20} MiB of memory that it may take"
 
     def _end(self) -> None:
         """Kill until nothing is left: what is killed may have started another a moment before."""

@@ -50,6 +50,7 @@ Connect = Callable[[Declaration], AbstractAsyncContextManager[Link]]
 _CHANGED: Final = (ToolListChangedNotification, PromptListChangedNotification, ResourceListChangedNotification)
 _NAMED: Final[Mapping[str, str]] = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 _SESSION_GONE: Final = re.compile(r"session.*(terminated|not found|expired|unknown)|(unknown|invalid) session", re.I)
+WHY_WITHIN_S: Final = 2.0
 _CLOSED: Final = "Connection closed"
 _REASON_CHARS: Final = 300
 
@@ -246,11 +247,10 @@ class Peer:
         # Servers use the same code for errors of their own.
         if code == CONNECTION_CLOSED and message == _CLOSED:
             if self._link is not None:  # why comes a moment after its pipes have closed
-                await _first(self.ended.wait(), self._link.ended.wait(), asyncio.sleep(1.0))
-                await asyncio.sleep(0.05)
-            reason = self._link.why() if self._link is not None and self._link.ended.is_set() else message
-            self.close(reason)
-            return Lost(self.problem or reason, ran=True)
+                await _first(self._closing.wait(), self._link.ended.wait(), asyncio.sleep(WHY_WITHIN_S))
+            ended = self._link is not None and self._link.ended.is_set()
+            self.close(self._link.why() if self._link is not None and ended else message)
+            return Lost(self.problem, ran=True)
         if code == INVALID_REQUEST and _SESSION_GONE.search(message):
             self.expired = True
             self.close("its session is over")

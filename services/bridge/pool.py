@@ -14,7 +14,7 @@ from typing import Final
 
 from services.bridge.child import Usage
 from services.bridge.declaration import Declaration, Mode
-from services.bridge.peer import Peer
+from services.bridge.peer import Lost, Peer
 
 __all__ = ["Down", "Pool", "Slot"]
 
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_BACK_OFF_S: Final = 0.2
 LONGEST_BACK_OFF_S: Final = 30.0
+LONGEST_AFTER_USE_S: Final = 1.0
 STEADY_S: Final = 10.0
 """Whoever ran so long has recovered: the next back-off is short again."""
 LOOK_EVERY_S: Final = 0.5
@@ -61,11 +62,15 @@ class Slot:
         return self.peer is not None and self.peer.alive
 
     def note_end(self, problem: str, now: float) -> None:
-        """Its connection is over: until when to wait before the next."""
+        """Its connection is over: until when to wait before the next.
+
+        One that could be used ended by a call, or by chance: whoever makes such calls shall not keep others waiting.
+        """
         steady = self.began_at and now - self.began_at >= STEADY_S
         self.failures = 1 if steady else self.failures + 1
         self.problem = problem
-        self.retry_at = now + min(FIRST_BACK_OFF_S * 2 ** (self.failures - 1), LONGEST_BACK_OFF_S)
+        longest_s = LONGEST_AFTER_USE_S if self.began_at else LONGEST_BACK_OFF_S
+        self.retry_at = now + min(FIRST_BACK_OFF_S * 2 ** min(self.failures - 1, 20), longest_s)
         self.began_at = 0.0
 
 
@@ -94,6 +99,7 @@ class Pool:
         self._spare: list[Peer] = []
         self._living: set[asyncio.Task[None]] = set()
         self._peers: set[Peer] = set()
+        self._suspected: set[Peer] = set()
         self.started: Callable[[], None] = lambda: None
         self.failed: Callable[[], None] = lambda: None
         self.idled: Callable[[], None] = lambda: None
@@ -135,7 +141,11 @@ class Pool:
         slot = self._slot(client if self._declaration.mode is Mode.PER_CLIENT else BASE)
         slot.calls += 1
         try:
-            yield await self._filled(slot)
+            yield (peer := await self._filled(slot))
+        except Lost:
+            if peer.alive:
+                self._suspect(peer)
+            raise
         finally:
             slot.calls -= 1
             slot.used_at = self._clock()
@@ -226,7 +236,7 @@ class Pool:
             base = self.base
             if not base.alive and (base.starting is None or base.starting.done()) and base.retry_at <= self._clock():
                 base.starting = asyncio.create_task(self._start(base))
-            await self._end_hung()
+            self._end_hung()
             self._end_idle()
             self._fill_spare()
             await self._until_something()
@@ -253,13 +263,28 @@ class Pool:
         fields = {"client": slot.client, "reason": slot.problem, "failures": slot.failures}
         logger.warning("bridge.ended", extra=fields)
 
-    async def _end_hung(self) -> None:
+    def _end_hung(self) -> None:
         """A child that was asked and has not said anything for long is asked once more."""
-        hang_s = self._declaration.hang_s
-        hung = [slot.peer for slot in self._slots.values() if slot.peer is not None and slot.peer.overdue(hang_s)]
-        for peer in hung:
-            if await peer.sign_of_life(self._declaration.answer_s) is not None:
-                peer.close(f"it said nothing for {hang_s:g} s although it was asked")
+        for slot in self._slots.values():
+            if slot.peer is not None and slot.peer.overdue(self._declaration.hang_s):
+                self._suspect(slot.peer)
+
+    def _suspect(self, peer: Peer) -> None:
+        """End it unless it gives a sign of life."""
+        if peer in self._suspected:
+            return
+
+        async def check() -> None:
+            try:
+                if await peer.sign_of_life(self._declaration.answer_s) is not None:
+                    peer.close("it did not answer, nor give a sign of life")
+            finally:
+                self._suspected.discard(peer)
+
+        self._suspected.add(peer)
+        task = asyncio.create_task(check())
+        self._living.add(task)
+        task.add_done_callback(self._living.discard)
 
     def _end_idle(self) -> None:
         now = self._clock()

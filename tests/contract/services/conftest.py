@@ -30,7 +30,7 @@ from tests.support.programs import program
 
 ROOT = Path(__file__).parents[3]
 START_S = 60.0
-SHORT = {"MCP_BROWSER_PAGES_PER_CLIENT": 3, "MCP_BROWSER_CALL_S": 8, "MCP_BROWSER_NAVIGATION_S": 4}
+SHORT: dict[str, Any] = {"MCP_BROWSER_PAGES_PER_CLIENT": 3, "MCP_BROWSER_CALL_S": 8, "MCP_BROWSER_NAVIGATION_S": 4}
 
 
 def _grant(client: str, roots: tuple[str, ...], hosts: tuple[str, ...], access: str = "all") -> str:

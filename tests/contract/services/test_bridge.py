@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -77,6 +78,10 @@ def _is_orphan(process: psutil.Process) -> bool:
         return False
 
 
+def all_gone(*pids: int) -> bool:
+    return not any(map(psutil.pid_exists, pids))
+
+
 def text(result: CallToolResult) -> str:
     return "".join(block.text for block in result.content if isinstance(block, TextContent))
 
@@ -142,7 +147,8 @@ async def test_prompts_resources_templates_and_completions_come_through(pear: In
 
 async def test_instructions_and_the_probe_are_told(pear: Instance) -> None:
     async with pear.session() as session:
-        assert (await session.client.session.discover()).instructions == "Be careful."
+        discovered = await session.client.session.send_discover("2026-07-28")
+        assert discovered["instructions"] == "Be careful."
     async with pear.session("~control-plane") as session:
         listed = {tool.name: tool.meta or {} for tool in (await session.client.list_tools()).tools}
         assert listed["pear_echo"]["dev.tekup/probe"] == {"arguments": {"text": "probe"}}
@@ -227,7 +233,7 @@ async def test_each_client_has_a_child_of_its_own_when_told_so(bridges: Bridges)
             pids[client] = (await session.call("pear_pid")).text
             assert (await session.call("pear_pid")).text == pids[client]
     assert pids["ann"] != pids["ben"]
-    until(lambda: not any(psutil.pid_exists(int(pid)) for pid in pids.values()), "idle children have ended")
+    until(partial(all_gone, *map(int, pids.values())), "idle children have ended")
     async with instance.session("ann") as session:
         assert (await session.call("pear_pid")).text not in pids.values()
     assert instance.end() == 0
@@ -243,4 +249,4 @@ async def test_nothing_is_left_of_a_child_whatever_it_started_and_however_the_br
         assert psutil.pid_exists(daemon)
         os.kill(instance.process.pid, number)
         instance.process.wait(20)
-        until(lambda pids=(daemon, child): not any(map(psutil.pid_exists, pids)), "nothing is left")
+        until(partial(all_gone, daemon, child), "nothing is left")
