@@ -26,7 +26,7 @@ _VARIABLE = re.compile(r"[A-Za-z_]\w*")
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    app.command(context_settings={"allow_interspersed_args": False})(add)
+    app.command()(add)
     app.command()(remove)
     app.command("import")(import_servers)
     app.command()(connect)
