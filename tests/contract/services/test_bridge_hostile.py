@@ -69,13 +69,12 @@ async def test_its_caller_is_told_why_and_the_next_call_is_served(
 
 async def test_a_child_that_forks_meets_its_limit_and_leaves_nothing(pear: Instance) -> None:
     async with pear.session() as session:
-        before = await again(session, "pear_pid")
-        assert (await session.call("pear_fork", n=300)).error or True
+        await again(session, "pear_pid")
+        await session.call("pear_fork", n=300)
         await again(session, "pear_echo", text="on")
         metrics = (await asked(pear, "/metrics")).text
         used = next(line for line in metrics.splitlines() if line.startswith("tekup_bridge_child_processes "))
         assert float(used.split()[1]) <= 21
-        del before
 
 
 async def test_ready_says_why_while_the_child_does_not_answer_and_recovers(pear: Instance) -> None:
