@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +47,7 @@ def test_a_uri_leads_back_to_the_servers(uri: str) -> None:
 
 
 def test_resources_within_results_are_called_as_they_are_here() -> None:
-    result = {
+    result: dict[str, Any] = {
         "content": [{"type": "text", "text": "file:///a"}, {"type": "resource_link", "uri": "file:///a", "name": "a"}],
         "structuredContent": {"uri": "file:///a"},
     }
