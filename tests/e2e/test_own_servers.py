@@ -43,7 +43,7 @@ async def said(environment: Any, mode: str, tool: str, **arguments: object) -> s
         return "".join(block.text for block in result.content if isinstance(block, TextContent))
 
 
-@pytest.mark.feature("A13")
+@pytest.mark.feature("B7")
 async def test_an_added_server_is_called_in_both_eras_and_leaves_nothing_when_removed(
     environment: Any, pear: dict[str, Any]
 ) -> None:
@@ -68,7 +68,7 @@ async def test_an_added_server_is_called_in_both_eras_and_leaves_nothing_when_re
 
 
 @pytest.mark.long
-@pytest.mark.feature("A13")
+@pytest.mark.feature("A14")
 def test_a_server_that_does_not_start_is_told_with_its_last_words(environment: Any) -> None:
     try:
         refused = environment.tekup("add", "plum", "--", sys.executable, str(HOSTILE), "dies-at-start")
@@ -81,7 +81,7 @@ def test_a_server_that_does_not_start_is_told_with_its_last_words(environment: A
 
 
 @pytest.mark.long
-@pytest.mark.feature("G6")
+@pytest.mark.feature("B7")
 def test_a_configuration_of_six_servers_is_imported_and_the_bad_ones_are_named(
     environment: Any, tmp_path: Path
 ) -> None:
@@ -105,7 +105,7 @@ def test_a_configuration_of_six_servers_is_imported_and_the_bad_ones_are_named(
             environment.tekup("remove", name)
 
 
-@pytest.mark.feature("G6")
+@pytest.mark.feature("G2")
 def test_what_connect_prints_for_python_lists_the_tools(environment: Any, tmp_path: Path) -> None:
     shown = environment.tekup_json("connect", "python")
     script = tmp_path / "client.py"
@@ -119,7 +119,7 @@ def test_what_connect_prints_for_python_lists_the_tools(environment: Any, tmp_pa
 
 
 @pytest.mark.long
-@pytest.mark.feature("A13")
+@pytest.mark.feature("B7")
 async def test_added_servers_come_back_with_the_environment(fresh_environment: Any) -> None:
     fresh_environment.start()
     assert fresh_environment.tekup("add", "pear", "--", sys.executable, str(HOSTILE)).returncode == 0

@@ -19,7 +19,7 @@ from mcp_types import CallToolResult, EmbeddedResource, ImageContent, ResourceLi
 
 from tests.contract.services.conftest import ROOT, Instance, Starter
 
-pytestmark = [pytest.mark.local, pytest.mark.feature("A13"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.local, pytest.mark.feature("B11"), pytest.mark.timeout(120)]
 HOSTILE = ROOT / "tests" / "support" / "hostile_child.py"
 WITHIN_S = 20.0
 
@@ -102,6 +102,7 @@ async def asked(instance: Instance, path: str) -> httpx.Response:
         return await http.get(f"http://127.0.0.1:{instance.where()['admin_port']}{path}")
 
 
+@pytest.mark.feature("A14")
 async def test_tools_that_cannot_be_used_are_left_out_one_by_one_with_a_reason(pear: Instance) -> None:
     state = (await asked(pear, "/state")).json()
     reasons = {one["item"]: one["reason"] for one in state["quarantined"]}
@@ -214,7 +215,7 @@ async def test_a_client_that_may_only_read_calls_only_what_says_that_it_does(pea
         assert "read-only tools only" in (await session.call("pear_pid")).error
 
 
-@pytest.mark.feature("B11")
+@pytest.mark.feature("A13")
 async def test_a_modern_child_and_one_that_bears_no_question_before_its_handshake_are_served(bridges: Bridges) -> None:
     for option in ("modern", "asks-first"):
         instance = bridges.start(option)
@@ -224,7 +225,6 @@ async def test_a_modern_child_and_one_that_bears_no_question_before_its_handshak
         assert instance.end() == 0
 
 
-@pytest.mark.feature("B8")
 async def test_each_client_has_a_child_of_its_own_when_told_so(bridges: Bridges) -> None:
     instance = bridges.start(mode="per-client", spare=1, idle_s=1.0)
     pids = {}
@@ -239,7 +239,7 @@ async def test_each_client_has_a_child_of_its_own_when_told_so(bridges: Bridges)
     assert instance.end() == 0
 
 
-@pytest.mark.feature("B11")
+@pytest.mark.feature("B10")
 async def test_nothing_is_left_of_a_child_whatever_it_started_and_however_the_bridge_ends(bridges: Bridges) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         instance = bridges.start()

@@ -13,7 +13,7 @@ import pytest
 from tests.contract.services.conftest import Instance, Session, Starter
 from tests.contract.services.test_bridge import Bridges, asked
 
-pytestmark = [pytest.mark.local, pytest.mark.feature("B11"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.local, pytest.mark.feature("A14"), pytest.mark.timeout(120)]
 WITHIN_S = 20.0
 
 

@@ -20,7 +20,7 @@ from tests.contract.services.conftest import Instance, Session, Starter
 from tests.contract.services.test_bridge_hostile import again
 from tests.support.programs import program
 
-pytestmark = [pytest.mark.local, pytest.mark.feature("A13"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.local, pytest.mark.feature("B11"), pytest.mark.timeout(300)]
 HERE = "{here}"
 """Stands for a folder of the test's own."""
 

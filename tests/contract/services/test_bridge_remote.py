@@ -18,7 +18,7 @@ from tests.contract.services.conftest import ROOT, Instance, Starter
 from tests.contract.services.test_bridge_hostile import again
 from tests.support.ports import free_port
 
-pytestmark = [pytest.mark.local, pytest.mark.feature("A13"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.local, pytest.mark.feature("B11"), pytest.mark.timeout(120)]
 REMOTE = ROOT / "tests" / "support" / "remote_server.py"
 WITHIN_S = 30.0
 

@@ -10,7 +10,7 @@ import pytest
 from compose.local.bridged.clients import CLIENTS, Where, setup_for, write_setup
 from compose.local.errors import BadInput, StepFailed
 
-pytestmark = pytest.mark.feature("G6")
+pytestmark = pytest.mark.feature("G2")
 WHERE = Where("http://127.0.0.1:3000/mcp", "tk_a_sesame")
 
 

@@ -11,7 +11,7 @@ import pytest
 from compose.local.bridged.foreign import read_foreign
 from compose.local.errors import BadInput
 
-pytestmark = pytest.mark.feature("G6")
+pytestmark = pytest.mark.feature("B7")
 ENVIRON = {"HOME": "/home/me", "GITHUB": "sesame"}
 
 

@@ -9,7 +9,7 @@ import pytest
 from services.bridge.child import child_environment
 from services.bridge.declaration import BadDeclaration, read_declaration
 
-pytestmark = pytest.mark.feature("A13")
+pytestmark = pytest.mark.feature("B11")
 
 
 def declared(folder: Path, text: str) -> Path:

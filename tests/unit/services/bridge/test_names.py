@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.bridge.names import MOST_CHARS, here, public_name, public_uri, rewritten, there_uri
 
-pytestmark = pytest.mark.feature("A13")
+pytestmark = pytest.mark.feature("B11")
 
 
 @pytest.mark.parametrize(
