@@ -259,7 +259,20 @@ async def probe(http: httpx.AsyncClient, ready: Ready, values: dict[str, str]) -
         return f"GET {url}: {error or type(error).__name__}"
     if response.status_code != httpx.codes.OK:
         return f"GET {url}: answered {response.status_code}"
-    return "" if text in response.text else f"GET {url}: no {text} in the answer yet"
+    if text in response.text:
+        return ""
+    return await _own_reason(http, filled(ready.why, values)) or f"GET {url}: no {text} in the answer yet"
+
+
+async def _own_reason(http: httpx.AsyncClient, url: str) -> str:
+    """Why a process says itself that it is not ready, "" if it does not say."""
+    if not url:
+        return ""
+    try:
+        reason = (await http.get(url, timeout=PROBE_S)).json().get("reason", "")
+    except (httpx.HTTPError, ValueError, AttributeError):
+        return ""
+    return str(reason)[:WORDS_BYTES]
 
 
 async def denied(http: httpx.AsyncClient, ready: Ready, values: dict[str, str]) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .bridged.declared import declared
 from .consul_api import BootstrapOver, ConsulApi, ConsulAway, ConsulRefuses
 from .errors import LocalError, StepFailed
 from .files import PRIVATE, repository, write_atomically
@@ -190,6 +191,12 @@ def lost(layout: Layout, error: BootstrapOver) -> str:
     )
 
 
+def _added(layout: Layout) -> Iterable[Role]:
+    """The roles of services that were added, as far as they have a token."""
+    roles = (service_role(one.name) for one in declared(layout))
+    return (role for role in roles if token_file(layout, role.name).exists())
+
+
 def keep(layout: Layout, url: str, roles: Sequence[Role] = ROLES, ca_file: Path | None = None) -> None:
     """Keep Consul knowing every role, for ever: a Consul that comes back empty knows them within seconds.
 
@@ -206,7 +213,7 @@ def keep(layout: Layout, url: str, roles: Sequence[Role] = ROLES, ca_file: Path 
         before = ""
         while True:
             try:
-                if lay_out(layout, api, roles):
+                if lay_out(layout, api, (*_added(layout), *roles)):
                     log("consul's access laid out", roles=len(roles))
                 now, pause_s = "", LOOK_EVERY_S
             except BootstrapOver as error:

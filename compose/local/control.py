@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from .errors import BadInput
 from .status import Name, Status, Wish
+from .table import Service
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -37,6 +38,12 @@ class Controlled(Protocol):
     def scale(self, wish: Wish) -> Wish:
         """Wish for a number of instances."""
 
+    def put_service(self, service: Service) -> None:
+        """Run one more service, or run one by another pattern."""
+
+    def drop_service(self, name: str) -> None:
+        """Run a service no more."""
+
 
 def application(supervisor: Controlled) -> Starlette:
     """The API as an application."""
@@ -52,6 +59,14 @@ def application(supervisor: Controlled) -> Starlette:
         wish = supervisor.scale(await _body(request, Wish))
         return JSONResponse(wish.model_dump(mode="json"), status_code=202)
 
+    async def put_service(request: Request) -> Response:
+        supervisor.put_service(await _body(request, Service))
+        return Response(status_code=202)
+
+    async def drop_service(request: Request) -> Response:
+        supervisor.drop_service((await _body(request, Name)).name)
+        return Response(status_code=202)
+
     async def down(_request: Request) -> Response:
         supervisor.ask_down()
         return Response(status_code=202)
@@ -64,6 +79,8 @@ def application(supervisor: Controlled) -> Starlette:
             Route("/status", status),
             Route("/restart", restart, methods=["POST"]),
             Route("/scale", scale, methods=["PUT"]),
+            Route("/services", put_service, methods=["PUT"]),
+            Route("/services", drop_service, methods=["DELETE"]),
             Route("/down", down, methods=["POST"]),
         ],
         exception_handlers={BadInput: refused},

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
-from .consul_acl import ROLES, Role, make_tokens
+from .bridged.declared import declared, names
+from .consul_acl import ROLES, Role, make_tokens, service_role, token_file
 from .consul_config import write_private_config
 from .errors import StepFailed
 from .files import PRIVATE, write_atomically
@@ -30,12 +31,13 @@ def make_credentials(layout: Layout, roles: Iterable[Role] = ROLES) -> None:
     """
     if not layout.operator_token.exists():
         write_atomically(layout.operator_token, secrets.token_urlsafe(KEY_BYTES) + "\n", PRIVATE)
-    make_tokens(layout, roles)
+    added = names(declared(layout))
+    make_tokens(layout, (*roles, *map(service_role, added)))
     write_private_config(layout)
     tables = gate_secrets_file(layout).parent
     tables.mkdir(parents=True, exist_ok=True)
     tables.chmod(0o700)
-    keys = _gate_secrets(gate_secrets_file(layout))
+    keys = _gate_secrets(gate_secrets_file(layout), added)
     for service, values in keys.items():
         own = json.dumps({"service": service, "keys": values}) + "\n"
         write_if_other(service_secrets(layout, service), own)
@@ -65,9 +67,19 @@ class GateSecrets(BaseModel):
     services: dict[str, list[str]] = Field(default_factory=dict)
 
 
-def _gate_secrets(path: Path) -> dict[str, list[str]]:
+def forget_service(layout: Layout, service: str) -> None:
+    """Forget the secrets of a service that was taken away."""
+    path = gate_secrets_file(layout)
+    known = read_gate_secrets(path)
+    if known.services.pop(service, None) is not None:
+        write_atomically(path, known.model_dump_json(indent=1) + "\n", PRIVATE)
+    for file in (service_secrets(layout, service), token_file(layout, service_role(service).name)):
+        file.unlink(missing_ok=True)
+
+
+def _gate_secrets(path: Path, added: tuple[str, ...]) -> dict[str, list[str]]:
     known = read_gate_secrets(path) if path.exists() else GateSecrets()
-    missing = [name for name in (*SERVICES, CONTROL_PLANE) if not known.services.get(name)]
+    missing = [name for name in (*SERVICES, CONTROL_PLANE, *added) if not known.services.get(name)]
     if missing or not known.mac:
         known.mac = known.mac or [secrets.token_hex(KEY_BYTES)]
         known.services |= {name: [secrets.token_hex(KEY_BYTES)] for name in missing}

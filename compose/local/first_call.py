@@ -78,13 +78,18 @@ async def _one(service: str, tool: str, call: Callable[[Client, Target], Awaitab
             began = time.monotonic()
             result = await call(client, target)
         return FirstCall(service, tool, True, _short(result), 1000 * (time.monotonic() - began))
-    except TimeoutError:
-        problem = f"no answer within {CALL_S:.0f} s"
-    except (MCPError, httpx2.HTTPError, OSError, KeyError, _Unexpected) as error:
-        problem = f"{type(error).__name__}: {error}"
-    except BaseExceptionGroup as group:  # the SDK's task groups wrap whatever ended them
-        problem = "; ".join(f"{type(error).__name__}: {error}" for error in _leaves(group))
+    except (TimeoutError, MCPError, httpx2.HTTPError, OSError, KeyError, _Unexpected, BaseExceptionGroup) as error:
+        problem = problem_of(error)
     return FirstCall(service, tool, False, problem, 1000 * (time.monotonic() - started))
+
+
+def problem_of(error: BaseException) -> str:
+    """What went wrong with a call, on one line."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CALL_S:.0f} s"
+    # the SDK's task groups wrap whatever ended them
+    leaves = _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves)
 
 
 @contextlib.asynccontextmanager

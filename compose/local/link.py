@@ -15,6 +15,7 @@ from .leftovers import MARK, Started, end_leftovers, identity, read_record, star
 from .logs import last_lines
 from .progress import Reporter, wait_for
 from .status import Status, Wish
+from .table import Service
 
 ANSWER_S = 10.0
 RESTART_S = 120.0
@@ -65,6 +66,23 @@ class Link:
             BadInput: unknown service, impossible version or count.
         """
         return Wish.model_validate_json(self._send("PUT", "/scale", wish.model_dump()))
+
+    def put_service(self, service: Service) -> None:
+        """Have one more service run, or one by another pattern; its instances come in the background.
+
+        Raises:
+            NotRunning: no supervisor runs here.
+        """
+        self._send("PUT", "/services", service.model_dump(mode="json"))
+
+    def drop_service(self, name: str) -> None:
+        """Have a service run no more; its instances drain in the background.
+
+        Raises:
+            NotRunning: no supervisor runs here.
+            BadInput: there is no such service.
+        """
+        self._send("DELETE", "/services", {"name": name})
 
     def ask_down(self) -> None:
         """Begin to stop everything.

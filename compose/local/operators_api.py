@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 from typing import Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -147,6 +147,10 @@ class OperatorsApi:
     def backed_up(self, name: str, taken_s: float, size_bytes: int) -> None:
         """Tell that a backup was taken."""
         self._call("PUT", "/v1/backup", {"name": name, "taken": taken_s, "size_bytes": size_bytes})
+
+    def forget_service(self, service: str, reason: str) -> None:
+        """Take a service that is gone for good out of the policy."""
+        self._call("DELETE", f"/v1/services/{service}?reason={quote(reason)}")
 
     def note(self, what: str, reason: str) -> None:
         """Have something that changes no policy written down in the history."""

@@ -2,14 +2,17 @@
 
 import sys
 import tomllib
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
+from .bridged.declared import Declared, declared
 from .consul_acl import GATE, GATE_ID, OPERATOR, service_role, token_file
 from .consul_config import private_config
 from .credentials import service_secrets
 from .edge import edge_values, quoted
 from .files import repository
+from .layout import Layout
 from .observability import (
     OAUTH,
     extra_processes,
@@ -20,7 +23,7 @@ from .observability import (
     tracing_values,
 )
 from .parts import Parts
-from .ports import HOST
+from .ports import HOST, chosen_ports, remembered_ports
 from .settings import CONTROL_PLANE, SERVICES, Effective, named_ports, replica_ports
 from .table import LogBounds, Process, Ready, Service, Table
 
@@ -83,7 +86,10 @@ def platform_table(parts: Parts) -> Table:
     settings = parts.effective.settings
     return Table(
         processes=processes + extras,
-        services=tuple(_service(parts, name) for name in SERVICES),
+        services=(
+            *(_service(parts, name) for name in SERVICES),
+            *(bridge_service(parts, one) for one in declared(parts.layout)),
+        ),
         logs=LogBounds(largest_bytes=settings.log_file_bytes, kept=settings.log_files),
     )
 
@@ -255,15 +261,40 @@ def _pages(parts: Parts) -> Process:
 
 
 def _service(parts: Parts, name: str) -> Service:
+    own = {**parts.effective.for_service(name), **_own_settings(parts, name)}
+    pattern = _instances(parts, name, f"services.{name}", own)
+    port = parts.ports[f"MCP_{name.upper()}_PORT"]
+    return Service(name=name, version=package_version(), port=port, pattern=pattern)
+
+
+def bridge_service(parts: Parts, one: Declared) -> Service:
+    """The service that stands for somebody else's server."""
+    # what it is told is in a file: that another is in it now has to be seen from the table
+    own = {"MCP_BRIDGE_FILE": str(one.path), "TEKUP_DECLARED": one.digest}
+    pattern = _instances(parts, one.name, "services.bridge", own)
+    ready = pattern.ready and pattern.ready.model_copy(update={"why": f"http://{HOST}:{{port}}/ready"})
+    return Service(
+        name=one.name,
+        version=one.version or package_version(),
+        port=bridge_port(parts.layout, one),
+        pattern=pattern.model_copy(update={"ready": ready}),
+    )
+
+
+def bridge_port(layout: Layout, one: Declared) -> int:
+    """The port of its first instance: one of those that nobody has to know, and remembered like them."""
+    wanted = dict.fromkeys((*remembered_ports(layout.ports), one.port_name), 0)
+    return chosen_ports(wanted, layout.ports)[one.port_name]
+
+
+def _instances(parts: Parts, name: str, module: str, own: Mapping[str, str]) -> Process:
     settings = parts.effective.settings
-    version = package_version()
-    pattern = _python(
+    return _python(
         parts,
         name,
-        f"services.{name}",
+        module,
         {
-            **parts.effective.for_service(name),
-            **_own_settings(parts, name),
+            **own,
             "MCP_PORT": "{port}",
             "MCP_ADMIN_PORT": "0",
             "MCP_INSTANCE": "{instance}",
@@ -281,7 +312,6 @@ def _service(parts: Parts, name: str) -> Service:
         failing_s=settings.restart_failing_s,
         url=f"http://{HOST}:{{port}}",
     )  # fmt: skip
-    return Service(name=name, version=version, port=parts.ports[f"MCP_{name.upper()}_PORT"], pattern=pattern)
 
 
 def _own_settings(parts: Parts, name: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ from .sources import (
     NpmPackage,
     OnPath,
     PlaywrightBrowser,
+    PythonPackages,
     Source,
 )
 from .versions import at_least, printed_version
@@ -176,6 +177,23 @@ _TABLE = (
         "oidc-provider", "9.13.3", "9.13", ("--version",),
         (NpmPackage("tests/oauth", "server.mjs", ours=True),),
         "see why npm could not fetch the packages of tests/oauth/package-lock.json",
+    ),
+    # Published servers behind the bridge, for the tests: those of npm, and a Python that sees those of PyPI.
+    Program(
+        "published-npm", "2026.8.31", "2026.8", ("--version",),
+        (NpmPackage("tests/published", "serve.mjs", ours=True),),
+        "see why npm could not fetch the packages of tests/published/package-lock.json",
+    ),
+    *(
+        Program(
+            name, version, version, ("-c", "from importlib.metadata import version; print(version('mcp'))"),
+            (PythonPackages(lock),),
+            f"see why pip or uv could not fetch the packages of {lock}",
+        )
+        for name, version, lock in (
+            ("published-python", "2.3.0", "tests/published/new.lock"),
+            ("published-python-old", "1.30.0", "tests/published/old.lock"),
+        )
     ),
     # The peer of the browser service, for the benchmark.
     Program(

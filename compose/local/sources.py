@@ -194,6 +194,37 @@ class FromWheel:
         return await cached_or_built(entry, build, work.report)
 
 
+@dataclass(frozen=True)
+class PythonPackages:
+    """Python packages from a lock file of ours that pins every hash, and a Python that sees them before our own."""
+
+    lock: str
+
+    @property
+    def origin(self) -> str:
+        """The lock file."""
+        return f"Python lock {self.lock}"
+
+    async def obtain(self, name: str, version: str, work: Work, *, fetch: bool) -> Path | None:
+        """See `Source.obtain`."""
+        lock = repository() / self.lock
+        digest = hashlib.sha256(f"{sys.executable}\0".encode() + lock.read_bytes()).hexdigest()
+        entry = Entry(name, version, digest, name)
+        if not fetch:
+            return entry.verified()
+
+        async def build(folder: Path) -> None:
+            async with work.step(name, f"fetching the packages of {self.lock}"):
+                options = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", str(folder / "site"))
+                await run_or_fail([*_installer(), *options, "--requirement", str(lock)], timeout_s=DOWNLOAD_S)
+            program, python = folder / name, shlex.quote(sys.executable)
+            sees = 'PYTHONPATH="$(dirname "$0")"/site PYTHONDONTWRITEBYTECODE=1'
+            program.write_text(f'#!/bin/sh\n{sees} exec {python} "$@"\n', encoding="utf-8")
+            program.chmod(0o755)
+
+        return await cached_or_built(entry, build, work.report)
+
+
 def _installer() -> Sequence[str]:
     if importlib.util.find_spec("pip") is not None:
         return (sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input")

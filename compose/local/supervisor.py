@@ -26,7 +26,7 @@ from .leftovers import Started, end_leftovers, identity, started, write_record
 from .log import bound, log
 from .scale import checked, instances, read_scale, write_scale
 from .status import ProcessStatus, Status, Wish
-from .table import Table, filled, read_table
+from .table import Service, Table, filled, read_table, write_table
 
 SUPERVISOR = "supervisor"
 BOUND_LOGS_EVERY_S = 5.0
@@ -145,6 +145,42 @@ class Supervisor:
             log("autoscaled", service=service, version=version, count=count)
             self._wish(wish)
 
+    def put_service(self, service: Service) -> None:
+        """Run one more service, or run one by another pattern: its instances drain and come anew."""
+        others = tuple(one for one in self._table.services if one.name != service.name)
+        before = self._table.service(service.name)
+        if before == service:
+            return
+        count = 1
+        if before is not None:
+            count = max(1, sum(read_scale(self._layout.scale, self._table)[service.name].values()))
+        self._change(Table(**{**dict(self._table), "services": (*others, service)}))
+        wanted = read_scale(self._layout.scale, self._table)
+        wanted[service.name] = {service.version: count}
+        write_scale(self._layout.scale, wanted)
+        self._apply_scale()
+        for name in self._instances - self._retiring:
+            child = self._children[name]
+            if child.process.group == service.name and child.process != service.pattern:
+                self._retire_soon(child)
+
+    def drop_service(self, name: str) -> None:
+        """Run a service no more; its instances drain.
+
+        Raises:
+            BadInput: there is none of this name.
+        """
+        if self._table.service(name) is None:
+            raise BadInput(f"there is no service {name!r}")
+        self._change(Table(**{**dict(self._table), "services": tuple(
+            one for one in self._table.services if one.name != name)}))  # fmt: skip
+        write_scale(self._layout.scale, read_scale(self._layout.scale, self._table))
+        self._apply_scale()
+
+    def _change(self, table: Table) -> None:
+        self._table = table
+        write_table(self._layout.table, table)
+
     def _apply_scale(self) -> None:
         if self._down.is_set():
             return
@@ -154,8 +190,11 @@ class Supervisor:
                 self._instances.add(name)
                 self._add(Child(name, item.process, self._around, item.version, item.port))
         for name in self._instances - wanted.keys() - self._retiring:
-            self._retiring.add(name)
-            self._tasks.create_task(self._retire(self._children[name]))
+            self._retire_soon(self._children[name])
+
+    def _retire_soon(self, child: Child) -> None:
+        self._retiring.add(child.name)
+        self._tasks.create_task(self._retire(child))
 
     async def _retire(self, child: Child) -> None:
         await child.stop()

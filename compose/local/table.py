@@ -26,6 +26,8 @@ class Ready(_Data):
     contains: str = ""
     token_file: str = ""
     """Consul's token to ask with; read at each look, since it is rotated."""
+    why: str = ""
+    """Where it says itself why it is not ready, as `reason` in JSON."""
 
 
 class Process(_Data):

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
+from .bridged.declared import declared, names
+from .bridged.waiting import note_added
 from .credentials import make_credentials, make_sealing_keys
 from .files import lock_holder, try_lock
 from .gate_folder import lay_out_gate
@@ -24,8 +26,9 @@ from .ports import chosen_ports, forget_ports, is_free, require_free
 from .programs import NEEDED, Found, Resolver, asked_programs
 from .progress import Reporter, wait_for
 from .ready import wait_until_ready
+from .run_settings import running_settings
 from .served import FirstCall, Target, wait_until_served, write_welcome
-from .settings import CONTROL_PLANE, SERVICES, Effective, Origin, load, named_ports
+from .settings import CONTROL_PLANE, SERVICES, Effective, load, named_ports
 from .status import ProcessStatus, Status
 from .table import write_table
 from .trust import Gateway, gateway, prepare_certificate
@@ -102,26 +105,25 @@ def bring_up(layout: Layout, timeout_s: float, report: Reporter, given: Mapping[
             parts = _prepare(layout, effective, programs, report)
             start_supervisor(layout, report)
         else:
-            effective = _as_it_runs(layout, effective, status, given or {})
+            effective = running_settings(layout, status, given)
             parts = Parts(layout, effective, chosen_ports(wanted_ports(effective), layout.ports), programs)
             if platform_table(parts).digest() != status.table:
                 report.note(typed("settings or programs have changed since this environment was started; "
                                   "`tekup down` and `tekup up` put them in force"))  # fmt: skip
         key = _key(parts, report, timeout_s)
-        scaled_to_0 = wait_until_ready(layout, report, timeout_s).scaled_to_0()
+        added = names(declared(layout))
+        # somebody else's server that does not start is told, and holds up nothing else
+        scaled_to_0 = wait_until_ready(
+            layout, report, timeout_s, only=lambda process: process.group not in added
+        ).scaled_to_0()
+        note_added(layout, added, report)
     edge = gateway(layout, effective.settings, parts.address(GATEWAY_PORT))
     target = Target(edge, key, layout.workspace, f"{parts.url('pages')}/")
+    scaled_to_0 = tuple(name for name in scaled_to_0 if name in SERVICES)
     called = tuple(name for name in SERVICES if name not in ("hub", *scaled_to_0))
     wait_until_served(target, called, timeout_s, report)
     calls = _first_calls(target, called, report)
     return Up(parts, edge, key, status is None, calls, scaled_to_0, time.monotonic() - began)
-
-
-def _as_it_runs(layout: Layout, effective: Effective, status: Status, given: Mapping[str, str]) -> Effective:
-    """Settings that know that the environment was started with `--tls`, if nothing else is said of it."""
-    encrypted = any(process.name == "traefik" and process.url.startswith("https:") for process in status.processes)
-    unsaid = effective.origins["MCP_TLS"] is Origin.DEFAULT
-    return load(layout, {**os.environ, **given, "MCP_TLS": "local"}) if encrypted and unsaid else effective
 
 
 def _running(layout: Layout, report: Reporter) -> Status | None:

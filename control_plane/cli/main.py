@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 from compose.local import commands
+from compose.local.bridged import commands as bridged
 from compose.local.errors import LocalError
 from compose.local.exits import HELP
 from compose.local.show import WIDTH
@@ -32,6 +33,7 @@ app = typer.Typer(
     epilog=HELP,
 )
 commands.register(app)
+bridged.register(app)
 observe.register(app)
 policy.register(app)
 app.command()(demo)

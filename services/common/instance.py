@@ -119,7 +119,7 @@ class Instance:
         self._admin_port = admin_port
         self._activity = Activity()
         self._load = Load(self._activity, self._kit.metrics.usage)
-        self._readiness = Readiness(self._kit.probes, self._kit.metrics)
+        self._readiness = Readiness(self._kit.probes, self._kit.metrics, checks=self._kit.checks)
         self._started_s = time.time()
         self._about = {"service": spec.name, "version": self._kit.version, "instance": self._kit.instance}
 

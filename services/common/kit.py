@@ -33,6 +33,8 @@ __all__ = ["Kit", "OwnServer", "ServiceSpec"]
 S = TypeVar("S", bound=ServiceSettings)
 T = TypeVar("T")
 F = TypeVar("F", bound=AsyncFunction)
+AnnotationsOf = Callable[[str], Mapping[str, object] | None]
+"""What a tool says of itself, as on the wire; None for no tool of this service."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class OwnServer:
     legacy: bool
     open_names: tuple[str, ...]
     freshness: FreshnessOf | None
+    annotations: AnnotationsOf | None
 
 
 class Kit:
@@ -67,6 +70,7 @@ class Kit:
         self.resources: list[ResourceDeclaration] = []
         self.prompts: list[PromptDeclaration] = []
         self.probes: list[Probe] = []
+        self.checks: list[Callable[[], Awaitable[str | None]]] = []
         self.completions: list[AsyncFunction] = []
         self.handle_kinds: list[Handles[object]] = []
         self.metrics = Metrics(service=name, version=self.version, instance=self.instance)
@@ -185,6 +189,7 @@ class Kit:
         legacy: bool,
         open_names: tuple[str, ...] = (),
         freshness: FreshnessOf | None = None,
+        annotations: AnnotationsOf | None = None,
     ) -> None:
         """Serve an own low-level server instead of declared tools; for the hub and for bridges.
 
@@ -197,13 +202,15 @@ class Kit:
             freshness: Says what the answer to a list or to discovery is made from, so that the kit may keep it; None
                 for one that has to be made. Such a server's lists depend on nothing of a client but its grant, and not
                 on who it is. Nothing is kept of a server without.
+            annotations: Says what its tools say of themselves, for clients that may call read-only tools only and for
+                copies of calls; None for a server that has no tools of its own.
 
         Raises:
             DeclarationError: Tools, resources or prompts are declared as well.
         """
         if self.tools or self.resources or self.prompts:
             raise DeclarationError(f"{self.name}: an own server and declared tools do not mix")
-        self.own_server = OwnServer(server, legacy, open_names, freshness)
+        self.own_server = OwnServer(server, legacy, open_names, freshness, annotations)
 
     def at_leaving(self, leave: Callable[[], None]) -> None:
         """Declare what ends answers that would not end by themselves; called when the instance stops and nothing new
@@ -227,6 +234,17 @@ class Kit:
         if tool not in self.tools:
             raise DeclarationError(f"{self.name}: the probe calls {tool}, which is not declared")
         self.probes.append(Probe(tool, MappingProxyType(dict(arguments))))
+
+    def ready_when(self, check: Callable[[], Awaitable[str | None]]) -> None:
+        """Declare what else has to hold for the instance to be ready: why it does not, None when it does."""
+        self.checks.append(check)
+
+    def annotations_of(self, tool: str) -> Mapping[str, object] | None:
+        """What a tool of this service says of itself, as on the wire; None for no tool of it."""
+        if (declared := self.tools.get(tool)) is not None:
+            return declared.annotations
+        own = self.own_server
+        return own.annotations(tool) if own is not None and own.annotations is not None else None
 
     def handles(
         self,

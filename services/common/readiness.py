@@ -45,11 +45,19 @@ class Readiness:
         probes: The declared probes.
         metrics: Shows the state.
         clock: Seconds, monotonic.
+        checks: What else has to hold; each says why it does not, None when it does.
     """
 
-    def __init__(self, probes: Sequence[Probe], metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        probes: Sequence[Probe],
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+        checks: Sequence[Callable[[], Awaitable[str | None]]] = (),
+    ) -> None:
         self.phase = Phase.STARTING
         self._probes = probes
+        self._checks = checks
         self._metrics = metrics
         self._clock = clock
         self._call: ProbeCall | None = None
@@ -85,7 +93,8 @@ class Readiness:
             await asyncio.wait([self._running])
 
     async def _check(self) -> None:
-        found = [text for probe in self._probes if (text := await self._failure(probe)) is not None]
+        found = [text for check in self._checks if (text := await _answer(check)) is not None]
+        found += [text for probe in self._probes if (text := await self._failure(probe)) is not None]
         problem = "; ".join(found) or None
         if problem != self._problem:
             logger.log(logging.WARNING if problem else logging.INFO, "ready.changed", extra={"problem": problem})
@@ -107,6 +116,14 @@ class Readiness:
             return None
         self._metrics.probe_failures.labels(probe.tool).inc()
         return f"probe {probe.tool}: {text}"
+
+
+async def _answer(check: Callable[[], Awaitable[str | None]]) -> str | None:
+    try:
+        async with asyncio.timeout(PROBE_DEADLINE_S):
+            return await check()
+    except TimeoutError:
+        return f"no answer within {PROBE_DEADLINE_S:g} s"
 
 
 def _error_text(result: ToolResult) -> str | None:

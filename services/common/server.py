@@ -109,15 +109,15 @@ class Guard:
 
     def _admit(self, name: str, client: str, rights: Rights) -> None:
         """What a tool says of itself; the hub has no tools, those it leads to are asked where they are."""
-        declared = self._kit.tools.get(name)
-        if declared is not None and not rights.permit(name, declared.annotations):
+        said = self._kit.annotations_of(name)
+        if said is not None and not rights.permit(name, said):
             text = f"client {client} may call {rights.access} tools only, and {name} says that it is not one"
             raise MCPError(FORBIDDEN, f"{text}; ask an operator for more (tekup clients set)")
 
     def _admit_copy(self, name: str) -> None:
-        declared = self._kit.tools.get(name)
-        if declared is None or not declared.read_only:
-            self._kit.metrics.count_copy(name if declared else UNKNOWN_TOOL, Outcome.REFUSED, 0.0)
+        said = self._kit.annotations_of(name)
+        if said is None or said.get("readOnlyHint") is not True:
+            self._kit.metrics.count_copy(name if said is not None else UNKNOWN_TOOL, Outcome.REFUSED, 0.0)
             raise MCPError(
                 FORBIDDEN, f"{name[:80]!r} does not say that it only reads, so a copy of a call to it does not run"
             )

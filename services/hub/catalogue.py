@@ -20,7 +20,7 @@ from mcp_types import INTERNAL_ERROR, METHOD_NOT_FOUND
 from observability.telemetry.traces import apart
 from services.common.cache import DISCOVER
 from services.common.rights import LISTS
-from services.hub.soundness import Item, Quarantined, service_of, shown, sift, sift_instructions
+from services.common.soundness import Item, Quarantined, service_of, shown, sift, sift_instructions
 
 __all__ = ["Catalogue", "Source"]
 

@@ -19,8 +19,8 @@ from mcp_types import SubscriptionsListenRequestParams, SubscriptionsListenResul
 
 from services.common import Call, current_call
 from services.common.rights import LISTS, lists
+from services.common.soundness import Item, service_of
 from services.hub.catalogue import Catalogue
-from services.hub.soundness import Item, service_of
 
 __all__ = ["Changes"]
 

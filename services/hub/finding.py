@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from rapidfuzz import fuzz, process
 
-from services.hub.soundness import Item, service_of
+from services.common.soundness import Item, service_of
 
 __all__ = ["CALL", "DOORS", "FIND", "found_text", "rank", "size_of", "summary"]
 

@@ -37,12 +37,12 @@ from services.common.jsonrpc import HEADER_MISMATCH
 from services.common.metrics import UNKNOWN_TOOL, Outcome
 from services.common.rights import LISTS, used_name
 from services.common.server import LIST_HINTS
+from services.common.soundness import Item, service_of
 from services.common.tls import GATE
 from services.hub.catalogue import Catalogue
 from services.hub.changes import Changes
 from services.hub.finding import CALL, DOORS, FIND, MOST, found_text, size_of, summary
 from services.hub.metrics import UNKNOWN_SERVICE, HubMetrics
-from services.hub.soundness import Item, service_of
 from services.hub.upstream import Progress, Upstream, http_client
 
 __all__ = ["SPEC", "HubSettings"]

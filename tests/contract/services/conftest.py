@@ -30,11 +30,12 @@ from tests.support.programs import program
 
 ROOT = Path(__file__).parents[3]
 START_S = 60.0
-SHORT = {"MCP_BROWSER_PAGES_PER_CLIENT": 3, "MCP_BROWSER_CALL_S": 8, "MCP_BROWSER_NAVIGATION_S": 4}
+SHORT: dict[str, Any] = {"MCP_BROWSER_PAGES_PER_CLIENT": 3, "MCP_BROWSER_CALL_S": 8, "MCP_BROWSER_NAVIGATION_S": 4}
 
 
-def _grant(client: str, roots: tuple[str, ...], hosts: tuple[str, ...]) -> str:
+def _grant(client: str, roots: tuple[str, ...], hosts: tuple[str, ...], access: str = "all") -> str:
     payload = {"v": 1, "client": client, "key": "k1", "allow": ["*"], "cohort": "", "roots": roots, "hosts": hosts}
+    payload["access"] = access
     return f"{base64.urlsafe_b64encode(json.dumps(payload).encode()).rstrip(b'=').decode()}.tag"
 
 
@@ -98,7 +99,11 @@ class Instance:
 
     @asynccontextmanager
     async def session(
-        self, client: str = "dev", roots: tuple[str, ...] = (), hosts: tuple[str, ...] = ()
+        self,
+        client: str = "dev",
+        roots: tuple[str, ...] = (),
+        hosts: tuple[str, ...] = (),
+        access: str = "all",
     ) -> AsyncIterator[Session]:
         headers = {
             "x-tekup-gate": hmac.digest(self.key, b"gate", "sha256").hex(),
@@ -106,7 +111,7 @@ class Instance:
             "x-tekup-service": self.name,
         }
         if not client.startswith("~"):  # one of the platform's own has none
-            headers["x-tekup-grant"] = _grant(client, roots, hosts)
+            headers["x-tekup-grant"] = _grant(client, roots, hosts, access)
         url = f"http://127.0.0.1:{self.where()['port']}/mcp"
         async with (
             httpx2.AsyncClient(headers=headers, timeout=60) as http,
@@ -131,7 +136,7 @@ class Starter:
         self.folder = folder
         self._running: list[Instance] = []
 
-    def start(self, name: str, **settings: object) -> Instance:
+    def start(self, name: str, *, module: str = "", **settings: object) -> Instance:
         key = secrets.token_bytes(32)
         number = len(self._running)
         secrets_file = self.folder / f"{name}-{number}.secrets.json"
@@ -148,7 +153,7 @@ class Starter:
             given["MCP_BROWSER_EXECUTABLE"] = program("chromium")
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", f"services.{name}"],
+                [sys.executable, "-m", module or f"services.{name}"],
                 env={"PATH": os.environ["PATH"], **{variable: str(value) for variable, value in given.items()}},
                 cwd=ROOT,
                 stdout=out,

@@ -10,8 +10,8 @@ import pytest
 from mcp import MCPError
 from mcp_types import METHOD_NOT_FOUND
 
+from services.common.soundness import service_of
 from services.hub.catalogue import Catalogue
-from services.hub.soundness import service_of
 
 
 class Clock:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from services.common.soundness import sift
 from services.hub.finding import CALL, DOORS, FIND, found_text, rank, size_of, summary
-from services.hub.soundness import sift
 
 pytestmark = pytest.mark.feature("A3")
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.hub import soundness
-from services.hub.soundness import MAX_ITEM_BYTES, MAX_ITEMS, sift, sift_instructions
+from services.common import soundness
+from services.common.soundness import MAX_ITEM_BYTES, MAX_ITEMS, sift, sift_instructions
 
 pytestmark = pytest.mark.feature("A14")
 
