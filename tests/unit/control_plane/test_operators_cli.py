@@ -105,7 +105,7 @@ def tekup(settings: dict[str, str]) -> Tekup:
     return lambda *args: CliRunner(env=settings).invoke(app, list(args))
 
 
-SCREENS = {
+SCREENS: dict[tuple[str, ...], str] = {
     ("operators", "list"): """\
 NAME      ROLE      SERVICES    TOKEN       STATE    EXPIRES      LAST USED
 operator  admin     -           file        -        -            -
