@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from .bridged.declared import declared
 from .certificate_check import certificate_seen
 from .consul_acl import OPERATOR, token_file
 from .consul_api import token_header
@@ -211,13 +212,18 @@ def service_findings(services: Iterable[ServiceShown]) -> Iterator[Finding]:
 
 
 def lists(patient: Patient) -> Iterator[Finding]:
-    """What services list and the hub shows nobody; any hub tells, since all read the same."""
+    """What services list and the hub shows nobody, and what bridges leave out of their servers' lists.
+
+    Any hub tells, since all read the same, and so does any instance of a bridge.
+    """
     ask = _consul(patient)
     if ask is None:
         return
     try:
-        for hub in ask("/v1/health/service/mcp-hub?passing=true")[:1]:
-            yield from list_findings(_get(f"{_admin(hub)}/state")["quarantined"])
+        names = ("hub", *(one.name for one in declared(patient.layout)))
+        tell = [one for name in names for one in ask(f"/v1/health/service/mcp-{name}?passing=true")[:1]]
+        if tell:
+            yield from list_findings(bad for one in tell for bad in _get(f"{_admin(one)}/state")["quarantined"])
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
         said = f"the hub cannot be asked: {error or type(error).__name__}"
         yield Finding("lists", False, said, "tekup logs hub; tekup restart hub")

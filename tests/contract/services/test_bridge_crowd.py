@@ -20,6 +20,8 @@ AT_ONCE = 50
 MOST_GROWTH = 24 << 20
 """Of the bridge's memory, in bytes, after the first tenth of them."""
 VERSION = "2026-07-28"
+SLOW: tuple[str, dict[str, object]] = ("pear_sleep", {"s": 0.3})
+LARGE: tuple[str, dict[str, object]] = ("pear_big", {"bytes": 20_000})
 
 
 def request(instance: Instance, tool: str, arguments: dict[str, object], client: str) -> bytes:
@@ -39,8 +41,8 @@ def request(instance: Instance, tool: str, arguments: dict[str, object], client:
 
 async def leave(instance: Instance, port: int, number: int) -> None:
     """Call, and be gone: in the middle of the request, before the answer, in the middle of it, or in order."""
-    slow = number % 4 == 1
-    sent = request(instance, *(("pear_sleep", {"s": 0.3}) if slow else ("pear_big", {"bytes": 20_000})), "~crowd")
+    tool, arguments = SLOW if number % 4 == 1 else LARGE
+    sent = request(instance, tool, arguments, "~crowd")
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(sent[: random.randrange(len(sent))] if number % 4 == 0 else sent)

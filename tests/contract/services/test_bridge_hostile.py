@@ -46,8 +46,8 @@ async def again(session: Session, tool: str = "pear_echo", **arguments: Any) -> 
     ("tool", "arguments", "reason"),
     [
         ("exit", {}, "exit code 3; it last said: I have had enough"),
-        ("garbage", {}, "that are no messages"),
-        ("endless", {}, "without an end of line"),
+        pytest.param("garbage", {}, "that are no messages", marks=pytest.mark.long),
+        pytest.param("endless", {}, "without an end of line", marks=pytest.mark.long),
         ("flood", {}, "messages unasked"),
         ("big", {"bytes": 3 << 20}, "without an end of line"),
         ("eat", {"mb": 400}, "more than the 150 MiB of memory"),
@@ -103,8 +103,15 @@ async def test_what_a_child_says_to_its_log_is_bounded(pear: Instance) -> None:
     [
         (["dies-at-start"], {}, "exit code 7; it last said: no configuration found"),
         ([], {"command": ["/nonexistent/server"]}, "could not be started: No such file"),
-        (["never-greets"], {"start_s": 1}, "did not answer the handshake within 1 s"),
-        ([], {"env_files": {"A_TOKEN": "/nonexistent/token"}}, "/nonexistent/token cannot be read"),
+        pytest.param(
+            ["never-greets"], {"start_s": 1}, "did not answer the handshake within 1 s", marks=pytest.mark.long
+        ),
+        pytest.param(
+            [],
+            {"env_files": {"A_TOKEN": "/nonexistent/token"}},
+            "/nonexistent/token cannot be read",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 async def test_a_server_that_does_not_start_is_never_ready_and_the_reason_is_told(
@@ -120,6 +127,7 @@ async def test_a_server_that_does_not_start_is_never_ready_and_the_reason_is_tol
     assert instance.end() == 0
 
 
+@pytest.mark.long
 async def test_other_clients_notice_nothing_where_each_has_a_child_of_its_own(bridges: Bridges) -> None:
     instance = bridges.start(mode="per-client", settings={"MCP_TOOL_DEADLINE_S": 4})
     async with instance.session("good") as good, instance.session("bad") as bad:

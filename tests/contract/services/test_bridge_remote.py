@@ -62,7 +62,7 @@ def bridge_to(remote: Remote, starter: Starter, folder: Path) -> Instance:
     return starter.start("pear", module="services.bridge", MCP_BRIDGE_FILE=file)
 
 
-@pytest.fixture(params=["http", "sse"])
+@pytest.fixture(params=["http", pytest.param("sse", marks=pytest.mark.long)])
 def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
     made = Remote(request.param)
     made.start()
