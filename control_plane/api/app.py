@@ -185,10 +185,16 @@ async def _carried_out(route: ApiRoute, api: Api, request: Request, operator: Op
     try:
         answer = await _answered(route, api, request, operator, raw)
     except TekupError as error:
-        answer = await _told(request, error)
+        await _tell(route, api, request, raw, await _told(request, error), operator)
+        raise  # the call's span has failed
+    await _tell(route, api, request, raw, answer, operator)
+    return answer
+
+
+async def _tell(route: ApiRoute, api: Api, request: Request, raw: bytes, answer: Response, operator: Operator) -> None:
+    """Have the audit trail hold what no revision does."""
     if route.changes and (draft := _draft(route, request, raw, answer, operator)):
         await api.plane.audit.tell(draft.model_copy(update={"at": api.plane.audit.now()}))
-    return answer
 
 
 def _draft(route: ApiRoute, request: Request, raw: bytes, answer: Response, operator: Operator) -> Draft | None:

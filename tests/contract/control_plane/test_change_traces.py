@@ -53,6 +53,12 @@ def test_a_change_is_traced_from_the_call_to_every_gate(traced: Stage, collector
     assert applied()[0].service == "tekup-agent"
     assert applied()[0].resource["service.instance.id"] == "gate-1"
 
+    def told() -> list[object]:
+        records = traced.ask("GET", "/v1/audit?limit=5")["records"]
+        return [one for one in records if one["what"] == "client.add" and one["trace"] == call.trace]
+
+    wait_until(told, "the change in the audit trail, with its trace", 30)
+
 
 def test_looking_makes_no_trace(traced: Stage, collector: Collector) -> None:
     traced.ask("GET", "/v1/services")
