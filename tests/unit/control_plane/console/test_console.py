@@ -78,7 +78,7 @@ async def test_in_clear_the_cookie_is_kept_as_well(world: World) -> None:
 @pytest.mark.parametrize("onward", ["https://evil.test/", "//evil.test", "/console/../v1", "/console/\\evil", "/x"])
 async def test_a_login_leads_to_pages_of_the_console_alone(world: World, onward: str) -> None:
     answer = await world.browser().post("/console/login", data={"token": TOKEN, "next": onward})
-    assert answer.headers["location"] in ("/console/", "/console/../v1")
+    assert answer.headers["location"] == "/console/"
 
 
 async def test_whoever_logs_out_is_out_even_with_the_cookie_of_before(world: World, browser: httpx.AsyncClient) -> None:
