@@ -45,7 +45,7 @@ class Event:
 
     Attributes:
         number: Counts the events of this process.
-        kind: `revision`, `rollout`, `instance`, `gate`, `leader` or `store`.
+        kind: `revision`, `rollout`, `look`, `instance`, `gate`, `leader` or `store`.
         fields: What it is about and how it is now.
     """
 
@@ -87,7 +87,7 @@ class Events:
                 tasks.create_task(self._follow(key, parsed))
             tasks.create_task(self._look())
 
-    async def _follow(self, prefix: str, parsed: Callable[[str, Entry], tuple[str, Fields]]) -> None:
+    async def _follow(self, prefix: str, parsed: Callable[[str, Entry], Mapping[str, Fields]]) -> None:
         async def read(after: int) -> int:
             try:
                 listing = await self._store.read(prefix, after=after, wait_s=WATCH_S)
@@ -98,8 +98,7 @@ class Events:
             parts: Parts = {}
             for name, entry in listing.entries.items():
                 with contextlib.suppress(Refused):  # what makes no sense is told by those who need it
-                    kind, fields = parsed(name, entry)
-                    parts[kind, name] = fields
+                    parts |= {(kind, name): fields for kind, fields in parsed(name, entry).items()}
             self._compare(prefix, parts)
             return listing.index
 
@@ -202,25 +201,27 @@ def _line(event_id: str, kind: str, fields: Fields) -> str:
     return f"id: {event_id}\nevent: {kind}\ndata: {json.dumps(fields, separators=(',', ':'))}\n\n"
 
 
-def _revision(name: str, entry: Entry) -> tuple[str, Fields]:
+def _revision(name: str, entry: Entry) -> Mapping[str, Fields]:
     if name:
         raise Refused(f"{REVISION_KEY}{name} is no revision")
     revision = Revision.parse(entry.value, REVISION_KEY)
-    return "revision", {"epoch": revision.epoch, "revision": revision.number}
+    return {"revision": {"epoch": revision.epoch, "revision": revision.number}}
 
 
-def _rollout(name: str, entry: Entry) -> tuple[str, Fields]:
+def _rollout(name: str, entry: Entry) -> Mapping[str, Fields]:
+    """Where it is, and apart from that what was seen at a look, which comes each few seconds and concerns few."""
     one = Rollout.parse(entry.value, f"rollout {name}")
-    fields = one.model_dump(mode="json", include={"service", "number", "canary", "phase", "step", "said", "looked"})
-    return "rollout", {**fields, "health": one.phase.health}
+    place = one.model_dump(mode="json", include={"service", "number", "canary", "phase", "step"})
+    look = one.model_dump(mode="json", include={"service", "number", "said", "looked"})
+    return {"rollout": {**place, "health": one.phase.health}, "look": look}
 
 
-def _leader(_: str, entry: Entry) -> tuple[str, Fields]:
+def _leader(_: str, entry: Entry) -> Mapping[str, Fields]:
     try:
         shown = json.loads(entry.value)
     except ValueError as error:
         raise Refused(f"{LEADER_KEY}: {error}") from error
-    return "leader", {"leader": shown.get("replica", "") if entry.session and isinstance(shown, dict) else ""}
+    return {"leader": {"leader": shown.get("replica", "") if entry.session and isinstance(shown, dict) else ""}}
 
 
 async def stream(events: Events, request: Request) -> Response:

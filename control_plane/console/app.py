@@ -194,13 +194,14 @@ class Door:
             return private(self._asking(request, "Too many wrong tokens; wait a minute.", 429, onward))
         token = (form.get("token") or [""])[0].strip()
         try:
-            operator = await self._desk.known(token)
+            operator = await self._desk.known(token) if token else None
         except Unavailable as error:
             return private(self._asking(request, f"Who has that token cannot be known now: {error}", 503, onward))
         if operator is None:
             self._wrong.append(time.monotonic())
             log.warning("console.login_refused", extra={"replica": self._desk.replica})
             return private(self._asking(request, "That is no operator's token.", 401, onward))
+        log.info("console.login", extra={"author": operator.name})
         answer = RedirectResponse(_inside(onward), status_code=303)
         self._desk.sessions.begun(request, answer, self._desk.sessions.begin(token))
         return private(answer)
@@ -283,7 +284,12 @@ def _of_ours(request: Request) -> bool:
 
 def _inside(onward: str) -> str:
     """Where to go after the login: a page of ours and nothing else."""
-    inside = onward.startswith(f"{PATH}/") and "\\" not in onward and not any(ord(sign) < 33 for sign in onward)
+    inside = (
+        onward.startswith(f"{PATH}/")
+        and "\\" not in onward
+        and ".." not in onward
+        and not any(ord(sign) < 33 for sign in onward)
+    )
     return onward if inside else at("")
 
 

@@ -104,6 +104,14 @@ async def aside(work: Any, *given: Any) -> Any:
     return await asyncio.to_thread(work, *given)
 
 
+async def picture(me: Operator, name: str) -> None:
+    """A picture of what is hard to come to, where TEKUP_SCREENSHOTS says."""
+    if folder := os.environ.get("TEKUP_SCREENSHOTS"):
+        for scheme in SCHEMES:
+            await me.look(scheme, "wide")
+            await me.page.screenshot(path=Path(folder) / f"{name}-{scheme}.png", full_page=True)
+
+
 async def test_an_operator_shifts_traffic_with_the_slider_after_a_look_at_what_it_does(
     desk: Desk, world: World
 ) -> None:
@@ -143,6 +151,8 @@ async def test_two_operators_at_once_get_a_conflict_and_no_lost_update(desk: Des
         await mine.confirm("Shift traffic", "I was second")
         await mine.says("Nothing was done")
         await mine.says("I was first")
+        await picture(mine, "conflict")
+        assert await mine.breaches() == []
         assert (await aside(world.lanes)) == {"1.0.0": 40, NEW: 60}
         mine.problems.clear()  # the browser notes each answer of 409
         await mine.follow("Look again")
@@ -222,6 +232,8 @@ async def test_a_rollout_is_started_and_watched_to_its_rollback(desk: Desk, worl
         await me.confirm("Start rollout", "release 1.1.0")
         await me.says("Progressing: baking")
         await me.page.locator("svg.curve").wait_for()
+        assert await me.breaches() == []
+        await picture(me, "rollout-baking")
         world.stage.drill(NEW, [{"tool": "ledger_note", "error": "drill"}])
         await me.says("Degraded: rolled back", within_ms=90_000)
         await me.page.locator(".check.fail").get_by_text("tool errors").first.wait_for()
@@ -244,11 +256,14 @@ PAGES = {
     "retry": "/services/ledger/rollout/retry",
     "missing": "/services/nobody",
 }
+DAILY = ("overview", "service", "client", "alerts", "history", "traffic")
+"""Looked at in every run; all of them in the long ones."""
 
 
-async def test_every_page_is_fit_for_screen_readers_and_for_a_phone(desk: Desk) -> None:
+async def test_pages_are_fit_for_screen_readers_and_for_a_phone(desk: Desk) -> None:
     async with desk.operator(size="narrow") as me:
-        async for name in visited(me):
+        for name in DAILY:
+            await me.go(PAGES[name])
             assert await me.overflow() <= 0, name
             assert await me.breaches() == [], name
 
@@ -310,6 +325,8 @@ async def test_with_consul_away_pages_say_so_and_show_what_was_known(desk: Desk,
         await me.page.get_by_role("link", name="ledger", exact=True).wait_for()
         await me.go(f"/services/ledger/traffic?weight:{NEW}=9")
         await me.says("This would be refused")
+        await picture(me, "consul-away")
+        assert await me.breaches() == []
         me.problems.clear()
         await aside(world.stage.consul.start)
         await me.go("/")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(300)]
@@ -48,6 +49,15 @@ def test_key_and_tokens_are_in_private_files(environment: Any) -> None:
     for name in ("dev.key", "operator.token", "secrets/browser.json", "gate/tables/secrets.json"):
         assert (environment.state / name).stat().st_mode & 0o077 == 0, name
     assert (environment.state / "dev.key").read_text().strip() == environment.key
+
+
+@pytest.mark.feature("C14")
+def test_the_console_opens_with_the_operators_token(environment: Any) -> None:
+    with httpx.Client(base_url=environment.control_plane_url, trust_env=False, follow_redirects=True) as browser:
+        assert "Operator token" in browser.get("/console/").text
+        page = browser.post("/console/login", data={"token": environment.operator_token}).text
+        assert [name for name in (*SERVICES, "hub") if f'/console/services/{name}"' not in page] == []
+        assert 'class="banner' not in page
 
 
 @pytest.mark.feature("G7")

@@ -3,7 +3,7 @@
 (() => {
   const QUIET_MS = 250; // changes come in bursts
   const AT_MOST_EVERY_MS = 1000;
-  const KINDS = ["revision", "rollout", "instance", "gate", "leader", "store", "reset"];
+  const KINDS = ["revision", "rollout", "look", "instance", "gate", "leader", "store", "reset"];
   const topics = (document.body.dataset.topics || "").split(" ").filter(Boolean);
   const every_s = Number(document.body.dataset.every || 0);
   const note = document.getElementById("live");
@@ -12,7 +12,7 @@
   const say = (text) => { if (note) { note.textContent = text; note.hidden = !text; } };
 
   const concerns = (kind, data) => {
-    if (!["revision", "rollout", "instance"].includes(kind)) return true;
+    if (!["revision", "rollout", "look", "instance"].includes(kind)) return true;
     if (topics.includes(kind)) return true;
     let about = "";
     try { about = JSON.parse(data).service || ""; } catch { return true; }

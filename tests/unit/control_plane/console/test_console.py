@@ -13,6 +13,7 @@ from control_plane.console.links import Links
 from control_plane.console.session import COOKIE
 from control_plane.roles import Operator, Role
 from tests.support.console_world import CSRF, TOKEN, World, console_world, fields, instance
+from tests.support.wait import eventually
 
 pytestmark = pytest.mark.feature("C14")
 READS = ["/", "/services/ledger", "/clients", "/clients/ci", "/alerts", "/history", "/history/0"]
@@ -77,7 +78,7 @@ async def test_in_clear_the_cookie_is_kept_as_well(world: World) -> None:
 @pytest.mark.parametrize("onward", ["https://evil.test/", "//evil.test", "/console/../v1", "/console/\\evil", "/x"])
 async def test_a_login_leads_to_pages_of_the_console_alone(world: World, onward: str) -> None:
     answer = await world.browser().post("/console/login", data={"token": TOKEN, "next": onward})
-    assert answer.headers["location"] in ("/console/", "/console/../v1")
+    assert answer.headers["location"] == "/console/"
 
 
 async def test_whoever_logs_out_is_out_even_with_the_cookie_of_before(world: World, browser: httpx.AsyncClient) -> None:
@@ -223,6 +224,51 @@ async def test_a_rollout_is_started_watched_and_aborted(world: World, browser: h
     abort = await browser.get(f"{at}/abort")
     assert (await browser.post(f"{at}/abort", data={**fields(abort.text), "reason": "no"})).status_code == 303
     assert (await world.api.get("/v1/services/ledger/rollout")).json()["health"] == "Degraded"
+
+
+QUICK = [{"weight_pct": 10, "bake_s": 600, "verdict_s": 600}]
+
+
+async def baking(world: World) -> None:
+    """A rollout that waits at its only step."""
+    wish = {"version": "1.1.0", "reason": "x", "steps": QUICK}
+    assert (await world.api.post("/v1/services/ledger/rollout", json=wish)).is_success
+
+    async def there() -> bool:
+        return bool((await world.api.get("/v1/services/ledger/rollout")).json()["phase"] == "baking")
+
+    await eventually(there, "the rollout baking")
+
+
+async def test_a_promotion_of_what_another_has_paused_is_a_conflict_that_says_so(
+    world: World, browser: httpx.AsyncClient
+) -> None:
+    await baking(world)
+    at = "/console/services/ledger/rollout/promote"
+    mine = await browser.get(at)
+    await world.api.post("/v1/services/ledger/rollout/pause", json={"reason": "it looks odd"})
+    answer = await browser.post(at, data={**fields(mine.text), "reason": "mine"})
+    assert answer.status_code == 409
+    assert "it looks odd" in answer.text
+    assert (await world.api.get("/v1/services/ledger/rollout")).json()["phase"] == "paused"
+
+
+async def test_an_abort_wins_whatever_has_become_of_the_rollout_meanwhile(
+    world: World, browser: httpx.AsyncClient
+) -> None:
+    await baking(world)
+    at = "/console/services/ledger/rollout/abort"
+    mine = await browser.get(at)
+    await world.api.post("/v1/services/ledger/rollout/pause", json={"reason": "it looks odd"})
+    assert (await browser.post(at, data={**fields(mine.text), "reason": "enough"})).status_code == 303
+    assert (await world.api.get("/v1/services/ledger/rollout")).json()["health"] == "Degraded"
+
+
+async def test_a_rollout_is_offered_the_verbs_of_its_phase(world: World, browser: httpx.AsyncClient) -> None:
+    await baking(world)
+    page = (await browser.get("/console/services/ledger/rollout")).text
+    offered = re.findall(r'id="do-([a-z-]+)"', page)
+    assert offered == ["promote", "promote-full", "pause", "abort"]
 
 
 async def test_what_others_wrote_stands_on_the_page_as_text(world: World, browser: httpx.AsyncClient) -> None:
