@@ -1,8 +1,8 @@
 """Puts an environment back from a backup, where there is none.
 
 Nothing is touched before all of the backup was read and found right. Then: files into place, a Consul alone that takes
-over the snapshot, a control plane beside it (and no gate) that takes keys back, everything stopped again. A restore
-that is killed leaves a half environment, which the next one refuses; it says what to remove.
+over the snapshot, a control plane beside it (and no gate) that takes keys back, everything stopped again. What goes
+wrong on the way is undone; a restore that is killed leaves a half environment, which the next one refuses.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from compose.local.parts import Parts
 from compose.local.platform_table import ACL, package_version, platform_table, wanted_ports
 from compose.local.ports import chosen_ports, forget_ports, is_free, require_free
 from compose.local.programs import Found
-from compose.local.progress import Reporter
+from compose.local.progress import Reporter, wait_for
 from compose.local.ready import wait_until_ready
 from compose.local.settings import CONTROL_PLANE, load, named_ports
 from compose.local.table import write_table
@@ -33,6 +33,7 @@ from compose.local.table import write_table
 from . import snapshot
 from .archive import read
 from .create import known_revocations
+from .gather import KEPT
 from .key import key_file
 from .manifest import SETTINGS, SNAPSHOT, STATE, Manifest
 
@@ -105,15 +106,16 @@ def restore(
     with tempfile.TemporaryDirectory(prefix=".tekup-restoring-", dir=layout.directory) as folder:
         report.update("restore", "reading and checking the backup")
         manifest = read(archive, key, Path(folder), package_version())
-        _put_in_place(layout, manifest, Path(folder))
-        parts = _parts(layout, programs, report)
-        with _running(parts, ("consul",), report, timeout_s):
-            report.update("restore", "Consul takes over the snapshot")
-            snapshot.put_back(layout, parts.url("MCP_CONSUL_PORT"), Path(folder) / SNAPSHOT)
-    known_at, revoked = known_revocations(archive.parent, manifest.environment)
-    with _running(parts, ("consul", ACL, CONTROL_PLANE), report, timeout_s):
-        report.update("restore", "looking at keys")
-        count = _take_keys_back(parts, None if not trust_keys else sorted(revoked), report, timeout_s)
+        with _all_or_nothing(layout):
+            _put_in_place(layout, manifest, Path(folder))
+            parts = _parts(layout, programs, report)
+            with _running(parts, ("consul",), report, timeout_s):
+                report.update("restore", "Consul takes over the snapshot")
+                snapshot.put_back(layout, parts.url("MCP_CONSUL_PORT"), Path(folder) / SNAPSHOT)
+            known_at, revoked = known_revocations(archive.parent, manifest.environment)
+            with _running(parts, ("consul", ACL, CONTROL_PLANE), report, timeout_s):
+                report.update("restore", "looking at keys")
+                count = _take_keys_back(parts, sorted(revoked) if trust_keys else None, report, timeout_s)
     report.finish("restore", "done")
     lost_s = max(0.0, time.time() - manifest.taken)
     return Restored(manifest, count, known_at, trust_keys, time.monotonic() - began_s, lost_s)
@@ -136,6 +138,21 @@ def refuse_environment(layout: Layout) -> None:
 
 def _is_there(path: Path) -> bool:
     return any(path.iterdir()) if path.is_dir() else path.exists()
+
+
+@contextmanager
+def _all_or_nothing(layout: Layout) -> Iterator[None]:
+    """What was put back is taken away again where the block breaks: there was no environment before."""
+    try:
+        yield
+    except BaseException:
+        for name in (*THERE, *KEPT):
+            path = layout.state / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def _put_in_place(layout: Layout, manifest: Manifest, files: Path) -> None:
@@ -205,6 +222,14 @@ def _take_keys_back(parts: Parts, only: list[str] | None, report: Reporter, time
     """
     token = parts.layout.operator_token.read_text(encoding="ascii").strip()
     api = OperatorsApi(parts.url("MCP_CONTROL_PLANE_PORT"), token, report, timeout_s)
-    for gate in api.status().gates:  # it reported to the Consul of before; nobody is to wait for it
-        api.forget_gate(gate.id, REASON)
+    # Gates reported to the Consul of before: their sessions end by themselves, and nobody is to wait for them.
+    gates = wait_for(lambda: _all_gone(api), "the gates of before to be gone", timeout_s, report, "restore")
+    for gate in gates:
+        api.forget_gate(gate, REASON)
     return api.revoke_keys(only, REASON)
+
+
+def _all_gone(api: OperatorsApi) -> list[str] | None:
+    """Names of all gates, once none of them lives."""
+    gates = api.status().gates
+    return None if any(gate.live for gate in gates) else [gate.id for gate in gates]

@@ -55,6 +55,11 @@ async def writing(environment: Any) -> AsyncIterator[Load]:
     assert not writes.failures
 
 
+def cut(archive: Path, damaged: Path) -> Path:
+    damaged.write_bytes(archive.read_bytes()[:-100])
+    return damaged
+
+
 def settings(environment: Any, folder: Path, **more: object) -> None:
     lines = {"MCP_BACKUP_FOLDER": str(folder), "MCP_BACKUP_KEY_FILE": str(folder.parent / "backup.key"), **more}
     with (environment.directory / "tekup.toml").open("a") as file:
@@ -102,6 +107,12 @@ async def test_all_is_lost_and_comes_back_with_versions_weights_keys_files_and_h
     assert there_is.returncode == 2, "where there is an environment nothing is restored"
     await asyncio.to_thread(there.tekup, "down")
     shutil.rmtree(there.state)
+
+    damaged = cut(Path(taken["path"]), tmp_path / "damaged.age")
+    refused = await asyncio.to_thread(there.tekup, "backup", "restore", str(damaged))
+    assert refused.returncode == 2
+    assert "nothing was touched" in " ".join(refused.stderr.lower().split())
+    assert not (there.state / "secrets").exists()
 
     began_s = time.monotonic()
     restored = await asyncio.to_thread(there.tekup_json, "backup", "restore", "latest", "--trust-keys")
