@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.responses import Response
 
 from control_plane.console.action import UNPROCESSABLE, Action, carry_out, confirm
-from control_plane.console.alerts import LONGEST_SILENCE_S, Alert, AlertsAway
+from control_plane.console.alerts import LONGEST_SILENCE_S, Alert
 from control_plane.console.backend import Json, Refusal
 from control_plane.console.visit import Visit, api, at
 
@@ -19,6 +18,7 @@ WEIGHT = "weight:"
 BAD, NOT_FOUND = 400, 404
 MOST_LABELS = 20
 LONGEST_REASON = 500
+LEAST_SILENCE_S = 60
 
 
 def offered(made: Made) -> tuple[Callable[[Visit], Awaitable[Response]], Callable[[Visit], Awaitable[Response]]]:
@@ -244,14 +244,12 @@ async def silence(visit: Visit) -> Response:
         covered = await _covered(visit, labels)
         return visit.page("silence.html", UNPROCESSABLE, labels=labels, covered=covered, problem=problem, hours=hours,
                           reason=reason)  # fmt: skip
-    author = visit.operator.name
-    try:
-        await visit.desk.alerts.silence(labels, lasts_s, author, reason[:LONGEST_REASON], time.time())
-    except AlertsAway as error:
-        raise Refusal(502, "No silence was made", str(error)) from error
+    matchers: list[Json] = [{"name": name, "value": value} for name, value in labels.items()]
+    for_s = max(LEAST_SILENCE_S, round(lasts_s))
+    wanted: Json = {"matchers": matchers, "for_s": for_s, "reason": reason[:LONGEST_REASON]}
+    await visit.ask("POST", "/v1/silences", wanted)
     what = ", ".join(f"{name}={value}" for name, value in labels.items())
-    noted = await _noted(visit, f"silence for {hours} h: {what}", reason)
-    return visit.go(at("alerts"), f"Silenced {what} for {hours} hours.{noted}")
+    return visit.go(at("alerts"), f"Silenced {what} for {hours} hours.")
 
 
 async def expire(visit: Visit) -> Response:
@@ -259,21 +257,8 @@ async def expire(visit: Visit) -> Response:
     silence_id = visit.named("silence")
     if not silence_id.replace("-", "").isalnum() or len(silence_id) > 64:
         raise Refusal(NOT_FOUND, "Not found", "there is no such silence")
-    try:
-        await visit.desk.alerts.expire(silence_id)
-    except AlertsAway as error:
-        raise Refusal(502, "The silence goes on", str(error)) from error
-    noted = await _noted(visit, f"silence {silence_id} ended", "by hand, in the console")
-    return visit.go(at("alerts"), f"The silence has ended.{noted}")
-
-
-async def _noted(visit: Visit, what: str, reason: str) -> str:
-    """Write down what only Alertmanager knows; a silence at night must not fail because Consul is away."""
-    try:
-        await visit.ask("POST", "/v1/state/notes", {"what": what[:200], "reason": reason[:LONGEST_REASON]})
-    except Refusal as refusal:
-        return f" It does not stand in the history: {refusal.detail}"
-    return ""
+    await visit.ask("DELETE", api("silences", silence_id), query={"reason": "by hand, in the console"})
+    return visit.go(at("alerts"), "The silence has ended.")
 
 
 async def _covered(visit: Visit, labels: dict[str, str]) -> list[Alert]:

@@ -133,56 +133,16 @@ class Alerts:
         found = [_silence(one) for one in all_of_them if one["status"]["state"] != "expired"]
         return sorted(found, key=lambda one: one.ends)
 
-    async def silence(self, labels: dict[str, str], lasts_s: float, author: str, reason: str, now_s: float) -> str:
-        """Keep alerts with these labels quiet.
-
-        Args:
-            labels: All of them must be there.
-            lasts_s: How long, in seconds.
-            author: Who wants it.
-            reason: Why.
-            now_s: The time.
-
-        Returns:
-            The silence's id.
-
-        Raises:
-            AlertsAway: Alertmanager did not take it.
-        """
-        matchers = [{"name": name, "value": value, "isRegex": False, "isEqual": True} for name, value in labels.items()]
-        body = {
-            "matchers": matchers,
-            "startsAt": _iso(now_s),
-            "endsAt": _iso(now_s + lasts_s),
-            "createdBy": author,
-            "comment": reason,
-        }
-        answer = await self._ask("POST", f"{self._alertmanager}/api/v2/silences", body)
-        return str(answer.json()["silenceID"])
-
-    async def expire(self, silence_id: str) -> None:
-        """End a silence now.
-
-        Raises:
-            AlertsAway: Alertmanager did not do it.
-        """
-        await self._ask("DELETE", f"{self._alertmanager}/api/v2/silence/{silence_id}")
-
     async def _get(self, url: str) -> Any:
-        answer = await self._ask("GET", url)
         try:
+            answer = await self._http.get(url, timeout=ANSWER_S)
+            if not answer.is_success or len(answer.content) > MOST_BYTES:
+                raise AlertsAway(f"{url} answered {answer.status_code}: {answer.text[:200]}")
             return answer.json()
-        except ValueError as error:
-            raise AlertsAway(f"{url} answered with something else than JSON") from error
-
-    async def _ask(self, method: str, url: str, body: Json | None = None) -> httpx.Response:
-        try:
-            answer = await self._http.request(method, url, json=body, timeout=ANSWER_S)
         except httpx.HTTPError as error:
             raise AlertsAway(f"{url} does not answer: {str(error) or type(error).__name__}") from error
-        if not answer.is_success or len(answer.content) > MOST_BYTES:
-            raise AlertsAway(f"{url} answered {answer.status_code}: {answer.text[:200]}")
-        return answer
+        except ValueError as error:
+            raise AlertsAway(f"{url} answered with something else than JSON") from error
 
 
 def _managed(one: Json) -> Alert:
@@ -218,7 +178,3 @@ def _seconds(text: str) -> float:
         fraction = fraction.partition(sign)[0]
     zone = rest[len(fraction) :] if dot else ""
     return dt.datetime.fromisoformat((whole + zone).replace("Z", "+00:00").replace("z", "+00:00")).timestamp()
-
-
-def _iso(at_s: float) -> str:
-    return dt.datetime.fromtimestamp(at_s, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

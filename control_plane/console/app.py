@@ -113,6 +113,7 @@ SHOWN: tuple[tuple[str, Page], ...] = (
     ("/alerts", pages.alerts),
     ("/history", pages.history),
     ("/history/{revision}", pages.record),
+    ("/audit", pages.audit),
 )
 CHANGES: tuple[tuple[str, Page, Page], ...] = (
     ("/services/{service}/traffic", *actions.offered(actions.traffic)),

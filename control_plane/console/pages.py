@@ -117,6 +117,19 @@ async def history(visit: Visit) -> Response:
     return visit.page("history.html", records=records, older=older, before=before)
 
 
+async def audit(visit: Visit) -> Response:
+    """The last changes and refusals, and whether the trail of them is whole."""
+    query = {"limit": str(MOST_RECORDS)}
+    if before := visit.given("before"):
+        query["before"] = before
+    _, found, trail = await asyncio.gather(
+        visit.look(), visit.read("/v1/audit", query), visit.read("/v1/audit/verify")
+    )
+    records = found["records"]
+    older = records[-1]["number"] if len(records) == MOST_RECORDS and records[-1]["number"] > 1 else 0
+    return visit.page("audit.html", records=records, trail=trail, older=older, before=before)
+
+
 async def record(visit: Visit) -> Response:
     """One change: what it was, and what has become of it since."""
     number = visit.named("revision")

@@ -209,8 +209,9 @@ async def test_an_alert_is_silenced_with_a_reason(desk: Desk, world: World) -> N
         await me.says("Silenced alertname=DiskFull")
         silences = await aside(world.alertmanagers, "GET", "silences")
         assert [(one["comment"], one["createdBy"]) for one in silences] == [("a larger one is ordered", "operator")]
-        await me.go("/history")
+        await me.go("/audit")
         await me.says("a larger one is ordered")
+        await me.says("records is whole")
 
 
 async def test_everything_works_without_a_script_in_the_page(desk: Desk, world: World) -> None:
@@ -250,6 +251,7 @@ PAGES = {
     "alerts": "/alerts",
     "silence": "/alerts/silence?label=alertname%3DDiskFull",
     "history": "/history",
+    "audit": "/audit",
     "record": "/history/2",
     "traffic": f"/services/ledger/traffic?weight:{NEW}=30",
     "rollback": "/history/2/rollback",

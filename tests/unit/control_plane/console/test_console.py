@@ -16,7 +16,7 @@ from tests.support.console_world import CSRF, TOKEN, World, console_world, field
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.feature("C14")
-READS = ["/", "/services/ledger", "/clients", "/clients/ci", "/alerts", "/history", "/history/0"]
+READS = ["/", "/services/ledger", "/clients", "/clients/ci", "/alerts", "/history", "/history/0", "/audit"]
 
 
 @pytest.fixture
