@@ -43,6 +43,7 @@ class _Group:
         for controller, values in self._wanted(limits).items():
             folder = _CGROUPS / ("" if self.unified else controller) / f"{_MOUNT}-{os.getpid()}"
             try:
+                _sweep(folder.parent)
                 folder.mkdir(exist_ok=True)
                 self.folders[controller] = folder  # from here on it has to be removed
                 for name, value in values.items():
@@ -109,6 +110,13 @@ class _Group:
                 time.sleep(0.02)  # a process that was just reaped leaves its group a moment later
             else:
                 return
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the groups of launchers that were killed; one that somebody is still in cannot be removed."""
+    for stale in parent.glob(f"{_MOUNT}-*"):
+        if not Path("/proc", stale.name.rpartition("-")[2]).exists():
+            _quietly(stale.rmdir)
 
 
 def _children(pid: int) -> list[int]:
