@@ -80,13 +80,12 @@ def metrics_source(parts: Parts) -> dict[str, str]:
     """What the control plane is told of Prometheus."""
     if "prometheus" not in parts.effective.settings.extras:
         return {}
-    silences = {"MCP_ALERTMANAGER_URL": parts.url(ALERTMANAGER_PORT)}
-    tool = parts.programs.get("promtool")
+    tool, silences = parts.programs.get("promtool"), "alertmanager" in parts.effective.settings.extras
     return {
         "MCP_PROMETHEUS_URL": parts.url(PROMETHEUS_PORT),
         "MCP_PROMETHEUS_SCRAPE_S": str(SCRAPE_S),
         **({"MCP_PROMTOOL": str(tool.path)} if tool else {}),
-        **(silences if "alertmanager" in parts.effective.settings.extras else {}),
+        **({"MCP_ALERTMANAGER_URL": parts.url(ALERTMANAGER_PORT)} if silences else {}),
     }
 
 

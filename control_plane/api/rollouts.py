@@ -98,7 +98,7 @@ async def review_rollout(ask: Asked) -> bodies.Reviewed:
     body = ask.read(bodies.ReviewWish)
     from_s = time.time() - body.since_s
     until_s = time.time() if body.for_s is None else min(time.time(), from_s + body.for_s)
-    plan = Plan(body.stable, body.canary, default_checks(body.tools))
+    plan = Plan(body.stable, body.canary, default_checks(tuple(dict.fromkeys(body.tools))))
     return bodies.Reviewed.of(await ask.engine.review(ask.path["service"], plan, Span(from_s, until_s)))
 
 

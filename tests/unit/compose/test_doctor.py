@@ -1,5 +1,7 @@
 """What `tekup doctor` makes of the answers of the operators' API."""
 
+import pytest
+
 from compose.local.doctor import Finding, certificate_finding, plane_findings, rollout_finding, service_findings
 from compose.local.operators_api import Decided, GateShown, InstanceShown, PlaneStatus, ServiceShown
 
@@ -98,3 +100,10 @@ def test_a_certificate_that_nobody_renews_is_named_before_it_ends() -> None:
     assert not late.ok
     assert "ends in 5.0 hours" in late.said
     assert "tekup logs consul" in late.remedy
+
+
+@pytest.mark.feature("C10")
+def test_a_git_history_that_was_rewritten_is_named_with_its_runbook() -> None:
+    (fault,) = faults(plane(gate(7)).model_copy(update={"mirror": "the remote's history was rewritten"}))
+    assert (fault.what, fault.said) == ("git mirror", "the remote's history was rewritten")
+    assert "GitMirrorRewritten" in fault.remedy

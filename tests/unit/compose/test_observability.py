@@ -101,3 +101,18 @@ def test_what_is_kept_for_how_long_is_what_the_settings_say(tmp_path: Path) -> N
 def test_a_collector_alone_sends_to_nobody(tmp_path: Path) -> None:
     values = collector_values(made_parts(tmp_path, MCP_WITH="collector"))
     assert values["LOKI_URL"].endswith(values["JAEGER_ADDRESS"])
+
+
+@pytest.mark.feature("C13")
+def test_the_control_plane_is_told_of_alertmanager_where_it_runs_and_rules_are_kept_beside_prometheus(
+    tmp_path: Path,
+) -> None:
+    def found(asked: str) -> tuple[bool, bool]:
+        made = {one.name: one for one in platform_table(made_parts(tmp_path, MCP_WITH=asked)).processes}
+        return "rule-keeper" in made, "MCP_ALERTMANAGER_URL" in made["control-plane"].env
+
+    assert [found(asked) for asked in ("", "prometheus", "prometheus,alertmanager")] == [
+        (False, False),
+        (True, False),
+        (True, True),
+    ]

@@ -142,7 +142,7 @@ SILENCE   ALERTS                UNTIL         WHO  WHY
 
 
 @pytest.mark.parametrize("verb", SCREENS, ids=" ".join)
-def test_the_screen(tekup: Tekup, verb: tuple[str, ...]) -> None:
+def test_the_screen(tekup: Tekup, verb: tuple[str, str]) -> None:
     shown = tekup(*verb).stdout
     assert all(len(line) <= 80 for line in shown.splitlines())
     assert shown == SCREENS[verb]
