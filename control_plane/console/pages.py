@@ -122,9 +122,7 @@ async def audit(visit: Visit) -> Response:
     query = {"limit": str(MOST_RECORDS)}
     if before := visit.given("before"):
         query["before"] = before
-    _, found, trail = await asyncio.gather(
-        visit.look(), visit.read("/v1/audit", query), visit.read("/v1/audit/verify")
-    )
+    _, found, trail = await asyncio.gather(visit.look(), visit.read("/v1/audit", query), visit.read("/v1/audit/verify"))
     records = found["records"]
     older = records[-1]["number"] if len(records) == MOST_RECORDS and records[-1]["number"] > 1 else 0
     return visit.page("audit.html", records=records, trail=trail, older=older, before=before)
