@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import textwrap
 import time
 from pathlib import Path
 from typing import Annotated
@@ -49,15 +50,15 @@ def backup_create(json: JsonFlag = False) -> None:
 
 def _print_taken(taken: Taken, key: Path) -> None:
     size = taken.path.stat().st_size
-    typer.echo(f"{taken.path}: {size:,} bytes after {taken.seconds:.1f} s, {_moment(taken.manifest)}")
+    _say(f"{taken.path}: {size:,} bytes after {taken.seconds:.1f} s, {_moment(taken.manifest)}")
     for sentence in taken.manifest.left_out:
-        typer.echo(f"not in it: {sentence}")
+        _say(f"not in it: {sentence}")
     for name in taken.deleted:
-        typer.echo(f"deleted, since newer ones are enough: {name}")
+        _say(f"deleted, since newer ones are enough: {name}")
     if taken.new_key:
-        typer.echo(f"A key was made: {key}. Keep a copy on another machine: without it no backup can be opened.")
+        _say(f"A key was made: {key}. Keep a copy on another machine: without it no backup can be opened.")
     if taken.untold:
-        typer.echo(typed(f"The control plane could not be told, so its age is not watched: {taken.untold}"))
+        _say(f"The control plane could not be told, so its age is not watched: {taken.untold}")
 
 
 def _moment(manifest: Manifest) -> str:
@@ -97,7 +98,7 @@ def backup_verify(archive: Archive = "latest", json: JsonFlag = False) -> None:
     if json:
         show.as_json(_told(manifest, path) | {"ok": True})
         return
-    typer.echo(
+    _say(
         f"{path.name} is whole: {len(manifest.parts)} files, revision {manifest.revision} of epoch {manifest.epoch},"
         f" TekUp MCP {manifest.platform}, taken {_at(manifest.taken)}; checked in {time.monotonic() - began_s:.1f} s"
     )
@@ -134,25 +135,33 @@ def backup_restore(
 
 
 def _print_restored(done: Restored) -> None:
-    typer.echo(
+    _say(
         f"Restored in {done.seconds:.0f} s, as everything was {_at(done.manifest.taken)}. Lost is what was changed in"
         f" the {done.lost_s / 60:.1f} minutes since."
     )
     if not done.trusted:
-        typer.echo(
-            typed(f"All keys are revoked ({done.keys_revoked} were good then), since nobody knows which were revoked"
-                  " since: `tekup keys create CLIENT` makes new ones.")
-        )  # fmt: skip
+        _say(
+            f"All keys are revoked ({done.keys_revoked} were good then), since nobody knows which were revoked since:"
+            " `tekup keys create CLIENT` makes new ones."
+        )
     elif done.revocations_at > done.manifest.taken:
-        typer.echo(
-            f"Keys are good as they were; {done.keys_revoked} revoked since are revoked. What was revoked after"
-            f" {_at(done.revocations_at)} is not known: revoke it again."
+        _say(
+            f"Keys are good as they were, but for {done.keys_revoked} that are known to be revoked since. What was"
+            f" revoked after {_at(done.revocations_at)} is not known: revoke it again."
         )
     else:
-        typer.echo("Keys are good as they were then. What was revoked since is not known: revoke it again.")
+        _say("Keys are good as they were then. What was revoked since is not known: revoke it again.")
     for sentence in done.manifest.left_out:
-        typer.echo(f"not in it: {sentence}")
-    typer.echo(typed("Next: tekup up"))
+        _say(f"not in it: {sentence}")
+    _say("Next: tekup up")
+
+
+def _say(text: str) -> None:
+    """Print a sentence in 80 columns; paths stay whole."""
+    filled = textwrap.fill(
+        typed(text), show.WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+    )
+    typer.echo(filled)
 
 
 def _found(layout: Layout) -> list[tuple[Path, float]]:
