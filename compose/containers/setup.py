@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from compose.local.alerting import rule_files
+from compose.local.alerting import OPERATORS, rule_files
 from compose.local.consul_acl import GATE, PROMETHEUS, gate_role, service_role, token_file
 from compose.local.credentials import (
     gate_secrets_file,
@@ -114,6 +114,7 @@ def _of_program(here: Here, name: str) -> Iterator[tuple[str, str]]:
     if name == "prometheus":
         yield from _of_role(here, PROMETHEUS).items()
         yield from ((f"rules/{file}", text) for file, text in rule_files(here, SCRAPE_S).items())
+        yield f"rules/{OPERATORS}/.keep", ""  # where the volume of the rules that operators add is mounted
 
 
 def _of_role(here: Here, role: str) -> dict[str, str]:

@@ -31,7 +31,7 @@ mkdir /empty
 # Mount points: a new volume takes over whose the folder is.
 for place in keep/.tekup/gate keep/.tekup/gate-2 workspace tls \
     data/consul data/consul-1 data/consul-2 data/consul-3 \
-    data/prometheus data/alertmanager data/loki data/jaeger data/collector data/grafana \
+    data/prometheus data/rules data/alertmanager data/loki data/jaeger data/collector data/grafana \
     given/consul given/consul-1 given/consul-2 given/consul-3 given/control-plane given/gate given/gate-2 \
     given/certificate given/browser given/egress given/filesystem given/search given/hub \
     given/prometheus given/alertmanager given/loki given/jaeger given/collector; do

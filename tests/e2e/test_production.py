@@ -210,6 +210,24 @@ def test_no_secret_is_in_what_anybody_can_ask_the_engine(stack: ContainerEnviron
             assert not [secret for secret in secrets if secret in stack.said("logs", one["Service"])], one["Service"]
 
 
+OWN_RULES = """
+kind: AlertRules
+name: own
+rules:
+  - {alert: OwnRule, expr: vector(1), labels: {severity: info}, annotations: {summary: "of an operator"}}
+"""
+
+
+def test_an_alert_rule_of_an_operator_is_live_and_fires_until_it_is_removed(stack: ContainerEnvironment) -> None:
+    (stack.directory / "own.yml").write_text(OWN_RULES)
+    added = stack.tekup("rules", "add", "-f", "own.yml", "--reason", "a test")
+    assert added.returncode == 0, added.stdout + added.stderr
+    wait_until(lambda: metric(stack, 'ALERTS{alertname="OwnRule", alertstate="firing"}'), "OwnRule to fire", 60)
+    removed = stack.tekup("rules", "remove", "own", "--reason", "a test")
+    assert removed.returncode == 0, removed.stderr
+    wait_until(lambda: not metric(stack, 'ALERTS{alertname="OwnRule"}'), "OwnRule to be gone", 60)
+
+
 FLOOD = """
 import socket, sys, time
 def sent():
