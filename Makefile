@@ -49,7 +49,7 @@ test-docker: $(READY) ## Tests that need a Docker engine; on a bare Debian machi
 test-long: $(READY) ## Races, soaks and drills
 	$(BIN)/pytest -m long
 
-TESTED = $(if $(S),$(wildcard tests/unit/services/$(S) tests/contract/services/test_$(S).py))
+TESTED = $(if $(S),$(wildcard tests/unit/services/$(S) tests/contract/services/test_$(S).py $(S)/tests))
 test-service: $(READY) ## One service alone: make test-service S=search
 	@test -n "$(TESTED)" || { echo "S=$(S) names no service with tests; for example: make test-service S=search"; exit 2; }
 	$(BIN)/pytest -m "not docker and not long" $(TESTED)

@@ -88,7 +88,7 @@ def platform_table(parts: Parts) -> Table:
         processes=processes + extras,
         services=(
             *(_service(parts, name) for name in SERVICES),
-            *(bridge_service(parts, one) for one in declared(parts.layout)),
+            *(added_service(parts, one) for one in declared(parts.layout)),
         ),
         logs=LogBounds(largest_bytes=settings.log_file_bytes, kept=settings.log_files),
     )
@@ -267,11 +267,15 @@ def _service(parts: Parts, name: str) -> Service:
     return Service(name=name, version=package_version(), port=port, pattern=pattern)
 
 
-def bridge_service(parts: Parts, one: Declared) -> Service:
-    """The service that stands for somebody else's server."""
-    # what it is told is in a file: that another is in it now has to be seen from the table
-    own = {"MCP_BRIDGE_FILE": str(one.path), "TEKUP_DECLARED": one.digest}
-    pattern = _instances(parts, one.name, "services.bridge", own)
+def added_service(parts: Parts, one: Declared) -> Service:
+    """A service that was added: one of the operator's own, or the bridge that stands for somebody else's server."""
+    if one.module:
+        own = {**parts.effective.for_service(one.name), "PYTHONPATH": one.folder}
+        pattern = _instances(parts, one.name, one.module, own)
+    else:
+        # what it is told is in a file: that another is in it now has to be seen from the table
+        own = {"MCP_BRIDGE_FILE": str(one.path), "TEKUP_DECLARED": one.digest}
+        pattern = _instances(parts, one.name, "services.bridge", own)
     ready = pattern.ready and pattern.ready.model_copy(update={"why": f"http://{HOST}:{{port}}/ready"})
     return Service(
         name=one.name,

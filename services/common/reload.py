@@ -53,6 +53,7 @@ def serve_reloading(host: str, ports: dict[str, int]) -> NoReturn:
         child.start()
         for changes in watch(
             _SERVICES,
+            *_elsewhere(),
             watch_filter=PythonFilter(),
             debounce=_DEBOUNCE_MS,
             step=20,
@@ -68,6 +69,18 @@ def serve_reloading(host: str, ports: dict[str, int]) -> NoReturn:
                 child.start()
         child.end()
     sys.exit(child.exit_code)
+
+
+def _elsewhere() -> list[Path]:
+    """Where the started service lies, if that is not here."""
+    folder = Path(str(sys.modules["__main__"].__file__)).resolve().parent
+    return [] if folder.is_relative_to(_SERVICES) else [folder]
+
+
+def _is_ours(module: str) -> bool:
+    """Whether a module is imported anew: the services' own, and those of a service that lies elsewhere."""
+    main = sys.modules["__main__"].__spec__
+    return module.partition(".")[0] in {"services", main.name.partition(".")[0] if main else "services"}
 
 
 @contextmanager
@@ -123,7 +136,7 @@ def _serve_in_child(parent: int) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     main = sys.modules["__main__"]
-    for name in [name for name in sys.modules if name == "services" or name.startswith("services.")]:
+    for name in [name for name in sys.modules if _is_ours(name)]:
         del sys.modules[name]
     code = 1
     try:

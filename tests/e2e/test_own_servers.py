@@ -67,6 +67,19 @@ async def test_an_added_server_is_called_in_both_eras_and_leaves_nothing_when_re
     assert environment.tekup("remove", "pear").returncode == 2
 
 
+@pytest.mark.feature("B7")
+async def test_a_new_service_is_behind_the_gate_with_no_other_file_edited(environment: Any, tmp_path: Path) -> None:
+    made = environment.tekup("new-service", "notes", "--folder", str(tmp_path / "notes"), "--json")
+    try:
+        assert made.returncode == 0, made.stderr
+        assert json.loads(made.stdout)["tools"] == ["notes_add", "notes_list"]
+        assert "buy milk" in await said(environment, "2026-07-28", "notes_add", text="buy milk")
+        assert "buy milk" in await said(environment, "legacy", "notes_list")
+    finally:
+        assert environment.tekup("remove", "notes").returncode == 0
+    assert (tmp_path / "notes" / "entries.txt").read_text() == "buy milk\n"
+
+
 @pytest.mark.long
 @pytest.mark.feature("A14")
 def test_a_server_that_does_not_start_is_told_with_its_last_words(environment: Any) -> None:

@@ -22,7 +22,7 @@ from compose.local.layout import Layout
 from compose.local.link import Link
 from compose.local.operators_api import first_to_answer
 from compose.local.parts import GATEWAY_PORT, Parts
-from compose.local.platform_table import bridge_service, wanted_ports
+from compose.local.platform_table import added_service, wanted_ports
 from compose.local.ports import chosen_ports
 from compose.local.progress import POLL_S, Reporter
 from compose.local.run_settings import running_settings
@@ -83,7 +83,7 @@ def add_server(
     if status is None:
         return Added(name, running=False)
     parts = _parts(layout, status)
-    Link(layout).put_service(bridge_service(parts, one))
+    Link(layout).put_service(added_service(parts, one))
     wait_until_added(layout, name, report, timeout_s)
     target = _target(parts)
     tools = _visible(target, name, report, timeout_s)

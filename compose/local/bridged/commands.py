@@ -13,6 +13,7 @@ from compose.local.bridged.adding import Added, add_server, connection, remove_s
 from compose.local.bridged.clients import CLIENTS, Where, setup_for, write_setup
 from compose.local.bridged.declared import declared
 from compose.local.bridged.foreign import Foreign, read_foreign
+from compose.local.bridged.project import declaration_of, make_project
 from compose.local.errors import BadInput, LocalError, NotRunning
 from compose.local.exits import Exit
 from compose.local.layout import Layout
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command()(add)
     app.command()(remove)
     app.command("import")(import_servers)
+    app.command("new-service")(new_service)
     app.command()(connect)
 
 
@@ -51,6 +53,9 @@ def add(
     header_file: Annotated[
         list[str] | None, typer.Option("--header-file", help="HEADER=file that holds its value.")
     ] = None,
+    project: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, resolve_path=True, help="A service of your own.")
+    ] = None,
     version: Annotated[str, typer.Option(help="Its version; by default the platform's.")] = "",
     mode: Annotated[str, typer.Option(help="shared: one child for all; per-client: one for each client.")] = "shared",
     cwd: Annotated[Path | None, typer.Option(exists=True, file_okay=False, resolve_path=True)] = None,
@@ -66,12 +71,18 @@ def add(
     Example: tekup add memory --env MEMORY_FILE_PATH=/data/memory.json -- npx -y @modelcontextprotocol/server-memory
 
     Example: tekup add github --url https://api.example.com/mcp --header-file Authorization=/run/secrets/github
+
+    Example: tekup add notes --project ./notes
     """
     content: dict[str, Any] = {"version": version} if version else {}
     content |= {"mode": mode} if mode != "shared" else {}
-    if bool(command) == bool(url):
-        raise BadInput("give either a command after -- or --url; for example: tekup add time -- uvx mcp-server-time")
-    if url:
+    if sum(map(bool, (command, url, project))) != 1:
+        raise BadInput(
+            "give a command after --, or --url, or --project; for example: tekup add time -- uvx mcp-server-time"
+        )
+    if project:
+        content |= declaration_of(name, project)
+    elif url:
         content |= {
             "url": url,
             "transport": "sse" if sse else "http",
@@ -109,6 +120,35 @@ def _print_added(added: Added) -> None:
     typer.echo(f"{added.name} is served at {added.endpoint}, or alone at {added.own}:")
     for tool in added.tools:
         typer.echo(f"  {tool}")
+
+
+def new_service(
+    name: Annotated[str, typer.Argument(help="The service's name; its tools' names begin with it.")],
+    folder: Annotated[Path | None, typer.Option(help="Where the project goes; by default ./NAME.")] = None,
+    timeout: Timeout = 180,
+    json: JsonFlag = False,
+) -> None:
+    """Make the project of a service of your own, with tools and tests, and serve it if an environment is here.
+
+    Example: tekup new-service notes
+    """
+    where = (folder or Path.cwd() / name).resolve()
+    files = make_project(name, where)
+    layout = Layout(Path.cwd())
+    added = Added(name, running=False)
+    if layout.state.is_dir():
+        with reporter() as report:
+            added = add_server(layout, name, declaration_of(name, where), {}, report, timeout)
+    if json:
+        show.as_json({**_data(added), "folder": str(where), "files": [str(file) for file in files]})
+        return
+    for file in files:
+        typer.echo(f"  {file.relative_to(where.parent)}")
+    typer.echo(typed(f"Tests: python -m pytest {where}/tests"))
+    if layout.state.is_dir():
+        _print_added(added)
+    else:
+        typer.echo(typed(f"To serve it, where an environment is: tekup add {name} --project {where}"))
 
 
 def remove(

@@ -44,6 +44,16 @@ class Declared:
         return str(self.content.get("version", ""))
 
     @property
+    def module(self) -> str:
+        """The package of a service of one's own, "" for a bridged server."""
+        return str(self.content.get("module", ""))
+
+    @property
+    def folder(self) -> str:
+        """Where that package lies."""
+        return str(self.content.get("folder", ""))
+
+    @property
     def port_name(self) -> str:
         """Under which its first instance's port is remembered."""
         return f"bridge-{self.name}"
