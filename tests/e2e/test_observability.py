@@ -74,12 +74,12 @@ def test_everything_that_runs_is_scraped_and_answers(watched: Environment) -> No
     planes = targets(watched)["control-plane"]
     assert sorted(one["labels"]["replica"] for one in planes) == ["control-plane", "control-plane-2"]
 
-    def peers() -> object:
-        asked = {"query": "consul_raft_peers"}
+    def commits() -> object:
+        asked = {"query": "consul_raft_commitTime_count"}
         answer = httpx.get(f"{watched.up['prometheus']}/api/v1/query", params=asked, timeout=10, trust_env=False)
         return answer.json()["data"]["result"]
 
-    wait_until(peers, "what Consul counts now and then", SEEN_S)
+    wait_until(commits, "what Consul's server counts", SEEN_S)
 
 
 @pytest.mark.feature("D2")

@@ -25,6 +25,7 @@ _COUNTED = (
     "tekup_oauth_decisions_total", "tekup_audit_lost_total",
     # containers
     "container_cpu_usage_seconds_total", "container_cpu_cfs_periods_total", "container_cpu_cfs_throttled_periods_total",
+    "container_network_transmit_bytes_total",
     # others' own
     "consul_raft_state_candidate", "consul_raft_state_leader", "consul_raft_apply",
     "otelcol_exporter_sent_log_records", "otelcol_exporter_sent_spans",
@@ -47,8 +48,8 @@ _GAUGED = (
     "tekup_autoscale_wanted", "tekup_autoscale_needed", "tekup_autoscale_most", "tekup_backup_age_seconds",
     "tekup_oauth_keys_age_seconds",
     "container_memory_working_set_bytes", "container_spec_memory_limit_bytes", "container_threads",
-    "container_threads_max",
-    "consul_raft_peers", "consul_runtime_alloc_bytes", "consul_runtime_num_goroutines",
+    "container_threads_max", "tekup_container_bandwidth_bytes_per_second",
+    "consul_runtime_alloc_bytes", "consul_runtime_num_goroutines",
     # Others' own, as docs/observability.md and the boards of Consul and of what is used ask for them.
     "consul_autopilot_failure_tolerance", "consul_autopilot_healthy", "consul_client_rpc_exceeded",
     "consul_mesh_active_root_ca_expiry", "consul_raft_commitTime_count", "consul_raft_commitTime_sum",

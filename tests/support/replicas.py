@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from control_plane.book import HISTORY_PREFIX, REVISION_KEY
 from control_plane.consul import Consul
 from control_plane.leadership import LEADER_KEY
 from control_plane.model import HistoryRecord, Replica, Revision
+from control_plane.trail import AUDIT_PREFIX
 from control_plane.watch import WATCH_S, follow
 from tests.support.consul_process import ConsulProcess
 from tests.support.cut import Cut, cut_proxy
@@ -148,6 +150,16 @@ class Crew:
             return None if name == but else name
 
         return await eventually(other, f"a leader other than {but!r}" if but else "a leader", within_s)
+
+    async def until_written_down(self) -> None:
+        """Wait until the audit trail has all there is in the history, so that the next write is one that was asked for."""
+
+        async def all_of_them() -> bool:
+            trail = await self.consul.read(AUDIT_PREFIX)
+            told = [entry for entry in trail.entries.values() if json.loads(entry.value)["record"]]
+            return len(told) >= len(await self.records())
+
+        await eventually(all_of_them, "the audit trail to have the whole history", 30)
 
     async def until_all_stand(self, within_s: float = TAKEOVER_S) -> None:
         """Wait until each replica that runs answers, names the same leader, and is it or stands by."""

@@ -177,6 +177,7 @@ async def test_a_leader_that_wakes_late_does_no_harm(three_replicas: Crew) -> No
 async def test_a_write_that_arrives_after_its_leader_was_deposed_is_refused_by_the_fence(three_replicas: Crew) -> None:
     old = await three_replicas.until_led()
     line = three_replicas.members[old].cut
+    await three_replicas.until_written_down()
     line.cut_at(b"PUT /v1/txn")
     answer = await three_replicas.ask("POST", "/v1/clients", {"id": "late", "reason": "x"}, of=old)
     assert await line.dark()
@@ -201,6 +202,7 @@ async def test_a_leader_that_dies_during_a_change_leaves_it_open_and_asking_agai
 ) -> None:
     old = await three_replicas.until_led()
     line = three_replicas.members[old].cut
+    await three_replicas.until_written_down()
     line.cut_at(b"PUT /v1/txn")
     standby = others(three_replicas, old)[0]
     change = asyncio.create_task(three_replicas.ask("POST", "/v1/clients", {"id": "open", "reason": "x"}, of=standby))
