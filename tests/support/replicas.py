@@ -152,7 +152,7 @@ class Crew:
         return await eventually(other, f"a leader other than {but!r}" if but else "a leader", within_s)
 
     async def until_written_down(self) -> None:
-        """Wait until the audit trail has all there is in the history, so that the next write is one that was asked for."""
+        """Wait until the audit trail has the whole history: the next write is then one that was asked for."""
 
         async def all_of_them() -> bool:
             trail = await self.consul.read(AUDIT_PREFIX)
