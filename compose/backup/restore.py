@@ -23,7 +23,7 @@ from compose.local.link import Link, start_supervisor, stop_supervisor
 from compose.local.operators_api import OperatorsApi
 from compose.local.parts import Parts
 from compose.local.platform_table import ACL, package_version, platform_table, wanted_ports
-from compose.local.ports import chosen_ports, forget_ports, is_free, require_free
+from compose.local.ports import settled_ports
 from compose.local.programs import Found
 from compose.local.progress import Reporter, wait_for
 from compose.local.ready import wait_until_ready
@@ -183,13 +183,7 @@ def _target(layout: Layout, name: str) -> Path:
 
 def _parts(layout: Layout, programs: dict[str, Found], report: Reporter) -> Parts:
     effective = load(layout)
-    wanted = wanted_ports(effective)
-    lost = [name for name, port in chosen_ports(wanted, layout.ports).items() if not wanted[name] and not is_free(port)]
-    if lost:
-        forget_ports(lost, layout.ports)
-        report.note(f"took new ports, since others hold the old ones: {', '.join(lost)}")
-    ports = chosen_ports(wanted, layout.ports)
-    require_free({name: ports[name] for name in named_ports(effective.settings)})
+    ports = settled_ports(wanted_ports(effective), named_ports(effective.settings), layout.ports, report)
     make_credentials(layout)
     return Parts(layout, effective, ports, programs)
 

@@ -16,7 +16,7 @@ import httpx
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from compose.containers.bandwidth import LABEL, bound_of
+from compose.containers.bandwidth import LABEL, bytes_per_second
 from compose.containers.engine import About, Engine
 from compose.local.log import log
 
@@ -82,7 +82,7 @@ class Keeper:
     def _bound(self, process: int, container: About) -> bool:
         name = container["Names"][0].lstrip("/")
         try:
-            links = bound_links(process, bound_of(container["Labels"]) or 0)
+            links = bound_links(process, bytes_per_second(container["Labels"][LABEL]))
         except FileNotFoundError:
             return False  # it has ended in between
         except (OSError, ValueError, NetlinkError) as error:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -150,7 +150,7 @@ class OperatorsApi:
 
     def forget_service(self, service: str, reason: str) -> None:
         """Take a service that is gone for good out of the policy."""
-        self._call("DELETE", f"/v1/services/{service}?reason={quote(reason)}")
+        self._call("DELETE", f"/v1/services/{service}?{urlencode({'reason': reason})}")
 
     def note(self, what: str, reason: str) -> None:
         """Have something that changes no policy written down in the history."""

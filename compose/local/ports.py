@@ -11,6 +11,7 @@ import psutil
 
 from .errors import PortsTaken
 from .files import write_atomically
+from .progress import Reporter
 
 HOST = "127.0.0.1"
 LOWEST, HIGHEST = 15000, 31999
@@ -69,6 +70,27 @@ def chosen_ports(wanted: Mapping[str, int], memory: Path) -> dict[str, int]:
     if kept != remembered:
         write_atomically(memory, json.dumps(kept, indent=1, sort_keys=True) + "\n")
     return {name: chosen[name] for name in wanted}
+
+
+def settled_ports(wanted: Mapping[str, int], named: Iterable[str], memory: Path, report: Reporter) -> dict[str, int]:
+    """As `chosen_ports`, for a start: remembered ports that others hold now are chosen anew.
+
+    Args:
+        wanted: names and ports, 0 for any.
+        named: those that are settings.
+        memory: the file that remembers.
+        report: told which were chosen anew.
+
+    Raises:
+        PortsTaken: one that a setting names is held by another.
+    """
+    lost = [name for name, port in chosen_ports(wanted, memory).items() if not wanted[name] and not is_free(port)]
+    if lost:
+        forget_ports(lost, memory)
+        report.note(f"took new ports, since others hold the old ones: {', '.join(lost)}")
+    ports = chosen_ports(wanted, memory)
+    require_free({name: ports[name] for name in named})
+    return ports
 
 
 def forget_ports(names: Iterable[str], memory: Path) -> None:

@@ -22,7 +22,7 @@ from .observability_settings import EXTRAS
 from .operators_api import CLIENT, OperatorsApi, development_key
 from .parts import GATEWAY_PORT, Parts
 from .platform_table import gate_values, platform_table, wanted_ports
-from .ports import chosen_ports, forget_ports, is_free, require_free
+from .ports import chosen_ports, settled_ports
 from .programs import NEEDED, Found, Resolver, asked_programs
 from .progress import Reporter, wait_for
 from .ready import wait_until_ready
@@ -152,13 +152,7 @@ async def _programs(effective: Effective, report: Reporter) -> dict[str, Found]:
 
 def _prepare(layout: Layout, effective: Effective, programs: dict[str, Found], report: Reporter) -> Parts:
     end_earlier(layout, report)
-    wanted = wanted_ports(effective)
-    lost = [name for name, port in chosen_ports(wanted, layout.ports).items() if not wanted[name] and not is_free(port)]
-    if lost:
-        forget_ports(lost, layout.ports)
-        report.note(f"took new ports, since others hold the old ones: {', '.join(lost)}")
-    ports = chosen_ports(wanted, layout.ports)
-    require_free({name: ports[name] for name in named_ports(effective.settings)})
+    ports = settled_ports(wanted_ports(effective), named_ports(effective.settings), layout.ports, report)
     parts = Parts(layout, effective, ports, programs)
     make_credentials(layout)
     if effective.settings.api_key_encryption and not effective.settings.api_key_encryption_key_file:

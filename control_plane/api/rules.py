@@ -18,7 +18,6 @@ from control_plane.roles import Role
 from control_plane.rules import DAY_S, Fired, Loaded
 
 MOST_SILENCE_S = 30 * 86_400
-SILENCE_ID = r"^[0-9a-f-]{36}$"
 
 
 class GroupWish(Body):

@@ -140,25 +140,33 @@ class Door:
         """A page for those who have logged in."""
 
         async def endpoint(request: Request) -> Response:
-            session = self._desk.sessions.read(request)
             try:
-                operator = await self._desk.known(session.token) if session else None
+                visit = await self._visit(request)
             except Unavailable as error:
                 return private(_away(error))
-            if session is None or operator is None:
+            if visit is None:
                 return self._to_login(request)
-            visit = Visit(request, self._desk, session, operator)
             try:
                 answer = await self._answered(page, visit)
             except Refusal as refusal:
                 answer = await _problem(visit, refusal)
             if FRAGMENT not in request.headers and page not in (_events, self.logout):
-                self._desk.sessions.keep(request, answer, session)
+                self._desk.sessions.keep(request, answer, visit.session)
             if TOLD in request.cookies and answer.status_code == 200 and FRAGMENT not in request.headers:
                 answer.delete_cookie(TOLD, path=PATH)
             return private(answer)
 
         return endpoint
+
+    async def _visit(self, request: Request) -> Visit | None:
+        """A request of somebody who has logged in; None of anybody else.
+
+        Raises:
+            Unavailable: Whose token it is cannot be known now.
+        """
+        session = self._desk.sessions.read(request)
+        operator = await self._desk.known(session.token) if session else None
+        return Visit(request, self._desk, session, operator) if session and operator else None
 
     async def _answered(self, page: Page, visit: Visit) -> Response:
         if visit.request.method == "POST":
@@ -227,14 +235,12 @@ class Door:
         """A page that does not exist."""
         if not isinstance(error, HTTPException):
             raise error
-        session = self._desk.sessions.read(request)
         try:
-            operator = await self._desk.known(session.token) if session else None
+            visit = await self._visit(request)
         except Unavailable as unavailable:
             return private(_away(unavailable))
-        if session is None or operator is None:
+        if visit is None:
             return private(Response(error.detail, error.status_code, media_type="text/plain"))
-        visit = Visit(request, self._desk, session, operator)
         return private(await _problem(visit, Refusal(error.status_code, error.detail, "there is no such page")))
 
 

@@ -14,6 +14,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.support.engine import Engine
+from tests.support.flood import FLOOD
 from tests.support.gate import wait_until
 from tests.support.images import Container, container, hardened, tagged
 
@@ -24,20 +25,6 @@ SENT_S = 3.0
 SLACK = 1.25
 DISK = 48 << 20
 BLOCK = "0123456789abcde\n" * (1 << 16)
-# Sends as much as it can to a neighbour that does not listen, and tells how much left by its link.
-HOG = """
-import json, os, socket, sys, time
-def sent():
-    return int(open("/sys/class/net/eth0/statistics/tx_bytes").read())
-out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-began, before = time.monotonic(), sent()
-while time.monotonic() < began + float(sys.argv[2]):
-    try:
-        out.sendto(bytes(8000), (sys.argv[1], 9))
-    except OSError:
-        pass
-print(json.dumps({"rate": (sent() - before) / (time.monotonic() - began)}))
-"""
 
 
 @pytest.fixture
@@ -90,7 +77,7 @@ def sends(one: Container, to: Container) -> float:
     """Bytes per second that it gets rid of."""
     (about,) = json.loads(one.engine.docker("inspect", to.id))
     (link,) = about["NetworkSettings"]["Networks"].values()
-    said = one.execute("/opt/tekup/bin/python", "-c", HOG, link["IPAddress"], str(SENT_S))
+    said = one.execute("/opt/tekup/bin/python", "-c", FLOOD, link["IPAddress"], str(SENT_S))
     return float(json.loads(said)["rate"])
 
 
