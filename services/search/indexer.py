@@ -9,18 +9,23 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import inf
 from pathlib import Path
 
+import anyio
+import anyio.to_process
 import anyio.to_thread
 
+from services.common.cgroup import own_cgroup
 from services.common.paths import PathError, Place, Root, opened_file
 from services.common.ripgrep import Ripgrep, RipgrepError
 from services.common.targets import Target, opened_target
 from services.search.courtesy import Courtesy
+from services.search.passages import passages_of_all
 from services.search.textindex import Chunk, Document, Query, Stamp, TextIndex
 from services.search.watching import Watch
 
@@ -31,6 +36,9 @@ logger = logging.getLogger(__name__)
 OWN_IGNORE_FILE = ".tekupignore"
 _IGNORE_FILES = (".gitignore", ".ignore", ".rgignore", OWN_IGNORE_FILE)
 _BATCH_FILES = 16
+_MANY_FILES = 256  # from so many on another process is worth its start
+_ABREAST = 4
+_MOST_BESIDE = 4
 _COMMIT_FILES = 1024
 _COMMIT_S = 3.0
 _FILE_BYTES = 1 << 20
@@ -108,9 +116,12 @@ class Indexer:
         self._may_lag_s = may_lag_s
         self._watch = Watch(root.real) if watch else None
         self._courtesy = courtesy or Courtesy()
+        beside = _processes_beside()
+        self._beside = anyio.CapacityLimiter(beside) if beside > 0 else None
         self._state = State.BUILDING
         self._problem = ""
         self.to_do = 0
+        self._uncommitted, self._committed = 0, 0.0
         self._known: dict[str, Stamp] = {}
         self._compared: float | None = None
         self._wanted = asyncio.Event()
@@ -266,18 +277,34 @@ class Indexer:
 
     async def _take_all(self, target: Target, paths: Iterable[str]) -> None:
         wanted = list(paths)
-        since, committed = 0, time.monotonic()
-        for start in range(0, len(wanted), _BATCH_FILES):
-            self.to_do = len(wanted) - start
+        self.to_do = len(wanted)
+        self._uncommitted, self._committed = 0, time.monotonic()
+        batches = iter([wanted[start : start + _BATCH_FILES] for start in range(0, len(wanted), _BATCH_FILES)])
+        aside = self._beside if len(wanted) >= _MANY_FILES else None
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(1 if aside is None else _ABREAST):
+                    group.create_task(self._take_some(target, batches, aside))
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        await anyio.to_thread.run_sync(self.index.commit)
+
+    async def _take_some(
+        self, target: Target, batches: Iterator[list[str]], aside: anyio.CapacityLimiter | None
+    ) -> None:
+        """Batches until none is left; others take of them too, so that one is read while another is divided."""
+        for batch in batches:
             if not self.ready:
                 await self._courtesy.quiet(_ASIDE_S)
-            batch = wanted[start : start + _BATCH_FILES]
-            await anyio.to_thread.run_sync(self._take, target, batch)
-            since += len(batch)
-            if since >= _COMMIT_FILES or time.monotonic() - committed > _COMMIT_S:
+            documents = await anyio.to_thread.run_sync(_read_all, target, batch)
+            if aside is not None:
+                documents = await _divided(documents, aside)
+            await anyio.to_thread.run_sync(self._put, batch, documents)
+            self.to_do -= len(batch)
+            self._uncommitted += len(batch)
+            if self._uncommitted >= _COMMIT_FILES or time.monotonic() - self._committed > _COMMIT_S:
+                self._uncommitted, self._committed = 0, time.monotonic()
                 await anyio.to_thread.run_sync(self.index.commit)
-                since, committed = 0, time.monotonic()
-        await anyio.to_thread.run_sync(self.index.commit)
 
     async def _follow(self, target: Target) -> None:
         """Another process writes: see what it has written, and wait for it to have seen what we see."""
@@ -305,8 +332,7 @@ class Indexer:
                 changed.append(path)
         return changed
 
-    def _take(self, target: Target, paths: Sequence[str]) -> None:
-        documents = [found for path in paths if (found := _read(target.place(path), path)) is not None]
+    def _put(self, paths: Sequence[str], documents: Sequence[Document]) -> None:
         there = {document.path for document in documents}
         gone = [path for path in paths if path not in there]
         self.index.update(documents, gone)
@@ -329,6 +355,29 @@ def _has_own_ignore_file(target: Target) -> bool:
             return True
     except PathError:
         return False
+
+
+async def _divided(documents: list[Document], aside: anyio.CapacityLimiter) -> list[Document]:
+    """The documents with their passages, found by another process: this one's interpreter stays free for callers."""
+    files = [(document.path, document.text) for document in documents if not document.skipped]
+    try:
+        found = await anyio.to_process.run_sync(passages_of_all, files, cancellable=True, limiter=aside)
+    except anyio.BrokenWorkerProcess as error:  # killed, or no room for one: the index divides them itself
+        logger.warning("index.divided_here", extra={"error": str(error)})
+        return documents
+    by_path = dict(zip((path for path, _ in files), found, strict=True))
+    return [replace(document, text="", passages=by_path.get(document.path)) for document in documents]
+
+
+def _processes_beside() -> int:
+    """How many processes may divide files: one for each processor but ours, none within a processor's limit."""
+    group = own_cgroup()
+    limit = group.cpus_limit() if group else None
+    return min(_MOST_BESIDE, int(min(limit or inf, len(os.sched_getaffinity(0)))) - 1)
+
+
+def _read_all(target: Target, paths: Sequence[str]) -> list[Document]:
+    return [found for path in paths if (found := _read(target.place(path), path)) is not None]
 
 
 def _read(place: Place, path: str) -> Document | None:

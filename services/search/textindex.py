@@ -10,7 +10,6 @@ import os
 import shutil
 import sqlite3
 import threading
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from pathlib import Path, PurePosixPath
 
 import tantivy
 
-from services.search.words import code_words, defined_names, divide, identifiers, parts
+from services.search.passages import Passage, passages
+from services.search.words import code_words, identifiers, parts
 
 __all__ = ["Chunk", "Document", "Query", "Stamp", "TextIndex", "Weights"]
 
@@ -36,12 +36,21 @@ Stamp = tuple[int, int]
 
 @dataclass(frozen=True)
 class Document:
-    """A file to index; with `skipped`, one that is left out, and why."""
+    """A file to index.
+
+    Args:
+        path: The file.
+        stamp: Its state.
+        text: What it holds.
+        skipped: Why it is left out, "" when it is not.
+        passages: Its passages where they are known already.
+    """
 
     path: str
     stamp: Stamp
     text: str = ""
     skipped: str = ""
+    passages: Sequence[Passage] | None = None
 
 
 @dataclass(frozen=True)
@@ -277,37 +286,27 @@ class TextIndex:
     def _add(self, writer: tantivy.IndexWriter, document: Document) -> int:
         if document.skipped:
             return 0
-        lines = document.text.split("\n")
-        defined = defined_names(document.text, document.path)
-        at = _lines_of([start for start, _ in defined], document.text)
         path, where = _key(document.path), code_words(document.path)
         folders = [
             _key(str(folder)) for folder in (PurePosixPath(document.path), *PurePosixPath(document.path).parents)
         ]
-        written = 0
-        for first, last in divide(lines, at):
-            body = "\n".join(lines[first:last])
-            if not body.strip():
-                continue
-            names = " ".join(name for _, name in defined[bisect_left(at, first) : bisect_left(at, last)])
-            whole = identifiers(body)
+        found = passages(document.path, document.text) if document.passages is None else document.passages
+        for passage in found:
             made = tantivy.Document(
                 path=[path],
                 folders=folders,
-                body=[" ".join([body, *parts(whole)])],
-                names=[names],
+                body=[passage.body],
+                names=[passage.names],
                 where=[where],
-                identifiers=[" ".join(whole)],
+                identifiers=[passage.identifiers],
             )
-            if names:
-                made.add_text("names", " ".join(parts(names.split())))
-            for field, number in zip(
-                ("first", "last", "mtime_ns", "size"), (first + 1, last, *document.stamp), strict=True
-            ):
+            if passage.names:
+                made.add_text("names", " ".join(parts(passage.names.split())))
+            numbers = (passage.first_line + 1, passage.end_line, *document.stamp)
+            for field, number in zip(("first", "last", "mtime_ns", "size"), numbers, strict=True):
                 made.add_unsigned(field, max(0, number))
             writer.add_document(made)
-            written += 1
-        return written
+        return len(found)
 
     def _writing(self) -> tantivy.IndexWriter:
         if self._writer is None:
@@ -375,16 +374,6 @@ def _database(path: str) -> sqlite3.Connection:
 def _key(path: str) -> str:
     """A path as the index holds it: text, also where it is no UTF-8."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _lines_of(offsets: Sequence[int], text: str) -> list[int]:
-    """The lines in which sorted offsets lie, from 0."""
-    found, line, before = [], 0, 0
-    for offset in offsets:
-        line += text.count("\n", before, offset)
-        before = offset
-        found.append(line)
-    return found
 
 
 def _chunk(stored: Mapping[str, list[object]], score: float) -> Chunk:

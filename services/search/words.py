@@ -3,14 +3,19 @@
 Every regular expression here is ours and takes time linear in the text: what it reads comes from anybody.
 """
 
-import functools
 import re
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, pairwise
+from typing import Generic, TypeVar
 
 __all__ = ["code_words", "defined_names", "divide", "identifiers", "parts", "query_words"]
 
+T = TypeVar("T")
+
 _WORD = re.compile(r"\w+")
+# What is no word in ASCII, as blanks: most code is, and is split by them several times as fast as by the expression.
+_NO_WORD = {code: " " for code in range(128) if not _WORD.match(chr(code))}
+_KEPT_WORDS = 1 << 16
 _MIXED = re.compile(r"[a-z0-9][A-Z]|[A-Z]{2}[a-z]|[A-Za-z]\d|\d[A-Za-z]")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\da-zA-Z_]+")
 _QUERY_WORDS = 48
@@ -43,39 +48,59 @@ _LEAST_LINES = 5
 _MOST_LINES = 60
 
 
-@functools.lru_cache(maxsize=1 << 16)
-def _inside(word: str) -> tuple[str, ...]:
-    """The words inside of an identifier in mixed case."""
-    return tuple(_CAMEL.findall(word)) if _MIXED.search(word) else ()
+class _Kept(dict[str, T], Generic[T]):
+    """What a function says of a word, asked once: a look into a dict is all that each further one costs."""
+
+    def __init__(self, function: Callable[[str], T]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, word: str) -> T:
+        if len(self) >= _KEPT_WORDS:
+            self.clear()
+        found = self[word] = self._function(word)
+        return found
 
 
-@functools.lru_cache(maxsize=1 << 16)
-def _several(word: str) -> bool:
-    return "_" in word.strip("_") or (not word.islower() and bool(_inside(word)))
+def _mixed_parts(word: str) -> tuple[str, ...]:
+    return tuple(_CAMEL.findall(word)) if not word.islower() and _MIXED.search(word) else ()
+
+
+def _is_several(word: str) -> bool:
+    return "_" in word.strip("_") or bool(_mixed_parts(word))
+
+
+_INSIDE = _Kept(_mixed_parts)
+_SEVERAL = _Kept(_is_several)
+
+
+def _words(text: str) -> list[str]:
+    return text.translate(_NO_WORD).split() if text.isascii() else _WORD.findall(text)
 
 
 def identifiers(text: str) -> list[str]:
     """The identifiers of several words, in snake case or mixed case, in the order of their places."""
-    return list(filter(_several, _WORD.findall(text)))
+    return list(filter(_SEVERAL.__getitem__, _words(text)))
 
 
 def parts(words: Iterable[str]) -> list[str]:
     """The words inside of identifiers in mixed case: `readFile` → read, File; with repetition, so that their number
     counts as that of other words does."""
-    return [part for word in words if not word.islower() for part in _inside(word)]
+    return list(chain.from_iterable(map(_INSIDE.__getitem__, words)))
 
 
 def code_words(text: str) -> str:
     """A text with the words inside of its identifiers after it."""
-    more = parts(_WORD.findall(text))
+    more = parts(_words(text))
     return f"{text} {' '.join(more)}" if more else text
 
 
 def query_words(query: str, *, all_words: bool = False) -> list[str]:
     """The words of a question, those inside of identifiers as well, each once; without those that say nothing,
     unless there are no others."""
-    words = [piece for word in _WORD.findall(query) for piece in word.split("_") if piece]
-    found = list(dict.fromkeys(word.lower() for word in [*words, *parts(_WORD.findall(query))]))
+    wholes = _words(query)
+    words = [piece for word in wholes for piece in word.split("_") if piece]
+    found = list(dict.fromkeys(word.lower() for word in [*words, *parts(wholes)]))
     telling = [word for word in found if word not in _STOP]
     return (found if all_words or not telling else telling)[:_QUERY_WORDS]
 

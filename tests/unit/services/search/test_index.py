@@ -213,3 +213,39 @@ def test_the_memory_of_an_index_is_bounded(tmp_path: Path) -> None:
     assert index.counts()[0] == 2000
     assert psutil.Process().memory_info().rss - before < 250 << 20
     index.close()
+
+
+def dividers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "anyio.to_process" in child.cmdline()]
+
+
+async def test_many_files_are_divided_beside_and_here_when_that_process_dies(
+    tmp_path: Path, make_search: MakeSearch
+) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+
+    def written(word: str) -> None:
+        lines = "\n".join(f"readFile = old_value_{line}  # ünïcode" for line in range(100))
+        for number in range(400):
+            (many / f"f{number}.py").write_text(f"def {word}{number}():\n    pass\n{lines}\n")
+
+    written("pineapple")
+    async with make_search(many) as made:
+        here = TextIndex()
+        here.update([Document(path.name, (1, 1), path.read_text()) for path in many.iterdir()])
+        here.commit()
+        assert made.indexer.index.counts() == here.counts()
+        assert "f399.py" in await paths(made, many, "pineapple399")
+
+        written("marmalade")
+        refreshed = asyncio.create_task(made.indexer.refresh(100, everything=True))
+        async with asyncio.timeout(60):
+            while not 0 < made.indexer.to_do < 380:
+                await asyncio.sleep(0)
+        for process in dividers():
+            process.kill()
+        assert await refreshed
+        for number in (0, 200, 399):
+            assert await paths(made, many, f"marmalade{number}") == {f"f{number}.py"}
+        assert made.indexer.index.counts() == here.counts()
