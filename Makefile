@@ -15,7 +15,7 @@ PYTEST := PYTEST_DEBUG_TEMPROOT=$(IN_MEMORY) $(BIN)/pytest
 CODE := control_plane services compose observability tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench images collector-image features lock clean
+.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench chaos images collector-image features lock clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ dashboards: $(READY) ## Write Grafana's dashboards from observability/dashboards
 bench: $(READY) ## Figures, as ratios against a peer in the same run; ARGS=--help
 	PYTHONPATH=. $(BIN)/python -m tests.bench $(ARGS)
 
+chaos: $(READY) programs ## Faults under load, every call accounted for; ARGS="--seeds 1 2 3", --list
+	PYTHONPATH=. $(BIN)/python -m tests.chaos $(ARGS)
+
 images: $(READY) ## Container images, their sizes against their bounds; ARGS="search --version 1.1.0"
 	$(BIN)/python -m compose.images build $(ARGS)
 
@@ -95,4 +98,4 @@ lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml, and what e
 	$(BIN)/python -m compose.images lock
 
 clean: ## Remove what the tools leave; keeps .venv and .tekup
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist bench-results
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist bench-results chaos-results

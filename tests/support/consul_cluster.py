@@ -28,7 +28,7 @@ class Server(ConsulProcess):
 
 
 def _server(folder: Path, name: str, serf: int, others: list[str]) -> Server:
-    (folder / name).mkdir()
+    (folder / name).mkdir(exist_ok=True)
     together = {"bootstrap_expect": 3, "node_name": name, "retry_join": others, "retry_interval": "1s"}
     return Server(folder / name, serf=serf, **together)
 

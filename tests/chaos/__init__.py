@@ -1,0 +1,1 @@
+"""Faults under load, and an account of every call: `make chaos`."""

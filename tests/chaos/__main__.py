@@ -1,0 +1,139 @@
+"""`make chaos`: every fault alone, and some in pairs, under load; every call accounted for."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.account import Account, Allowed, accounted
+from tests.chaos.breaking import CannotBreak
+from tests.chaos.faults import FAULTS, NEVER, Fault
+from tests.chaos.platform import CANARY, STABLE, Platform, platform
+from tests.chaos.report import Row, document, line
+from tests.support.gate import wait_until
+
+RESULTS = Path("chaos-results")
+BEFORE_S = 90.0
+PATIENCE = 3
+"""So many times its bound a recovery is waited for, so that a slow one is measured and not only missed."""
+
+
+def main() -> int:
+    """Run what is asked for; 1 if a promise was broken."""
+    asked = _parser().parse_args()
+    chosen = [fault for fault in FAULTS if not asked.only or any(word in fault.name for word in asked.only)]
+    if not chosen:
+        print(f"no fault's name holds any of {asked.only}; --list shows them", file=sys.stderr)
+        return 2
+    if asked.list:
+        print("\n".join(fault.name for fault in chosen))
+        return 0
+    rows: list[Row] = []
+    for seed in asked.seeds:
+        pairs = _pairs(chosen, seed, asked.pairs)
+        print(f"seed {seed}: {len(chosen)} faults, {len(pairs)} pairs", flush=True)
+        rows += _run([(fault,) for fault in chosen] + pairs, seed, Path(asked.keep) if asked.keep else None)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "rows.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    if asked.docs:
+        Path("docs/reliability.md").write_text(document(rows, FAULTS))
+    broken = sum(len(row.broken) for row in rows)
+    print(f"{len(rows)} rows, {sum(row.calls for row in rows)} calls, {broken} promises broken")
+    return 1 if broken else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make chaos ARGS=…", description=__doc__)
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="faults whose name holds one of these")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1], metavar="N", help="choose victims and pairs; 1")
+    parser.add_argument("--pairs", type=int, default=6, metavar="N", help="so many random pairs for each seed; 6")
+    parser.add_argument("--docs", action="store_true", help="write docs/reliability.md from the results")
+    parser.add_argument("--list", action="store_true", help="list the faults and end")
+    parser.add_argument("--keep", metavar="FOLDER", help="an empty folder for all logs, which stays")
+    return parser
+
+
+def _pairs(chosen: Sequence[Fault], seed: int, count: int) -> list[tuple[Fault, ...]]:
+    fit = list(itertools.combinations([fault for fault in chosen if not fault.alone], 2))
+    return random.Random(seed).sample(fit, min(count, len(fit)))
+
+
+def _run(plan: Sequence[tuple[Fault, ...]], seed: int, keep: Path | None) -> list[Row]:
+    """All rows on one platform, or on a new one after a row that did not end well."""
+    rows: list[Row] = []
+    left = list(plan)
+    while left:
+        with _folder(keep, len(rows)) as folder, platform(folder, seed) as on:
+            while left:
+                row = _row(on, left.pop(0), f"{seed}-{len(rows)}", seed)
+                rows.append(row)
+                print(line(row), flush=True)
+                if not row.recovered:
+                    break
+    return rows
+
+
+@contextlib.contextmanager
+def _folder(keep: Path | None, number: int) -> Iterator[Path]:
+    if keep is not None:
+        (keep / str(number)).mkdir(parents=True)
+        yield keep / str(number)
+    else:
+        with tempfile.TemporaryDirectory(prefix="tekup-chaos-") as made:
+            yield Path(made)
+
+
+def _row(on: Platform, faults: tuple[Fault, ...], name: str, seed: int) -> Row:
+    """One row of the table."""
+    titles = " and ".join(fault.name for fault in faults)
+    bound_s = max(fault.recovers_s for fault in faults)
+    try:
+        with on.row(name):
+            on.well(BEFORE_S)
+            from_s = time.monotonic()
+            try:
+                with contextlib.ExitStack() as mend:
+                    for fault in faults:
+                        fault.breaks(on, mend)
+                    broke_s = time.monotonic()
+                    _hold(max(fault.lasts_s for fault in faults))
+            except CannotBreak as error:
+                return Row(titles, seed, skipped=str(error))
+            mended_s = time.monotonic()
+            on.well(PATIENCE * bound_s)
+            recovered_s = time.monotonic() - mended_s
+    except pytest.fail.Exception as error:
+        return Row(titles, seed, broken=(f"not well again: {error.msg}",))
+    account = _account(on, faults, name, from_s, broke_s)
+    broken = (*account.broken, *on.pen.broken())
+    if recovered_s > bound_s:
+        broken = (*broken, f"well again after {recovered_s:.1f} s, not {bound_s:.0f} s")
+    return Row(titles, seed, account.calls, account.failed, account.gap_s, recovered_s, bound_s, len(on.pen.accepted),
+               broken, recovered=True)  # fmt: skip
+
+
+def _account(on: Platform, faults: Sequence[Fault], name: str, from_s: float, broke_s: float) -> Account:
+    longest = max(fault.fails_s for fault in faults)
+    versions = [version for fault in faults for version in fault.versions]
+    allowed = Allowed(from_s, broke_s + longest, versions, nothing=longest == NEVER)
+    return accounted(on.calls.sent, on.calls.intruded, on.steps(f"{name}-"), allowed, (STABLE, CANARY))
+
+
+def _hold(seconds: float) -> None:
+    end_s = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() >= end_s, "the clock to go on", seconds + 20)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
