@@ -15,7 +15,7 @@ PYTEST := PYTEST_DEBUG_TEMPROOT=$(IN_MEMORY) $(BIN)/pytest
 CODE := control_plane services compose observability tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench chaos images collector-image features lock clean
+.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench chaos soak images collector-image features lock clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ bench: $(READY) ## Figures, as ratios against a peer in the same run; ARGS=--hel
 chaos: $(READY) programs ## Faults under load, every call accounted for; ARGS="--seeds 1 2 3", --list
 	PYTHONPATH=. $(BIN)/python -m tests.chaos $(ARGS)
 
+soak: $(READY) programs ## All services and versions that come and go; nothing fails, nothing grows: make soak MINUTES=20
+	PYTHONPATH=. $(BIN)/python -m tests.soak --minutes $(or $(MINUTES),20)
+
 images: $(READY) ## Container images, their sizes against their bounds; ARGS="search --version 1.1.0"
 	$(BIN)/python -m compose.images build $(ARGS)
 
@@ -98,4 +101,4 @@ lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml, and what e
 	$(BIN)/python -m compose.images lock
 
 clean: ## Remove what the tools leave; keeps .venv and .tekup
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist bench-results chaos-results
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist bench-results chaos-results soak-results
