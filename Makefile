@@ -15,7 +15,7 @@ PYTEST := PYTEST_DEBUG_TEMPROOT=$(IN_MEMORY) $(BIN)/pytest
 CODE := control_plane services compose observability tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench chaos soak images collector-image features lock clean
+.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench chaos soak fuzz images collector-image features lock clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ types: $(READY) ## Strict types over source and tests
 
 go-test: $(READY) ## Unit tests of the policy plugin
 	cd traefik/plugin && $$(cd ../.. && $(BIN)/python -m compose.local.programs go) test ./...
+
+fuzz: $(READY) ## Feed the gate and its tables whatever comes, for FOR seconds each (60)
+	cd traefik/plugin && go=$$(cd ../.. && $(BIN)/python -m compose.local.programs go) && for target in FuzzARequest FuzzTables; do \
+		$$go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FOR),60)s . || exit 1; done
 
 dashboards: $(READY) ## Write Grafana's dashboards from observability/dashboards
 	$(BIN)/python -m observability.dashboards

@@ -98,23 +98,22 @@ def _row(on: Platform, faults: tuple[Fault, ...], name: str, seed: int) -> Row:
     """One row of the table."""
     titles = " and ".join(fault.name for fault in faults)
     bound_s = max(fault.recovers_s for fault in faults)
-    try:
-        with on.row(name):
+    with on.row(name):
+        try:
             on.well(BEFORE_S)
             from_s = time.monotonic()
-            try:
-                with contextlib.ExitStack() as mend:
-                    for fault in faults:
-                        fault.breaks(on, mend)
-                    broke_s = time.monotonic()
-                    _hold(max(fault.lasts_s for fault in faults))
-            except CannotBreak as error:
-                return Row(titles, seed, skipped=str(error))
+            with contextlib.ExitStack() as mend:
+                for fault in faults:
+                    fault.breaks(on, mend)
+                broke_s = time.monotonic()
+                _hold(max(fault.lasts_s for fault in faults))
             mended_s = time.monotonic()
             on.well(PATIENCE * bound_s)
             recovered_s = time.monotonic() - mended_s
-    except pytest.fail.Exception as error:
-        return Row(titles, seed, broken=(f"not well again: {error.msg}",))
+        except CannotBreak as error:
+            return Row(titles, seed, skipped=str(error), recovered=True)
+        except pytest.fail.Exception as error:
+            return Row(titles, seed, broken=(f"not well again: {error.msg}",))
     account = _account(on, faults, name, from_s, broke_s)
     broken = (*account.broken, *on.pen.broken())
     if recovered_s > bound_s:

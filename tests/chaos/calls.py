@@ -22,8 +22,11 @@ READ_S = 45.0
 """Longer than the gate waits for an instance (30 s): it is the gate that gives up."""
 AVOID_S = 2.0
 """For so long a client leaves an endpoint alone that has failed it."""
+NOT_SENT_ON = "not sent on"
 MOST_CALLS = 100_000
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
+NOT_READY = "404 page not found"
+"""What Traefik answers between its first connection and the reading of its configuration: nothing was passed on."""
 
 End = Literal["good", "refused", "lost"]
 
@@ -60,7 +63,7 @@ class Caller:
     """Clients that call without a pause worth the name.
 
     Args:
-        gates: Their endpoints; one that cannot be connected to is left for the other, since nothing was sent.
+        gates: Their endpoints; one that cannot be connected to, or is not ready, is left for the other.
         paths: Taken in turn.
         key: An API key that is good.
         bad_key: One that is not: each call with it must be refused and never run.
@@ -120,7 +123,7 @@ class Caller:
             done = await self._ask(client, gate, path, entry, self.key)
             if done.end != "good":
                 self._failed_at[gate] = time.monotonic()
-            if not done.said.startswith("not sent"):
+            if not done.said.startswith(NOT_SENT_ON):
                 break
         assert done
         self.sent.append(done)
@@ -138,9 +141,11 @@ class Caller:
         began_s = time.monotonic()
         try:
             answer = await client.post(gate + path, json=asked, headers=headers(key, "tools/call", TOOL))
+            if answer.status_code == 404 and answer.text.strip() == NOT_READY:
+                return Sent(entry, gate, path, began_s, time.monotonic(), "refused", f"{NOT_SENT_ON}: {NOT_READY}")
             said: dict[str, Any] = answer.json()
         except NOT_SENT as error:
-            return Sent(entry, gate, path, began_s, time.monotonic(), "lost", f"not sent: {type(error).__name__}")
+            return Sent(entry, gate, path, began_s, time.monotonic(), "lost", f"{NOT_SENT_ON}: {type(error).__name__}")
         except (httpx.HTTPError, ValueError) as error:
             return Sent(entry, gate, path, began_s, time.monotonic(), "lost", f"{type(error).__name__} {error}")
         ended_s = time.monotonic()

@@ -83,7 +83,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("Consul's leader killed", NOTHING, breaking.consul_leader),
     Fault("the Consul server everybody asks frozen", NOTHING, breaking.consul_frozen),
     Fault("all of Consul down for 60 s", NOTHING, breaking.consul_out, lasts_s=60, recovers_s=60, alone=True),
-    Fault("one Consul server's data lost", NOTHING, breaking.consul_disk_lost),
+    Fault("one Consul server's data lost", NOTHING, breaking.consul_disk_lost, recovers_s=60),
     Fault("one Consul server's disk full", NOTHING, breaking.consul_disk_full),
     Fault("Consul back empty, then restored", NOTHING, breaking.consul_empty, recovers_s=60, alone=True),
     Fault("Consul back older, then restored", NOTHING, breaking.consul_older, recovers_s=60, alone=True),

@@ -12,7 +12,7 @@ import (
 )
 
 // vectors reads a file of tests/vectors, which the Python tests read too.
-func vectors(t *testing.T, name string, into interface{}) {
+func vectors(t testing.TB, name string, into interface{}) {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("..", "..", "tests", "vectors", name))
 	if err != nil {
@@ -133,7 +133,7 @@ type decisions struct {
 	Rows []decisionRow
 }
 
-func readDecisions(t *testing.T) (*decisions, *tables) {
+func readDecisions(t testing.TB) (*decisions, *tables) {
 	t.Helper()
 	file := &decisions{}
 	vectors(t, "decisions.json", file)
