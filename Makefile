@@ -15,7 +15,7 @@ PYTEST := PYTEST_DEBUG_TEMPROOT=$(IN_MEMORY) $(BIN)/pytest
 CODE := control_plane services compose observability tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench images collector-image features lock clean
+.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench images collector-image features lock wheel clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,7 +92,11 @@ features: $(READY) ## Each feature id with the tests that prove it
 
 lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml, and what each image takes of it
 	$(BIN)/uv pip compile --quiet --no-build --python-version 3.11 --universal --generate-hashes --extra dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --no-build --python-version 3.11 --universal --no-annotate --no-header --constraint requirements.lock --extra all --extra search-embeddings pyproject.toml -o wheel.lock
 	$(BIN)/python -m compose.images lock
+
+wheel: $(READY) ## The whole platform as one wheel, in dist/: pip install dist/*.whl, then tekup up
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/hatchling build --target wheel
 
 clean: ## Remove what the tools leave; keeps .venv and .tekup
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist bench-results
