@@ -61,7 +61,7 @@ def _version_asked(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[  # noqa: ARG001 (its callback has answered)
+    version: Annotated[
         bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_version_asked)
     ] = False,
 ) -> None:

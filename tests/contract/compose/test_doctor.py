@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from compose.local.doctor import Finding, Patient, list_findings, lists, policy
+from compose.local.doctor import list_findings, lists, policy
+from compose.local.finding import Finding, Patient
 from compose.local.layout import Layout
 from compose.local.settings import load
 from compose.local.status import ProcessStatus, Status
@@ -16,6 +17,7 @@ from tests.support.ports import free_port
 
 TOKEN = "operators"
 Answers = dict[str, tuple[int, bytes]]
+STRANGER, LEADS = (401, b"who are you?"), (200, b'"127.0.0.1:8300"')
 GATE = {"id": "local", "live": True, "epoch": 1, "revision": 61, "problems": ["Consul holds 1/6, older than 1/61"]}
 PLANE = {"leading": True, "initialised": True, "epoch": 1, "revision": 6, "gates": [GATE], "message": "", "new": 1}
 SERVICE = {"name": "search", "policy": {"stable": "1.0.0", "lanes": []}, "instances": []}
@@ -30,7 +32,8 @@ def serve() -> Iterator[Callable[[Answers], str]]:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 known = self.headers["Authorization"] == f"Bearer {TOKEN}" or not self.path.startswith("/v1/s")
-                status, body = answers[self.path] if known else (401, b"who are you?")
+                answer = LEADS if self.path == "/v1/status/leader" else answers[self.path] if known else STRANGER
+                status, body = answer
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
