@@ -15,7 +15,7 @@ PYTEST := PYTEST_DEBUG_TEMPROOT=$(IN_MEMORY) $(BIN)/pytest
 CODE := control_plane services compose observability tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench images collector-image features lock wheel clean
+.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench images collector-image features lock wheel reference docs clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,12 @@ lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml, and what e
 
 wheel: $(READY) ## The whole platform as one wheel, in dist/: pip install dist/*.whl, then tekup up
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/hatchling build --target wheel
+
+reference: $(READY) ## Write docs/reference anew from the code
+	@$(BIN)/python -m tests.reference
+
+docs: $(READY) ## The docs as plain pages, in build/docs
+	@$(BIN)/mkdocs build --quiet --strict --site-dir build/docs && echo build/docs/index.html
 
 clean: ## Remove what the tools leave; keeps .venv and .tekup
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist bench-results
