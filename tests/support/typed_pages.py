@@ -38,10 +38,10 @@ def blocks(page: str) -> list[Block]:
 
 
 def command_of(folder: Path) -> Path:
-    """Put the command `tekup` of this checkout into a folder, beside the Python it runs with; the folder is for PATH."""
+    """Put the command `tekup` of this checkout into a folder, beside the Python it runs with, for PATH."""
     folder.mkdir(exist_ok=True)
     tekup = folder / "tekup"
-    tekup.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from control_plane.cli import main; main()" "$@"\n')
+    tekup.write_text(f"#!{sys.executable}\nfrom control_plane.cli import main\n\nmain()\n")
     tekup.chmod(0o755)
     (folder / "python").symlink_to(sys.executable)
     return folder

@@ -15,6 +15,7 @@ from markdown.extensions.toc import slugify
 from compose.local.settings import Settings
 from control_plane.api.openapi import document
 from control_plane.api.routes import ROUTES
+from observability.telemetry.about import platform_version
 from tests.reference import PAGES
 from tests.reference.metrics import declared, help_of
 from tests.support.documented import table
@@ -49,6 +50,17 @@ def test_the_openapi_document_refers_to_nothing_that_is_not_in_it() -> None:
     referred = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(told)))
     assert referred - set(components["schemas"]) == set()
     assert [name for name in components["schemas"] if "__" in name] == []
+
+
+def test_the_changelog_has_a_section_for_each_release_newest_first() -> None:
+    headings = re.findall(r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    (first, _), *released = headings
+    assert first == "Unreleased"
+    numbers = [tuple(map(int, version.split("."))) for version, date in released if date]
+    assert len(numbers) == len(released)
+    assert numbers == sorted(numbers, reverse=True)
+    ours = tuple(map(int, platform_version().split(".")))
+    assert not numbers or ours >= numbers[0]
 
 
 @pytest.fixture(scope="module")
