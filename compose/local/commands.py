@@ -149,6 +149,7 @@ WITHOUT = {"hub": "/mcp gives no lists and older clients get 503"}
 """What is missing without a service, if it is more than the service's own calls."""
 
 NEXT = (
+    ("tekup connect claude-code", "what a client needs; also vscode, cursor, python, …"),
     ("tekup status", "what runs"),
     ("tekup logs -f browser-…", "what it says"),
     ("tekup scale search=3", "more instances; they share the calls"),

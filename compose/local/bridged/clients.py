@@ -178,7 +178,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 async def main() -> None:
     headers = {{"Authorization": f"Bearer {{os.environ['{variable}']}}"}}
-    async with httpx2.AsyncClient(headers=headers) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
         async with Client(streamable_http_client("{url}", http_client=http)) as client:
             print(*(tool.name for tool in (await client.list_tools()).tools), sep="\\n")
 
