@@ -113,7 +113,7 @@ SHOTS := build/screenshots
 screenshots: $(READY) ## Take the pictures of docs/pictures anew, by the console's own test
 	@rm -rf $(SHOTS) && mkdir -p $(SHOTS)
 	TEKUP_SCREENSHOTS=$(SHOTS) $(BIN)/pytest -q -m long tests/e2e/test_console.py -k pictures
-	@for page in overview service rollout; do cp $(SHOTS)/$$page-light-wide.png docs/pictures/$$page.png; done
+	@for page in overview service; do cp $(SHOTS)/$$page-light-wide.png docs/pictures/$$page.png; done
 
 clean: ## Remove what the tools leave; keeps .venv and .tekup
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist bench-results
