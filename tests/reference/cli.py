@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from typing import Any
 
-import click
 import typer.main
 
 from control_plane.cli.main import app
@@ -15,8 +15,8 @@ WIDTH = 80
 
 def page() -> str:
     """The page of commands."""
-    root = typer.main.get_command(app)
-    shown = list(_shown(root, click.Context(root, info_name="tekup")))
+    root: Any = typer.main.get_command(app)  # of the Click that Typer carries, which has no public name
+    shown = list(_shown(root, root.context_class(root, info_name="tekup")))
     lines = heading(
         "Commands",
         "What each command says with `--help`. Commands that show or change something have `--json`. "
@@ -27,9 +27,8 @@ def page() -> str:
     return "\n".join(lines)
 
 
-def _shown(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
+def _shown(command: Any, context: Any) -> Iterator[tuple[str, str]]:
     context.terminal_width = context.max_content_width = WIDTH
     yield context.command_path, "\n".join(line.rstrip() for line in command.get_help(context).splitlines()).strip()
-    commands: Mapping[str, click.Command] = getattr(command, "commands", {})
-    for name, child in commands.items():
-        yield from _shown(child, click.Context(child, info_name=name, parent=context))
+    for name, child in getattr(command, "commands", {}).items():
+        yield from _shown(child, child.context_class(child, info_name=name, parent=context))
