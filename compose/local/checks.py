@@ -16,6 +16,8 @@ LOW_SHARE = 0.05
 LOW_BYTES = 10 * GIB
 """Five hundredths of a large disk are plenty: below this many bytes as well they are not."""
 SHOWN_CHARS = 160
+GONE = "connection refused"
+"""What Consul and Prometheus say of an instance that was killed, until Consul forgets it: nothing is to be done."""
 
 
 def disk(patient: Patient) -> Iterator[Finding]:
@@ -73,7 +75,7 @@ def instances(patient: Patient) -> Iterator[Finding]:
         entries = []
     yield from faults
     if entries and not faults:
-        yield Finding("instances", True, f"{len(entries)} in the registry, all of them fit")
+        yield Finding("instances", True, f"{len(entries)} in the registry, none of them unfit")
 
 
 def _unfit(patient: Patient, entry: Mapping[str, Any]) -> Iterator[Finding]:
@@ -82,6 +84,8 @@ def _unfit(patient: Patient, entry: Mapping[str, Any]) -> Iterator[Finding]:
     if not bad or service["Meta"].get("state") == "draining":
         return
     name = _process_of(patient, service["Meta"].get("instance", ""))
+    if not name and all(GONE in str(check["Output"]) for check in bad):
+        return
     remedy = (
         f"tekup logs {name}; tekup restart {name}"
         if name
@@ -96,6 +100,11 @@ def _process_of(patient: Patient, instance: str) -> str:
     return next((process.name for process in processes if instance and process.instance == instance), "")
 
 
+def _of_the_dead(patient: Patient, target: Mapping[str, Any]) -> bool:
+    ours = _process_of(patient, target["labels"].get("instance", ""))
+    return target["labels"]["job"] == "instances" and not ours and GONE in target["lastError"]
+
+
 def scraping(patient: Patient) -> Iterator[Finding]:
     """Whether Prometheus gets what it asks for, where it runs."""
     process = patient.process("prometheus")
@@ -103,7 +112,7 @@ def scraping(patient: Patient) -> Iterator[Finding]:
         return
     try:
         targets = get(f"{process.url}/api/v1/targets?state=active")["data"]["activeTargets"]
-        down = [one for one in targets if one["health"] == "down"]
+        down = [one for one in targets if one["health"] == "down" and not _of_the_dead(patient, one)]
         for one in down:
             labels = one["labels"]
             who = " ".join(filter(None, (labels["job"], labels.get("service", ""), labels.get("instance", ""))))
@@ -111,7 +120,7 @@ def scraping(patient: Patient) -> Iterator[Finding]:
             yield Finding("Prometheus", False, f"cannot scrape {who}: {one['lastError'][:SHOWN_CHARS]}", remedy)
         if not down:
             remedy = "tekup logs prometheus; tekup restart prometheus"
-            yield Finding("Prometheus", bool(targets), f"scrapes {len(targets)} of {len(targets)} targets", remedy)
+            yield Finding("Prometheus", bool(targets), f"scrapes all of {len(targets)} targets", remedy)
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
         said = f"{process.url} does not answer: {str(error) or type(error).__name__}"
         yield Finding("Prometheus", False, said, "no rollout is judged meanwhile: tekup restart prometheus")

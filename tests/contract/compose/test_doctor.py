@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from compose.local.checks import instances, scraping
 from compose.local.doctor import list_findings, lists, policy
 from compose.local.finding import Finding, Patient
 from compose.local.layout import Layout
@@ -129,6 +130,41 @@ def test_what_the_hub_has_put_aside_is_named_with_its_reason(tmp_path: Path, ser
 def test_lists_without_fault_are_one_good_finding() -> None:
     (finding,) = list_findings([])
     assert finding.ok
+
+
+def registered(instance: str, output: str) -> dict[str, object]:
+    service = {"ID": f"mcp-search-{instance}", "Service": "mcp-search", "Meta": {"instance": instance}}
+    return {"Service": service, "Checks": [{"Status": "critical", "Output": output}]}
+
+
+@pytest.mark.feature("G3")
+def test_an_instance_that_hangs_is_unfit_and_one_that_was_killed_is_only_not_forgotten_yet(
+    tmp_path: Path, serve: Callable[[Answers], str]
+) -> None:
+    entries = [registered("aaaaaa", "deadline exceeded"), registered("bbbbbb", "connect: connection refused")]
+    consul = serve({
+        "/v1/catalog/services": (200, json.dumps({"mcp-search": []}).encode()),
+        "/v1/health/service/mcp-search": (200, json.dumps(entries).encode()),
+    })  # fmt: skip
+    (found,) = instances(patient(Layout(tmp_path), "consul", consul))
+    assert (found.what, found.ok) == ("instance mcp-search-aaaaaa", False)
+    assert "critical: deadline exceeded" in found.said
+
+
+@pytest.mark.feature("G3")
+def test_a_target_that_cannot_be_scraped_is_named_unless_it_is_an_instance_that_was_killed(
+    tmp_path: Path, serve: Callable[[Answers], str]
+) -> None:
+    def target(job: str, error: str) -> dict[str, object]:
+        return {"health": "down", "lastError": error, "labels": {"job": job, "service": "search", "instance": "aaaaaa"}}
+
+    targets = [target("instances", "connect: connection refused"), target("gates", "connect: connection refused")]
+    told = json.dumps({"data": {"activeTargets": targets}}).encode()
+    url = serve({"/api/v1/targets?state=active": (200, told)})
+    (found,) = scraping(patient(Layout(tmp_path), "prometheus", url))
+    assert (found.what, found.ok) == ("Prometheus", False)
+    assert found.said.startswith("cannot scrape gates")
+    assert found.remedy
 
 
 @pytest.mark.parametrize("answer", [(500, b""), (200, b"[]x"), (200, b'[{"Service": {}}]'), (200, b"{}")])
