@@ -15,7 +15,7 @@ PYTEST := PYTEST_DEBUG_TEMPROOT=$(IN_MEMORY) $(BIN)/pytest
 CODE := control_plane services compose observability tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench chaos soak fuzz images collector-image features lock clean
+.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench chaos soak fuzz images collector-image features lock wheel release-notes reference docs screenshots clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,7 +102,28 @@ features: $(READY) ## Each feature id with the tests that prove it
 
 lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml, and what each image takes of it
 	$(BIN)/uv pip compile --quiet --no-build --python-version 3.11 --universal --generate-hashes --extra dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --no-build --python-version 3.11 --universal --no-annotate --no-header --constraint requirements.lock --extra all --extra search-embeddings pyproject.toml -o wheel.lock
 	$(BIN)/python -m compose.images lock
+
+wheel: $(READY) ## The whole platform as one wheel, in dist/: pip install dist/*.whl, then tekup up
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/hatchling build --target wheel
+
+# From the heading of the version to the next; of a version that is not released yet, what stands under Unreleased.
+release-notes: $(READY) ## What CHANGELOG.md says of this version
+	@version=$$($(BIN)/tekup --version); grep -q "^## \[$$version\]" CHANGELOG.md || version=Unreleased; \
+	awk -v heading="## [$$version]" 'index($$0, heading) == 1 {shown = 1; next} shown && /^## \[/ {exit} shown' CHANGELOG.md
+
+reference: $(READY) ## Write docs/reference anew from the code
+	@$(BIN)/python -m tests.reference
+
+docs: $(READY) ## The docs as plain pages, in build/docs
+	@$(BIN)/mkdocs build --quiet --strict --site-dir build/docs && echo build/docs/index.html
+
+SHOTS := build/screenshots
+screenshots: $(READY) ## Take the pictures of docs/pictures anew, by the console's own test
+	@rm -rf $(SHOTS) && mkdir -p $(SHOTS)
+	TEKUP_SCREENSHOTS=$(SHOTS) $(BIN)/pytest -q -m long tests/e2e/test_console.py -k pictures
+	@for page in overview service; do cp $(SHOTS)/$$page-light-wide.png docs/pictures/$$page.png; done
 
 clean: ## Remove what the tools leave; keeps .venv and .tekup
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist bench-results chaos-results soak-results

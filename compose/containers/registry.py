@@ -13,7 +13,7 @@ from compose.local.certificates import Pair, read_pair
 from compose.local.consul_acl import CONSUL, keep
 from compose.local.consul_config import private_text
 from compose.local.errors import BadCertificate
-from compose.local.files import PRIVATE, repository, write_atomically
+from compose.local.files import PRIVATE, carried, write_atomically
 from compose.local.observability import DATACENTER
 
 from .places import CONSUL_CA, GIVEN, Here
@@ -118,7 +118,7 @@ def _good(certificate: Path, key: Path, folder: Path, now: datetime) -> Pair | N
 
 
 def _source(name: str) -> str:
-    return (repository() / "consul" / name).read_text(encoding="utf-8")
+    return carried("consul", name).read_text(encoding="utf-8")
 
 
 def _text(config: object) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from observability.rules import Scale, rendered, seconds
 
 from .errors import StepFailed
-from .files import repository, write_atomically
+from .files import carried, write_atomically
 from .on_call import on_call_program
 from .parts import Parts
 from .table import Process
@@ -38,7 +38,7 @@ def rule_files(parts: Parts, scrape_s: float) -> dict[str, str]:
         StepFailed: a rule makes no sense.
     """
     settings = parts.effective.settings
-    runbooks = settings.runbooks_url or (repository() / "docs" / "runbooks").as_uri()
+    runbooks = settings.runbooks_url or carried("docs", "runbooks").as_uri()
     scale = Scale(settings.alert_time_scale, window_s=SAMPLES * scrape_s, interval_s=scrape_s)
     try:
         return rendered(scale, runbooks)

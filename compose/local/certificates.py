@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from .errors import BadCertificate
-from .files import PRIVATE, repository, write_atomically
+from .files import PRIVATE, carried, write_atomically
 
 TLS = Path("dynamic/tls.yml")
 FOLDER, STATE = "certificates", "state.json"
@@ -170,7 +170,7 @@ class Shelf:
         certificate, key = self._folder / f"{pair.name}.pem", self._folder / f"{pair.name}.key"
         write_atomically(key, pair.key, PRIVATE)
         write_atomically(certificate, pair.chain)
-        template = string.Template((repository() / "traefik" / "tls.yml.tmpl").read_text(encoding="utf-8"))
+        template = string.Template(carried("traefik", "tls.yml.tmpl").read_text(encoding="utf-8"))
         # a client that goes by an address sends no name
         strict = "false" if names_of(leaf)[1] else "true"
         paths = {"CERTIFICATE": str(self._seen / certificate.name), "KEY": str(self._seen / key.name)}

@@ -149,6 +149,7 @@ WITHOUT = {"hub": "/mcp gives no lists and older clients get 503"}
 """What is missing without a service, if it is more than the service's own calls."""
 
 NEXT = (
+    ("tekup connect claude-code", "what a client needs; also vscode, cursor, python, …"),
     ("tekup status", "what runs"),
     ("tekup logs -f browser-…", "what it says"),
     ("tekup scale search=3", "more instances; they share the calls"),
@@ -282,7 +283,9 @@ def doctor(json: JsonFlag = False) -> None:
         show.table(("", "WHAT", "FOUND"), [("ok" if f.ok else "XX", f.what, f.said) for f in findings])
         for finding in findings:
             if not finding.ok:
-                typer.echo(typed(f"{finding.what}: {finding.remedy}"))
+                told = typed(f"{finding.what}: {finding.remedy}")
+                typer.echo(textwrap.fill(told, show.WIDTH, subsequent_indent="  ", break_long_words=False,
+                                         break_on_hyphens=False))  # fmt: skip
     if not all(finding.ok for finding in findings):
         raise typer.Exit(Exit.FAILED)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from .bridged.declared import declared
 from .consul_api import BootstrapOver, ConsulApi, ConsulAway, ConsulRefuses
 from .errors import LocalError, StepFailed
-from .files import PRIVATE, repository, write_atomically
+from .files import PRIVATE, carried, write_atomically
 from .layout import Layout
 from .log import log
 from .settings import CONTROL_PLANE, SERVICES
@@ -64,7 +64,7 @@ class Role:
         Raises:
             StepFailed: the file wants a value we do not have.
         """
-        path = repository() / "consul" / "policies" / f"{self.template}.hcl"
+        path = carried("consul", "policies", f"{self.template}.hcl")
         try:
             return string.Template(path.read_text(encoding="utf-8")).substitute(self.values)
         except (OSError, KeyError, ValueError) as error:

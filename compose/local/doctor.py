@@ -6,7 +6,6 @@ It changes nothing and fetches nothing. A check is a function that yields findin
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +13,9 @@ import httpx
 
 from .bridged.declared import declared
 from .certificate_check import certificate_seen
-from .consul_acl import OPERATOR, token_file
-from .consul_api import token_header
+from .checks import consul, disk, instances, private_files, scraping
 from .errors import BadSettings, LocalError, ProgramUnavailable
+from .finding import CALL_S, Finding, Patient, get
 from .layout import Layout
 from .leftovers import family, identity, read_record
 from .link import Link
@@ -25,38 +24,13 @@ from .operators_api import PlaneStatus, ServiceShown, first_to_answer
 from .ports import chosen_ports, holder, is_free
 from .programs import NEEDED, Found, Resolver, asked_programs
 from .progress import Silent
-from .settings import Effective, Origin, load, named_ports
-from .status import Status
+from .settings import Origin, load, named_ports
 
-CALL_S = 5.0
 LEAF = "tekup_leaf_expires_seconds"
 HOUR_S = 3600.0
 LEAST_H = 6.0
 """Consul renews a certificate of 72 hours when at least 7 are left."""
 LOST = 'docs/how-to.md, "When Consul has lost its data" and what follows it'
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at."""
-
-    what: str
-    ok: bool
-    said: str
-    remedy: str = ""
-
-    def data(self) -> dict[str, object]:
-        """For `--json`."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Patient:
-    """What the checks look at."""
-
-    layout: Layout
-    effective: Effective
-    status: Status | None
 
 
 def examine(layout: Layout) -> list[Finding]:
@@ -216,14 +190,14 @@ def lists(patient: Patient) -> Iterator[Finding]:
 
     Any hub tells, since all read the same, and so does any instance of a bridge.
     """
-    ask = _consul(patient)
+    ask = patient.consul
     if ask is None:
         return
     try:
         names = ("hub", *(one.name for one in declared(patient.layout)))
         tell = [one for name in names for one in ask(f"/v1/health/service/mcp-{name}?passing=true")[:1]]
         if tell:
-            yield from list_findings(bad for one in tell for bad in _get(f"{_admin(one)}/state")["quarantined"])
+            yield from list_findings(bad for one in tell for bad in get(f"{_admin(one)}/state")["quarantined"])
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
         said = f"the hub cannot be asked: {error or type(error).__name__}"
         yield Finding("lists", False, said, "tekup logs hub; tekup restart hub")
@@ -243,7 +217,7 @@ def list_findings(quarantined: Iterable[Mapping[str, str]]) -> Iterator[Finding]
 
 def certificates(patient: Patient) -> Iterator[Finding]:
     """When the certificate of each instance ends that has one; the gate's agent tells of its own."""
-    ask = _consul(patient)
+    ask = patient.consul
     if ask is None:
         return
     try:
@@ -270,21 +244,12 @@ def oauth(patient: Patient) -> Iterator[Finding]:
     if not url:
         return
     try:
-        for issuer, problem in _get(f"{url}/ready")["issuers"].items():
+        for issuer, problem in get(f"{url}/ready")["issuers"].items():
             remedy = f"see that {issuer} answers from here; tekup logs {OAUTH}"
             yield Finding(f"issuer {issuer}", not problem, problem or "its keys are at hand", remedy)
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
         said = f"it cannot be asked: {str(error) or type(error).__name__}"
         yield Finding(OAUTH, False, said, f"tekup logs {OAUTH}; tekup restart {OAUTH}")
-
-
-def _consul(patient: Patient) -> Callable[[str], Any] | None:
-    """Asks Consul, as an operator; None while it does not run."""
-    processes = patient.status.processes if patient.status else ()
-    url = next((process.url for process in processes if process.name == "consul" and process.pid), "")
-    if not url:
-        return None
-    return lambda path: _get(f"{url}{path}", token_header(token_file(patient.layout, OPERATOR)))
 
 
 def _admin(entry: Mapping[str, Any]) -> str:
@@ -297,17 +262,18 @@ def _text(url: str) -> str:
     return httpx.get(url, timeout=CALL_S, trust_env=False).raise_for_status().text
 
 
-def _get(url: str, headers: Mapping[str, str] | None = None) -> Any:
-    return httpx.get(url, headers=headers, timeout=CALL_S, trust_env=False).raise_for_status().json()
-
-
 CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     programs,
     ports,
+    disk,
+    private_files,
     supervisor,
+    consul,
     certificate,
     policy,
+    instances,
     lists,
     certificates,
+    scraping,
     oauth,
 )

@@ -10,8 +10,18 @@ PRIVATE = 0o600
 
 
 def repository() -> Path:
-    """The folder that holds `compose/`, `consul/`, `traefik/`: where declarative files are read from."""
+    """The folder that holds `compose/`, `observability/` and the other packages: a checkout, or where a wheel went."""
     return Path(__file__).resolve().parents[2]
+
+
+def carried(*names: str) -> Path:
+    """Where a file lies that may be in no package: in a checkout at its root, from a wheel among what it carries.
+
+    Args:
+        names: its path from the root of a checkout, `"consul", "agent.json"`.
+    """
+    inside = Path(__file__).resolve().parents[1].joinpath("carried", *names)  # hatch_build.py puts it there
+    return inside if inside.exists() else repository().joinpath(*names)
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:

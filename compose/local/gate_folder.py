@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import StepFailed
-from .files import repository, write_atomically
+from .files import carried, write_atomically
 
 PLUGIN = Path("plugins-local/src/tekup.dev/policy")
 RENDERED = {"traefik.yml.tmpl": "traefik.yml", "gate.yml.tmpl": "dynamic/gate.yml"}
@@ -26,7 +26,7 @@ def lay_out_gate(gate: Path, values: Mapping[str, str]) -> None:
     Raises:
         StepFailed: a template wants a value we do not have.
     """
-    source = repository() / "traefik"
+    source = carried("traefik")
     for folder in (gate, gate / "dynamic", gate / "tables", gate / PLUGIN):
         folder.mkdir(parents=True, exist_ok=True)
     for template, target in RENDERED.items():

@@ -1,17 +1,17 @@
 """The process table of the real thing: which programs, with which variables, ready when, after whom."""
 
 import sys
-import tomllib
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
+
+from observability.telemetry.about import platform_version
 
 from .bridged.declared import Declared, declared
 from .consul_acl import GATE, GATE_ID, OPERATOR, service_role, token_file
 from .consul_config import private_config
 from .credentials import service_secrets
 from .edge import edge_values, quoted
-from .files import repository
+from .files import carried
 from .layout import Layout
 from .observability import (
     OAUTH,
@@ -101,7 +101,7 @@ def _consul(parts: Parts) -> Process:
         "server-port": parts.ports["consul-server"],
         "serf-lan-port": parts.ports["consul-serf"],
     }
-    files = (repository() / "consul" / "agent.json", private_config(parts.layout))
+    files = (carried("consul", "agent.json"), private_config(parts.layout))
     arguments = (*(f"-config-file={path}" for path in files), *(f"-{name}={value}" for name, value in flags.items()))
     return Process(
         name="consul",
@@ -377,8 +377,4 @@ def _python(
 
 def package_version() -> str:
     """Our own version, which is the version of the first instance of each service."""
-    try:
-        return metadata.version("tekup-mcp")
-    except metadata.PackageNotFoundError:  # a checkout that was never installed
-        project = tomllib.loads((repository() / "pyproject.toml").read_text(encoding="utf-8"))
-        return str(project["project"]["version"])
+    return platform_version()

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from .cache import Entry, cached_or_built
 from .errors import SourceFailed
-from .files import repository
+from .files import carried, repository
 from .run import run_or_fail
 from .work import Doing, Work
 
@@ -107,7 +107,7 @@ class GoBuild:
 
     def entry(self, name: str, version: str) -> Entry:
         """Where the result is kept; the key covers everything that decides what is built."""
-        folder = repository() / self.module
+        folder = carried(self.module)
         digest = hashlib.sha256(" ".join((self.package, *self._flags(version))).encode())
         for file in (folder / "go.mod", folder / "go.sum", *sorted(folder.glob("*.go"))):
             digest.update(file.read_bytes())
@@ -127,7 +127,7 @@ class GoBuild:
         return await cached_or_built(entry, build, work.report)
 
     async def _build(self, go: Path, output: Path, version: str, doing: Doing) -> None:
-        module = repository() / self.module
+        module = carried(self.module)
         env = {"GOWORK": "off"}
         packages = 0
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 NAME = "tekup"
+PACKAGE = "tekup-mcp"
+"""The same program under the package's name, for `uvx tekup-mcp`."""
 _COMMAND = re.compile(rf"(?<![\w./-]){NAME}(?= [a-z])")
 
 
@@ -19,11 +21,17 @@ def own_name(called: str, cwd: Path) -> str:
         cwd: where.
 
     Returns:
-        `tekup` if that works or if it was not called as a program; else its path, from here if it is below.
+        `tekup` if that works or if it was not called as a program; `uvx tekup-mcp` if it came that way; else its path,
+        from here if it is below.
     """
-    path, on_path = Path(os.path.normpath(cwd / called)), shutil.which(NAME)
-    if path.name != NAME or not path.is_file() or (on_path and Path(on_path).samefile(path)):
+    path = Path(os.path.normpath(cwd / called))
+    if path.name not in (NAME, PACKAGE) or not path.is_file():
         return NAME
+    if path.name == PACKAGE and os.environ.get("UV"):  # uv tells whom it runs where it lies itself
+        return f"uvx {PACKAGE}"
+    on_path = shutil.which(path.name)
+    if on_path and Path(on_path).samefile(path):
+        return path.name
     # a bare name would be looked for on the PATH
     below = f"{path.relative_to(cwd)}" if path.is_relative_to(cwd) else called
     return shlex.quote(below if os.sep in below else f"./{below}")

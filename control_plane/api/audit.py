@@ -12,7 +12,7 @@ from control_plane.api.route import ApiRoute, Asked
 from control_plane.audit import AuditRecord
 
 
-class Records(Lines):
+class AuditRecords(Lines):
     """Some records: newest first, or with `after` oldest first."""
 
     records: tuple[AuditRecord, ...]
@@ -34,11 +34,11 @@ class VerdictShown(Body):
     problem: str
 
 
-async def audit(ask: Asked) -> Records:
+async def audit(ask: Asked) -> AuditRecords:
     """Records of the audit trail."""
     limit, after = ask.query.get("limit", 20), ask.query.get("after")
     lines = await ask.plane.audit.page(below=ask.query.get("before"), after=after, limit=limit)
-    return Records(records=tuple(AuditRecord.model_construct(**json.loads(line)) for line in lines))
+    return AuditRecords(records=tuple(AuditRecord.model_construct(**json.loads(line)) for line in lines))
 
 
 async def verify_audit(ask: Asked) -> VerdictShown:
@@ -61,6 +61,6 @@ PAGE = {
     "after": "Only records above this one, oldest first.",
 }
 AUDIT_ROUTES: tuple[ApiRoute, ...] = (
-    ApiRoute("GET", "/v1/audit", "Who changed or was refused what", audit, Records, query=PAGE),
+    ApiRoute("GET", "/v1/audit", "Who changed or was refused what", audit, AuditRecords, query=PAGE),
     ApiRoute("GET", "/v1/audit/verify", "Whether the trail is whole", verify_audit, VerdictShown),
 )

@@ -35,6 +35,17 @@ LONGEST_S = 900.0
 AGAIN_MS = 2000
 LOOK_S = 0.5
 """How often what lies in memory is compared: instances, gates."""
+KINDS: Mapping[str, str] = {
+    "revision": "the policy was changed",
+    "rollout": "a rollout moved",
+    "look": "a rollout's calls were looked at, or its sentence changed",
+    "instance": "an instance came, went or changed",
+    "gate": "a gate reported otherwise, or its agent came or went",
+    "leader": "another replica leads, or none",
+    "store": "Consul answers this replica no more, or again",
+    "reset": "events were missed: read everything again",
+}
+"""What an event can be about, and when there is one."""
 Fields = Mapping[str, object]
 Parts = dict[tuple[str, str], Fields]
 
@@ -45,7 +56,7 @@ class Event:
 
     Attributes:
         number: Counts the events of this process.
-        kind: `revision`, `rollout`, `look`, `instance`, `gate`, `leader` or `store`.
+        kind: One of `KINDS`.
         fields: What it is about and how it is now.
     """
 

@@ -68,7 +68,10 @@ def demo(
         running = bring_up(layout, UP_S, report, {"MCP_WITH": "prometheus"})
     if not running.extras.get("prometheus"):
         raise BadInput("rollouts are judged by Prometheus, which does not run here: `tekup down`, then `tekup demo`")
-    ended = _played(layout, running, timeout, draws=not json)
+    place = where(running.parts.url("MCP_CONTROL_PLANE_PORT"), layout)
+    if not json:
+        typer.echo(place)
+    ended = _played(layout, running, timeout, "" if json else place)
     if json:
         show.as_json(_data(ended))
     else:
@@ -77,7 +80,18 @@ def demo(
         raise typer.Exit(Exit.FAILED)
 
 
-def _played(layout: Layout, running: Up, timeout_s: float, *, draws: bool) -> Ended:
+def where(operators: str, layout: Layout) -> str:
+    """Where the same is seen in the console, and how one gets in.
+
+    Args:
+        operators: the address of the operators' API.
+        layout: the environment.
+    """
+    token = layout.operator_token.relative_to(layout.directory)
+    return f"In the console: {operators}/console/services/{SERVICE}/rollout\n  its token: cat {token}"
+
+
+def _played(layout: Layout, running: Up, timeout_s: float, place: str) -> Ended:
     from compose.local.demo_load import Ask, loaded  # noqa: PLC0415 (the SDK takes 0.6 s to import)
 
     api, drill = Api.here(), layout.drills / f"{SERVICE}-{VERSION}.json"
@@ -88,8 +102,8 @@ def _played(layout: Layout, running: Up, timeout_s: float, *, draws: bool) -> En
         until_s, broke_s = time.monotonic() + timeout_s, 0.0
         while True:
             shown = cast("Shown", api.ask("GET", PATH))
-            if draws:
-                _draw(shown, counted, broken=bool(broke_s))
+            if place:
+                _draw(shown, counted, place, broken=bool(broke_s))
             if shown["ended"] or shown["phase"] == "keeping_warm":
                 return Ended(shown, counted, time.monotonic() - broke_s if broke_s else 0.0)
             if time.monotonic() >= until_s:
@@ -126,7 +140,7 @@ def _taken_away(drill: Path) -> Iterator[None]:
         drill.unlink(missing_ok=True)
 
 
-def _draw(shown: Shown, counted: Counted, *, broken: bool) -> None:
+def _draw(shown: Shown, counted: Counted, place: str, *, broken: bool) -> None:
     if not sys.stdout.isatty():
         return
     state = "broken by the demo" if broken else "well"
@@ -134,6 +148,7 @@ def _draw(shown: Shown, counted: Counted, *, broken: bool) -> None:
     for name, version in (("stable", str(shown["stable"])), ("new", VERSION)):
         calls, failed = counted.of(version)
         typer.echo(f"  {name:<6} {version:<12} {calls:>6} answered, {failed} of them with an error")
+    typer.echo(f"\n{place}")
 
 
 def _tell(ended: Ended) -> None:

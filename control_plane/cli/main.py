@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from control_plane.cli.observe import commands as observe
 from control_plane.cli.operators import operators
 from control_plane.cli.rollout import rollout
 from control_plane.cli.rules import rules, silence
+from observability.telemetry.about import platform_version
 
 app = typer.Typer(
     name="tekup",
@@ -49,10 +50,22 @@ app.add_typer(autoscale, name="autoscale")
 @app.command("version")
 def show_version() -> None:
     """Print the version."""
-    try:
-        typer.echo(version("tekup-mcp"))
-    except PackageNotFoundError:
-        typer.echo("0 (not installed)")
+    typer.echo(platform_version())
+
+
+def _version_asked(asked: bool) -> None:
+    if asked:
+        show_version()
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_version_asked)
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -17,7 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
+from compose.local.layout import Layout
 from compose.local.observability_settings import EXTRAS
+from control_plane.cli.demo import where
 from tests.e2e.conftest import Environment, make_environment
 from tests.support import jaeger
 from tests.support.every_tool import CALLER, FORM, GATE, TOOLS, Caller, Made, Manner, expected, outline
@@ -287,9 +290,22 @@ async def test_calls_go_on_while_loki_and_jaeger_hang_or_are_dead_and_their_line
     await asyncio.to_thread(watched.until_all_ready, SEEN_S)
 
 
+def in_the_console(environment: Environment) -> str:
+    """The page that `tekup demo` names, as somebody sees it who logs in with the token it names."""
+    with httpx.Client(base_url=environment.control_plane_url, follow_redirects=True, trust_env=False) as browser:
+        page = where(environment.control_plane_url, Layout(environment.directory)).split()[3]
+        form = {"token": environment.operator_token, "next": page.partition("/console")[2]}
+        browser.post("/console/login", data=form).raise_for_status()
+        return browser.get(page).text
+
+
 @pytest.mark.feature("G5")
 def test_the_demo_shows_a_bad_version_going_back_by_itself_and_leaves_nothing_behind(watched: Environment) -> None:
-    shown = watched.tekup_json("demo")
+    with ThreadPoolExecutor(1) as aside:
+        demo = aside.submit(watched.tekup_json, "demo")
+        wait_until(lambda: demo.done() or "→ demo" in in_the_console(watched), "the console to show the demo", 120)
+        assert not demo.done(), "the console showed nothing of it before it had ended"
+        shown = demo.result()
     assert shown["phase"] == "rolled_back", shown
     assert "on demo against" in shown["said"]
     assert 0 < shown["failed"] < shown["calls_of_the_bad_version"] < shown["calls"]

@@ -1,9 +1,8 @@
-"""`tekup add`, `import`, `connect`, `remove` in a running environment: somebody else's server behind the real gate."""
+"""`tekup add`, `import`, `remove` in a running environment: somebody else's server behind the real gate."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -116,19 +115,6 @@ def test_a_configuration_of_six_servers_is_imported_and_the_bad_ones_are_named(
     finally:
         for name in ("my-pear", "fig", "broken"):
             environment.tekup("remove", name)
-
-
-@pytest.mark.feature("G2")
-def test_what_connect_prints_for_python_lists_the_tools(environment: Any, tmp_path: Path) -> None:
-    shown = environment.tekup_json("connect", "python")
-    script = tmp_path / "client.py"
-    script.write_text(shown["text"])
-    variable, _, key = shown["before"][0].removeprefix("export ").partition("=")
-    ran = subprocess.run(
-        [sys.executable, script], env={variable: key}, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert "filesystem_read_file" in ran.stdout
 
 
 @pytest.mark.long

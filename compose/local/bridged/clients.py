@@ -178,7 +178,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 async def main() -> None:
     headers = {{"Authorization": f"Bearer {{os.environ['{variable}']}}"}}
-    async with httpx2.AsyncClient(headers=headers) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
         async with Client(streamable_http_client("{url}", http_client=http)) as client:
             print(*(tool.name for tool in (await client.list_tools()).tools), sep="\\n")
 
@@ -193,11 +193,13 @@ def _python(where: Where, folder: Path, home: Path) -> Setup:
 
 
 _TYPESCRIPT = """\
-// npm install @modelcontextprotocol/sdk
-import {{ Client }} from "@modelcontextprotocol/sdk/client/index.js";
-import {{ StreamableHTTPClientTransport }} from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+// npm install @modelcontextprotocol/client
+import {{ Client, StreamableHTTPClientTransport }} from "@modelcontextprotocol/client";
 
-const client = new Client({{ name: "mine", version: "1.0.0" }});
+const client = new Client(
+  {{ name: "mine", version: "1.0.0" }},
+  {{ versionNegotiation: {{ mode: "auto" }} }}, // the newest protocol that both speak
+);
 await client.connect(
   new StreamableHTTPClientTransport(new URL("{url}"), {{
     requestInit: {{ headers: {{ Authorization: `Bearer ${{process.env.{variable}}}` }} }},

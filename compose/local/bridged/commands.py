@@ -237,12 +237,12 @@ def connect(
         })  # fmt: skip
         return
     for line in setup.before:
-        typer.echo(line)
+        typer.echo(line, err=not write)  # standard output alone can be kept in a file
     if write:
         typer.echo(f"written to {setup.file}" + (f"; what was there is in {backup}" if backup else ""))
         return
     if setup.file is not None:
-        typer.echo(f"# {setup.file}")
+        typer.echo(f"# {setup.file}", err=True)
     typer.echo(setup.text)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from compose.local.doctor import Finding, Patient, list_findings, lists, policy
+from compose.local.checks import instances, scraping
+from compose.local.doctor import list_findings, lists, policy
+from compose.local.finding import Finding, Patient
 from compose.local.layout import Layout
 from compose.local.settings import load
 from compose.local.status import ProcessStatus, Status
@@ -16,6 +18,7 @@ from tests.support.ports import free_port
 
 TOKEN = "operators"
 Answers = dict[str, tuple[int, bytes]]
+STRANGER, LEADS = (401, b"who are you?"), (200, b'"127.0.0.1:8300"')
 GATE = {"id": "local", "live": True, "epoch": 1, "revision": 61, "problems": ["Consul holds 1/6, older than 1/61"]}
 PLANE = {"leading": True, "initialised": True, "epoch": 1, "revision": 6, "gates": [GATE], "message": "", "new": 1}
 SERVICE = {"name": "search", "policy": {"stable": "1.0.0", "lanes": []}, "instances": []}
@@ -30,7 +33,8 @@ def serve() -> Iterator[Callable[[Answers], str]]:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 known = self.headers["Authorization"] == f"Bearer {TOKEN}" or not self.path.startswith("/v1/s")
-                status, body = answers[self.path] if known else (401, b"who are you?")
+                answer = LEADS if self.path == "/v1/status/leader" else answers[self.path] if known else STRANGER
+                status, body = answer
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -126,6 +130,41 @@ def test_what_the_hub_has_put_aside_is_named_with_its_reason(tmp_path: Path, ser
 def test_lists_without_fault_are_one_good_finding() -> None:
     (finding,) = list_findings([])
     assert finding.ok
+
+
+def registered(instance: str, output: str) -> dict[str, object]:
+    service = {"ID": f"mcp-search-{instance}", "Service": "mcp-search", "Meta": {"instance": instance}}
+    return {"Service": service, "Checks": [{"Status": "critical", "Output": output}]}
+
+
+@pytest.mark.feature("G3")
+def test_an_instance_that_hangs_is_unfit_and_one_that_was_killed_is_only_not_forgotten_yet(
+    tmp_path: Path, serve: Callable[[Answers], str]
+) -> None:
+    entries = [registered("aaaaaa", "deadline exceeded"), registered("bbbbbb", "connect: connection refused")]
+    consul = serve({
+        "/v1/catalog/services": (200, json.dumps({"mcp-search": []}).encode()),
+        "/v1/health/service/mcp-search": (200, json.dumps(entries).encode()),
+    })  # fmt: skip
+    (found,) = instances(patient(Layout(tmp_path), "consul", consul))
+    assert (found.what, found.ok) == ("instance mcp-search-aaaaaa", False)
+    assert "critical: deadline exceeded" in found.said
+
+
+@pytest.mark.feature("G3")
+def test_a_target_that_cannot_be_scraped_is_named_unless_it_is_an_instance_that_was_killed(
+    tmp_path: Path, serve: Callable[[Answers], str]
+) -> None:
+    def target(job: str, error: str) -> dict[str, object]:
+        return {"health": "down", "lastError": error, "labels": {"job": job, "service": "search", "instance": "aaaaaa"}}
+
+    targets = [target("instances", "connect: connection refused"), target("gates", "connect: connection refused")]
+    told = json.dumps({"data": {"activeTargets": targets}}).encode()
+    url = serve({"/api/v1/targets?state=active": (200, told)})
+    (found,) = scraping(patient(Layout(tmp_path), "prometheus", url))
+    assert (found.what, found.ok) == ("Prometheus", False)
+    assert found.said.startswith("cannot scrape gates")
+    assert found.remedy
 
 
 @pytest.mark.parametrize("answer", [(500, b""), (200, b"[]x"), (200, b'[{"Service": {}}]'), (200, b"{}")])

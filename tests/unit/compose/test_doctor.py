@@ -2,7 +2,8 @@
 
 import pytest
 
-from compose.local.doctor import Finding, certificate_finding, plane_findings, rollout_finding, service_findings
+from compose.local.doctor import certificate_finding, plane_findings, rollout_finding, service_findings
+from compose.local.finding import Finding
 from compose.local.operators_api import Decided, GateShown, InstanceShown, PlaneStatus, ServiceShown
 
 

@@ -44,6 +44,14 @@ def test_a_program_elsewhere_is_called_as_it_was(program: Path, tmp_path: Path) 
     assert own_name(str(spaced), other) == f"'{spaced}'"
 
 
+def test_who_came_by_uvx_is_told_to_come_that_way_again(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = program.with_name("tekup-mcp")
+    called.touch(0o755)
+    assert own_name(str(called), program.parents[1] / "lib") == str(called)
+    monkeypatch.setenv("UV", "/usr/bin/uv")
+    assert own_name(str(called), Path("/")) == "uvx tekup-mcp"
+
+
 @pytest.mark.parametrize("called", ["-c", "/usr/lib/pytest/__main__.py", ".venv/bin/gone/tekup"])
 def test_without_a_program_the_name_must_do(called: str, tmp_path: Path) -> None:
     assert own_name(called, tmp_path) == "tekup"
