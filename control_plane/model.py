@@ -372,6 +372,7 @@ class HistoryRecord(Document):
         touched: How many documents it touched.
         tables: What the tables look like after it, to check by; records of before this was kept have none.
         trace: The trace of the call that made it, 32 hex digits; "" where nothing is traced.
+        asked: The call that made it, where it came with an `Idempotency-Key` (:mod:`control_plane.once`).
     """
 
     number: int
@@ -385,6 +386,7 @@ class HistoryRecord(Document):
     touched: Annotated[int, Field(ge=0)] = 0
     tables: dict[Table, TableSum] = Field(default_factory=dict)
     trace: str = ""
+    asked: str = ""
 
 
 class GateReport(Document):

@@ -108,6 +108,7 @@ class Edit:
     reason: str
     documents: Mapping[Place, Stored | None] = field(default_factory=dict)
     trace: str = ""
+    asked: str = ""
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,7 @@ def record_of(edit: Edit, revision: Revision, changes: Sequence[Change], at_s: f
         touched=len(changes),
         tables=revision.tables,
         trace=edit.trace,
+        asked=edit.asked,
     )
 
 

@@ -10,10 +10,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from control_plane.api.bodies import Done, Problem
+from control_plane.api.forward import IDEMPOTENCY_KEY
 from control_plane.api.route import REASON, ApiRoute
 
 REF = "#/components/schemas/{model}"
 Json = dict[str, object]
+ONCE: Json = {
+    "schema": {"type": "string", "pattern": r"^[!#-\[\]-~]{1,128}$"},
+    "description": "Asked again under the same key, a change is made once and answered as before (docs/contracts.md).",
+}
 
 
 def document(routes: Iterable[ApiRoute]) -> Json:
@@ -52,6 +57,8 @@ def _operation(route: ApiRoute) -> Json:
     if route.about and route.method != "GET":
         tag = {"description": "The ETag that was read; refused with 412 if it is another by now."}
         parameters.append(_parameter("header", "If-Match", required=False) | tag)
+    if route.changes:
+        parameters.append(_parameter("header", IDEMPOTENCY_KEY, required=False) | ONCE)
     responses: Json = {"200": {"description": "Done", "content": _json(route.gives)}}
     if issubclass(route.gives, Done):
         late = "Written, but not yet in force on the gates of waiting_for"
