@@ -40,6 +40,7 @@ from control_plane.mutual import mutual_tls
 from control_plane.peers import CONTROL_PLANE, GATE
 from control_plane.probing import Pace
 from control_plane.prometheus import Prometheus
+from control_plane.receiving import Amtool
 from control_plane.repository import Repository
 from control_plane.rules import Promtool, Sources
 from control_plane.sealed import RingFile, Sealing, read_ring
@@ -100,6 +101,8 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets, fixed: tuple[Ins
             plane.metrics.watch_secret("keys", secrets.proof.written_s)
         metrics = await stack.enter_async_context(_metrics(settings)) if settings.prometheus_url else None
         plane.rules.asks(_rule_sources(settings, metrics))
+        plane.receivers.amtool = Amtool(settings.amtool) if settings.amtool else None
+        plane.receivers.url = settings.alertmanager_url
         engine = Engine(plane, consul, gateway=gateway, metrics=metrics)
         events, trail = Events(plane, consul), Trail(consul)
         api = create_app(plane, engine, secrets.operator, Forward(plane, http), events)

@@ -43,6 +43,7 @@ from control_plane.outcome import Outcome, Wish
 from control_plane.page import found
 from control_plane.ports import Catalog, Gateway, Store, Write
 from control_plane.probing import Pace, Probing, Wishes
+from control_plane.receiving import Receivers
 from control_plane.registry import Registry
 from control_plane.replicas import Replicas
 from control_plane.rights import Rights
@@ -153,6 +154,7 @@ class ControlPlane:
         self.once = Once(store, leadership, now)
         self.metrics.watch_audit(lambda: self.audit.lost)
         self.rules = Rules(self._carry_out)
+        self.receivers = Receivers(self._carry_out)
         self.alertmanager = alertmanager or Alertmanager("")
         around = Around(partial(self.page, afresh=False), partial(self._carry_out, rights=False), self.instances, now)
         self.scaling = Autoscaling(store, leadership, around, self.metrics.scaling, gate_http)
@@ -432,6 +434,7 @@ class ControlPlane:
                 changes = self._book.preview(page, edit)
                 refuse_outside(wish.services, changes)
                 await self.rules.refuse_broken(changes)
+                await self.receivers.refuse_broken(changes)
                 deciding.note(tekup_documents=len(changes))
             if guarded:
                 await self._refuse_if_rolling_out(_services(changes))

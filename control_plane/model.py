@@ -287,12 +287,13 @@ class Table(StrEnum):
     OPERATORS = "operators"
     RULES = "rules"
     AUTOSCALE = "autoscale"
+    RECEIVERS = "receivers"
 
     @property
     def prefix(self) -> str:
         """Where the table's documents lie in Consul, with a trailing slash."""
         # What gates may read lies under tekup/policy/ and tekup/keys/.
-        apart = self in (Table.KEYS, Table.OPERATORS, Table.RULES)
+        apart = self in (Table.KEYS, Table.OPERATORS, Table.RULES, Table.RECEIVERS)
         return f"tekup/{self.value}/" if apart else f"tekup/policy/{self.value}/"
 
 

@@ -24,6 +24,7 @@ from control_plane.model import (
     Table,
     TableSum,
 )
+from control_plane.receivers import Receiver
 from control_plane.roles import OperatorDocument
 from control_plane.signed import TableDigests, table_sum
 
@@ -41,6 +42,7 @@ DOCUMENTS: Mapping[Table, type[Stored]] = {
     Table.OPERATORS: OperatorDocument,
     Table.RULES: RuleGroup,
     Table.AUTOSCALE: Autoscale,
+    Table.RECEIVERS: Receiver,
 }
 
 
