@@ -35,6 +35,7 @@ LONGEST_S = 900.0
 AGAIN_MS = 2000
 LOOK_S = 0.5
 """How often what lies in memory is compared: instances, gates."""
+KINDS = ("revision", "rollout", "look", "instance", "gate", "leader", "store", "reset")
 Fields = Mapping[str, object]
 Parts = dict[tuple[str, str], Fields]
 
@@ -45,7 +46,7 @@ class Event:
 
     Attributes:
         number: Counts the events of this process.
-        kind: `revision`, `rollout`, `look`, `instance`, `gate`, `leader` or `store`.
+        kind: One of `KINDS`, but `reset`, which is told to one listener alone.
         fields: What it is about and how it is now.
     """
 

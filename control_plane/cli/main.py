@@ -50,7 +50,10 @@ app.add_typer(autoscale, name="autoscale")
 
 @app.command("version")
 def show_version() -> None:
-    """Print the version."""
+    """Print the version.
+
+    Example: tekup version
+    """
     try:
         typer.echo(version("tekup-mcp"))
     except PackageNotFoundError:

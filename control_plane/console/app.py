@@ -20,6 +20,7 @@ from control_plane.api.events import Events, TooMany, stream
 from control_plane.console import actions, pages
 from control_plane.console.alerts import Alerts
 from control_plane.console.backend import Backend, Refusal
+from control_plane.console.ended import Ended
 from control_plane.console.links import Links
 from control_plane.console.session import PATH, TOLD, Sessions, secure
 from control_plane.console.templates import STATIC, environment
@@ -61,6 +62,7 @@ def create_console(
     replica: str,
     alerts: Alerts,
     links: Links | None = None,
+    ended: Ended | None = None,
     now: Callable[[], float] = time.time,
 ) -> Starlette:
     """The console over a replica's API; to be mounted at ``/console``.
@@ -74,11 +76,12 @@ def create_console(
         replica: Who we are.
         alerts: Who knows of alerts.
         links: Where to look further.
+        ended: Who has logged out; without, this replica alone knows.
         now: Seconds since the epoch.
     """
     desk = Desk(
         Backend(api, now),
-        Sessions(secret, now),
+        Sessions(secret, now, ended),
         known,
         environment(now),
         alerts,
@@ -226,7 +229,7 @@ class Door:
 
     async def logout(self, visit: Visit) -> Response:
         """End the session."""
-        self._desk.sessions.end(visit.session)
+        await self._desk.sessions.end(visit.session)
         answer = RedirectResponse(at("login"), status_code=303)
         self._desk.sessions.forget(answer)
         return answer
