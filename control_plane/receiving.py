@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 
@@ -39,6 +40,14 @@ CHECKING = re.compile(r"^Checking '[^']*'\s+FAILED:", re.MULTILINE)
 COUNTED = re.compile(
     r"^alertmanager_notification(s_failed|_requests|_requests_failed)_total\{([^}]*)\} (\S+)$", re.MULTILINE
 )
+
+
+class Checks(Protocol):
+    """Whoever knows what Alertmanager takes."""
+
+    async def problem_of(self, receivers: Sequence[Receiver]) -> str:
+        """What is wrong with some receivers, "" if nothing is."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ class Receivers:
     """
 
     carry_out: CarryOut
-    amtool: Amtool | None = None
+    amtool: Checks | None = None
     url: str = ""
     _tests: asyncio.Lock = field(default_factory=asyncio.Lock)
 

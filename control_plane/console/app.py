@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from control_plane.api.events import Events, TooMany, stream
-from control_plane.console import actions, pages
+from control_plane.console import actions, pages, rules
 from control_plane.console.alerts import Alerts
 from control_plane.console.backend import Backend, Refusal
 from control_plane.console.ended import Ended
@@ -100,6 +100,8 @@ def create_console(
         routes.append(Route(path, door.guarded(show), methods=["GET"]))
         routes.append(Route(path, door.guarded(do), methods=["POST"]))
     routes += [
+        Route("/alerts/rules/edit", door.guarded(rules.tried), methods=["POST"]),
+        Route("/alerts/rules/put", door.guarded(rules.put), methods=["POST"]),
         Route("/alerts/silences/{silence}/expire", door.guarded(actions.expire), methods=["POST"]),
         Route("/logout", door.guarded(door.logout), methods=["POST"]),
         Route("/events", door.guarded(_events), methods=["GET"]),
@@ -114,6 +116,8 @@ SHOWN: tuple[tuple[str, Page], ...] = (
     ("/clients", pages.clients),
     ("/clients/{client}", pages.client),
     ("/alerts", pages.alerts),
+    ("/alerts/rules", rules.listed),
+    ("/alerts/rules/edit", rules.edit),
     ("/history", pages.history),
     ("/history/{revision}", pages.record),
     ("/audit", pages.audit),
@@ -124,6 +128,7 @@ CHANGES: tuple[tuple[str, Page, Page], ...] = (
     ("/services/{service}/rollout/{verb}", *actions.offered(actions.steer)),
     ("/clients/{client}/keys/{key}/revoke", *actions.offered(actions.revoke)),
     ("/history/{revision}/rollback", *actions.offered(actions.rollback)),
+    ("/alerts/rules/{group}/remove", *actions.offered(rules.remove)),
     ("/alerts/silence", actions.silence_form, actions.silence),
 )
 
