@@ -158,7 +158,7 @@ async def run(settings: KeeperSettings, token: TokenFile | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with Consul(settings.consul_url, token=token, ca_file=settings.consul_ca_file) as consul:
-        tasks = [asyncio.create_task(keeper.run()) for keeper in settings.keepers(consul)]
+        tasks: list[asyncio.Task[object]] = [asyncio.create_task(keeper.run()) for keeper in settings.keepers(consul)]
         tasks.append(asyncio.create_task(stop.wait()))
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:

@@ -17,7 +17,7 @@ interval_s: 15
 rules:
   - alert: SearchesSlow
     expr: |
-      histogram_quantile(0.95, sum by (le) (rate(tekup_tool_call_duration_seconds_bucket{service="search"}[5m]))) > 2
+      histogram_quantile(0.95, sum by (le) (rate(tekup_tool_seconds_bucket{service="search"}[5m]))) > 2
     for_s: 300
     labels: {severity: warning, service: search}
     annotations:
