@@ -9,8 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -23,8 +23,8 @@ WIDTH = 80
 Verb = tuple[str, ...]
 
 
-def verbs(command: click.Command, path: Verb = ()) -> Iterator[tuple[Verb, click.Command]]:
-    """All verbs below a command."""
+def verbs(command: Any, path: Verb = ()) -> Iterator[tuple[Verb, Any]]:
+    """All verbs below a command of whichever click typer has within."""
     group = getattr(command, "commands", None)
     if group is None:
         yield path, command
