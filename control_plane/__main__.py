@@ -24,6 +24,7 @@ from control_plane.authority import Authority
 from control_plane.config_entries import ConfigEntries
 from control_plane.console import create_console
 from control_plane.console.alerts import Alerts
+from control_plane.console.ended import Ended
 from control_plane.console.links import Links
 from control_plane.console.trail import Trail
 from control_plane.consul import Consul
@@ -40,6 +41,7 @@ from control_plane.mutual import mutual_tls
 from control_plane.peers import CONTROL_PLANE, GATE
 from control_plane.probing import Pace
 from control_plane.prometheus import Prometheus
+from control_plane.receiving import Amtool
 from control_plane.repository import Repository
 from control_plane.rules import Promtool, Sources
 from control_plane.sealed import RingFile, Sealing, read_ring
@@ -100,8 +102,10 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets, fixed: tuple[Ins
             plane.metrics.watch_secret("keys", secrets.proof.written_s)
         metrics = await stack.enter_async_context(_metrics(settings)) if settings.prometheus_url else None
         plane.rules.asks(_rule_sources(settings, metrics))
+        plane.receivers.amtool = Amtool(settings.amtool) if settings.amtool else None
+        plane.receivers.url = settings.alertmanager_url
         engine = Engine(plane, consul, gateway=gateway, metrics=metrics)
-        events, trail = Events(plane, consul), Trail(consul)
+        events, trail, ended = Events(plane, consul), Trail(consul), Ended(consul)
         api = create_app(plane, engine, secrets.operator, Forward(plane, http), events)
         console = create_console(
             api,
@@ -111,6 +115,7 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets, fixed: tuple[Ins
             known=plane.operators.of,
             replica=settings.replica,
             alerts=Alerts(gate_http, settings.alertmanager_url, settings.prometheus_url),
+            ended=ended,
             links=Links.of(settings.grafana_url, settings.jaeger_url, settings.logs_url),
         )
         api.mount("/console", console)
@@ -121,7 +126,7 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets, fixed: tuple[Ins
                 mirror = Mirror(consul, leadership, Place(Repository(settings.git_mirror), settings.git_remote))
                 plane.metrics.watch_mirror(lambda: mirror.shown if leadership.leading else None)
                 work.append(tasks.create_task(mirror.run()))
-            work += [tasks.create_task(events.run()), tasks.create_task(trail.run())]
+            work += [tasks.create_task(events.run()), tasks.create_task(trail.run()), tasks.create_task(ended.run())]
             if authority:
                 entries = await stack.enter_async_context(_entries(settings, secrets))
                 intentions = Intentions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,18 @@ class Matcher(BaseModel):
     value: Annotated[str, StringConstraints(max_length=500)]
     isRegex: bool = False
     isEqual: bool = True
+
+
+SIGNS = {(True, False): "=", (False, False): "!=", (True, True): "=~", (False, True): "!~"}
+
+
+def matcher_said(one: Mapping[str, Any]) -> str:
+    """A matcher as people write it.
+
+    Args:
+        one: As Alertmanager and our API show it.
+    """
+    return f"{one['name']}{SIGNS[one.get('isEqual', True), one['isRegex']]}{one['value']}"
 
 
 class Silence(BaseModel):

@@ -235,7 +235,7 @@ class Book:
         await self._finish_or_give_up(fence)
         page = await self.page()
         page.policy()
-        for table in (Table.DELIVERY, Table.OPERATORS, Table.RULES, Table.AUTOSCALE):
+        for table in (Table.DELIVERY, Table.OPERATORS, Table.RULES, Table.AUTOSCALE, Table.RECEIVERS):
             page.all(table, DOCUMENTS[table])
         odd, held = page.changed_by_another_hand(), page.revision
         back = held.place < gates.running

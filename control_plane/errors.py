@@ -6,6 +6,7 @@
     ├── Refused             the request is wrong; nothing was written
     │   ├── Conflict        somebody else changed it first
     │   │   ├── Stale       the tag that the caller has read is an older one's
+    │   │   ├── UnderWay    the very call is being carried out; to ask again tells its answer
     │   │   └── Overtaken   between our own reading and writing; to ask again may work
     │   ├── Forbidden       the operator's token is not for this
     │   ├── NotFound        no such service, client, key or gate
@@ -59,6 +60,10 @@ class BadToken(Refused):
 
 class Stale(Conflict):
     """The caller named, by its tag, a state of the object that is not the present one. Nothing was written."""
+
+
+class UnderWay(Conflict):
+    """The same call, by its Idempotency-Key, is being carried out. This one did nothing."""
 
 
 class NotInitialised(TekupError):

@@ -37,11 +37,13 @@ from control_plane.model import (
     Table,
     versions_of,
 )
+from control_plane.once import ASKED, Once
 from control_plane.operators import Operators
 from control_plane.outcome import Outcome, Wish
 from control_plane.page import found
 from control_plane.ports import Catalog, Gateway, Store, Write
 from control_plane.probing import Pace, Probing, Wishes
+from control_plane.receiving import Receivers
 from control_plane.registry import Registry
 from control_plane.replicas import Replicas
 from control_plane.rights import Rights
@@ -149,8 +151,10 @@ class ControlPlane:
         self.rights = Rights(self._carry_out, now, sealing)
         self.operators = Operators(store, self._carry_out, now)
         self.audit = Trail(store, leadership, now)
+        self.once = Once(store, leadership, now)
         self.metrics.watch_audit(lambda: self.audit.lost)
         self.rules = Rules(self._carry_out)
+        self.receivers = Receivers(self._carry_out)
         self.alertmanager = alertmanager or Alertmanager("")
         around = Around(partial(self.page, afresh=False), partial(self._carry_out, rights=False), self.instances, now)
         self.scaling = Autoscaling(store, leadership, around, self.metrics.scaling, gate_http)
@@ -304,7 +308,7 @@ class ControlPlane:
 
     async def repair(self, wish: Wish) -> Outcome:
         """Accept what lies in the store; see :meth:`control_plane.book.Book.repair`."""
-        edit = Edit("state.repair", wish.author, wish.reason, trace=trace_id())
+        edit = Edit("state.repair", wish.author, wish.reason, trace=trace_id(), asked=ASKED.get())
         async with self._writing:
             began_s = time.monotonic()
             revision, changed = await self._book.repair(
@@ -316,7 +320,7 @@ class ControlPlane:
     async def restore(self, wish: Wish) -> Outcome:
         """Put back what the last revision says; see :meth:`control_plane.book.Book.restore`."""
         _need_reason("state.restore", wish)
-        edit = Edit("state.restore", wish.author, wish.reason, trace=trace_id())
+        edit = Edit("state.restore", wish.author, wish.reason, trace=trace_id(), asked=ASKED.get())
         async with self._writing:
             began_s = time.monotonic()
             revision, changed = await self._book.restore(edit, self.leadership.fence(), at_s=self._now())
@@ -326,7 +330,7 @@ class ControlPlane:
     async def note(self, what: str, wish: Wish) -> Outcome:
         """Write down what was done outside the policy, such as new secrets, where everything else is written down."""
         _need_reason("note", wish)
-        edit = Edit("note", wish.author, f"{what}: {wish.reason}", trace=trace_id())
+        edit = Edit("note", wish.author, f"{what}: {wish.reason}", trace=trace_id(), asked=ASKED.get())
         async with self._writing:
             began_s = time.monotonic()
             revision = await self._book.note(await self._whole(), edit, self.leadership.fence(), at_s=self._now())
@@ -426,10 +430,11 @@ class ControlPlane:
                 )
             began_s = time.monotonic()
             with span("decide", tekup_verb=verb, tekup_dry=wish.dry_run) as deciding:
-                edit = Edit(verb, wish.author, wish.reason, change(page), trace_id())
+                edit = Edit(verb, wish.author, wish.reason, change(page), trace_id(), ASKED.get())
                 changes = self._book.preview(page, edit)
                 refuse_outside(wish.services, changes)
                 await self.rules.refuse_broken(changes)
+                await self.receivers.refuse_broken(changes)
                 deciding.note(tekup_documents=len(changes))
             if guarded:
                 await self._refuse_if_rolling_out(_services(changes))

@@ -287,12 +287,13 @@ class Table(StrEnum):
     OPERATORS = "operators"
     RULES = "rules"
     AUTOSCALE = "autoscale"
+    RECEIVERS = "receivers"
 
     @property
     def prefix(self) -> str:
         """Where the table's documents lie in Consul, with a trailing slash."""
         # What gates may read lies under tekup/policy/ and tekup/keys/.
-        apart = self in (Table.KEYS, Table.OPERATORS, Table.RULES)
+        apart = self in (Table.KEYS, Table.OPERATORS, Table.RULES, Table.RECEIVERS)
         return f"tekup/{self.value}/" if apart else f"tekup/policy/{self.value}/"
 
 
@@ -372,6 +373,7 @@ class HistoryRecord(Document):
         touched: How many documents it touched.
         tables: What the tables look like after it, to check by; records of before this was kept have none.
         trace: The trace of the call that made it, 32 hex digits; "" where nothing is traced.
+        asked: The call that made it, where it came with an `Idempotency-Key` (:mod:`control_plane.once`).
     """
 
     number: int
@@ -385,6 +387,7 @@ class HistoryRecord(Document):
     touched: Annotated[int, Field(ge=0)] = 0
     tables: dict[Table, TableSum] = Field(default_factory=dict)
     trace: str = ""
+    asked: str = ""
 
 
 class GateReport(Document):

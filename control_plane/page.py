@@ -24,6 +24,7 @@ from control_plane.model import (
     Table,
     TableSum,
 )
+from control_plane.receivers import Receiver
 from control_plane.roles import OperatorDocument
 from control_plane.signed import TableDigests, table_sum
 
@@ -41,6 +42,7 @@ DOCUMENTS: Mapping[Table, type[Stored]] = {
     Table.OPERATORS: OperatorDocument,
     Table.RULES: RuleGroup,
     Table.AUTOSCALE: Autoscale,
+    Table.RECEIVERS: Receiver,
 }
 
 
@@ -108,6 +110,7 @@ class Edit:
     reason: str
     documents: Mapping[Place, Stored | None] = field(default_factory=dict)
     trace: str = ""
+    asked: str = ""
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,7 @@ def record_of(edit: Edit, revision: Revision, changes: Sequence[Change], at_s: f
         touched=len(changes),
         tables=revision.tables,
         trace=edit.trace,
+        asked=edit.asked,
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from control_plane import tools
 from control_plane.errors import Refused, Unavailable
 
 BRANCH = "refs/heads/main"
@@ -125,25 +125,16 @@ class Repository:
 
     async def _run(self, *arguments: str, given: bytes = b"") -> tuple[int, str]:
         env = {**os.environ, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1"}
-        command = (self._program, f"--git-dir={self._folder}", *arguments)
-        try:
-            running = await asyncio.create_subprocess_exec(
-                *command, env=env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-        except OSError as error:
-            raise Unavailable(f"git cannot be run ({error.strerror}); MCP_GIT_MIRROR needs it on PATH") from error
-        try:
-            async with asyncio.timeout(GIT_S):
-                out, err = await running.communicate(given)
-        except TimeoutError as error:
-            raise Unavailable(f"git {arguments[0]} did not end within {GIT_S:.0f} s") from error
-        finally:
-            if running.returncode is None:
-                running.kill()
-                await running.wait()
-        code = running.returncode or 0
-        return code, (out if code == 0 else out + err).decode(errors="replace")
+        said = await tools.run(
+            self._program,
+            f"--git-dir={self._folder}",
+            *arguments,
+            hint="MCP_GIT_MIRROR needs it on PATH",
+            within_s=GIT_S,
+            env=env,
+            given=given,
+        )
+        return said.code, said.out.decode(errors="replace") if said.code == 0 else said.all
 
 
 def _put(stream: bytearray, commit: Commit, parent: str) -> None:

@@ -18,6 +18,7 @@ from control_plane.autoscale import Autoscale
 from control_plane.delivery import Delivery
 from control_plane.errors import Refused
 from control_plane.model import ClientPolicy, ServicePolicy, Stored, Table, problems_of
+from control_plane.receivers import Receiver
 
 Place = tuple[Table, str]
 MOST_PROBLEMS = 20
@@ -47,6 +48,7 @@ KINDS: Mapping[str, Kind] = {
     "Delivery": Kind(Table.DELIVERY, Delivery, "service"),
     "AlertRules": Kind(Table.RULES, RuleGroup, "name"),
     "Autoscale": Kind(Table.AUTOSCALE, Autoscale, "service"),
+    "Receiver": Kind(Table.RECEIVERS, Receiver, "name"),
 }
 KIND_OF: Mapping[Table, str] = {kind.table: name for name, kind in KINDS.items()}
 VERSIONED = tuple(KIND_OF)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Self
 
 import httpx
 
+from control_plane import tools
 from control_plane.alert_rules import AlertRule, RuleGroup, fired, health_in
 from control_plane.desired import Documents
 from control_plane.errors import Conflict, Refused, Unavailable
@@ -72,24 +72,9 @@ class Promtool:
             return problem or (await self._run(folder, "test", "rules", "tests.yml") if group.tests else "")
 
     async def _run(self, folder: Path, *arguments: str) -> str:
-        try:
-            running = await asyncio.create_subprocess_exec(
-                self._program, *arguments, cwd=folder, env={"PATH": os.environ.get("PATH", "")},
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            )  # fmt: skip
-        except OSError as error:
-            raise Unavailable(f"{self._program} cannot be run ({error.strerror}); see MCP_PROMTOOL") from error
-        try:
-            async with asyncio.timeout(TOOL_S):
-                said, _ = await running.communicate()
-        except TimeoutError as error:
-            raise Unavailable(f"{self._program} did not end within {TOOL_S:.0f} s") from error
-        finally:
-            if running.returncode is None:
-                running.kill()
-                await running.wait()
-        lines = [line.strip() for line in said.decode(errors="replace").splitlines()]
-        return "\n".join(line for line in lines if line and "SUCCESS" not in line) if running.returncode else ""
+        said = await tools.run(self._program, *arguments, hint="see MCP_PROMTOOL", within_s=TOOL_S, folder=folder)
+        lines = [line.strip() for line in said.all.splitlines()]
+        return "\n".join(line for line in lines if line and "SUCCESS" not in line) if said.code else ""
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ class Autoscaling:
         self._http = http
         self._shelf = Shelf(store)
         self._watched: dict[Version, _Watched] = defaultdict(_Watched)
+        self._turning = asyncio.Lock()
 
     async def set(self, wanted: Autoscale, wish: Wish) -> Outcome:
         """Let a service's instances follow its load.
@@ -132,7 +133,7 @@ class Autoscaling:
         return await self._around.carry_out("autoscale.set", wish, change)
 
     async def off(self, service: str, wish: Wish) -> Outcome:
-        """Leave a service's instances as many as they are.
+        """Leave a service's instances as many as they are; ends when nothing in the store asks for a number of them.
 
         Raises:
             NotFound: They do not follow its load.
@@ -143,7 +144,11 @@ class Autoscaling:
                 raise NotFound(f"{service} is not autoscaled; `tekup autoscale show` lists who is")
             return {(Table.AUTOSCALE, service): None}
 
-        return await self._around.carry_out("autoscale.off", wish, change)
+        async with self._turning:  # a look under way would decide once more
+            outcome = await self._around.carry_out("autoscale.off", wish, change)
+            if not outcome.dry_run:
+                await self._store.commit([Write(SCALED_PREFIX + service, None)], self._leadership.fence())
+        return outcome
 
     async def policies(self) -> dict[str, Autoscale]:
         """What operators said, by service."""
@@ -178,8 +183,11 @@ class Autoscaling:
 
     async def turn(self) -> None:
         """Look once at everything that is autoscaled, and decide."""
-        if self._http is None:
-            return
+        if self._http is not None:
+            async with self._turning:
+                await self._turn()
+
+    async def _turn(self) -> None:
         page = await self._around.page()
         policies, services = page.all(Table.AUTOSCALE, Autoscale), page.all(Table.SERVICES, ServicePolicy)
         before = await self.decided()

@@ -60,6 +60,8 @@ class ControlPlaneSettings(BaseSettings):
     # Every Prometheus that has to load operators' alert rules; none: the one above.
     rules_prometheus_urls: Urls = ()
     promtool: Path | None = None
+    # Checks receivers before they are taken; none: none is taken.
+    amtool: Path | None = None
     # Where the leader keeps a git repository with a commit for each revision; none: there is none.
     git_mirror: Path | None = None
     git_remote: str = ""

@@ -27,6 +27,7 @@ HOSTS: Mapping[str, tuple[str, int]] = {
     "MCP_GATEWAY_PORT": ("mcp-gateway", 3000),
     "MCP_INTERNAL_PORT": ("mcp-gateway", 3005),
     "MCP_PRIVATE_PORT": ("mcp-gateway", 3006),
+    "MCP_OPERATORS_PORT": ("mcp-gateway", 3008),
     "MCP_CONTROL_PLANE_PORT": ("control-plane", 3010),
     **{f"control-plane-{number}": (f"control-plane-{number}", 3010) for number in range(2, 10)},
     "MCP_CONSUL_PORT": ("consul", 8500),

@@ -35,6 +35,12 @@ EGRESS = "egress"
 MODES = {"collector": 0o644}
 """Of the files of recipients that are another user and are given no secret."""
 
+NO_OPERATORS = {
+    "OPERATORS": "# operators reach the control plane by its own ports, on loopback",
+    "OPERATORS_SERVERS": "",
+}
+"""A gate in containers stands in the networks of all services, none of which may reach the operators' API."""
+
 
 def prepare(here: Here) -> None:
     """Make what is missing and give each recipient its files.
@@ -63,7 +69,7 @@ def prepare(here: Here) -> None:
 
 def _gates(here: Here) -> None:
     """Lay out each gate's folder; all hold the same keys."""
-    values = {**gate_values(here), **_gate_listens(here)}
+    values = {**gate_values(here), **_gate_listens(here), **NO_OPERATORS}
     for gate, folder in here.gates.items():
         lay_out_gate(folder, values)
         if gate != GATE:

@@ -23,6 +23,8 @@ PATIENCE = {
 """How long Alertmanager waits for what; scaled as the rules are."""
 OPERATORS = "operators"
 """Where among the rules those lie that operators add; the keeper's alone."""
+BASE, LIVE, SECRETS = "alertmanager.yml", "live.yml", "secrets"
+"""In Alertmanager's folder: the platform's own configuration; what it reads, with receivers in it; their secrets."""
 LEAST_S = 5.0
 """However scaled: Alertmanager gives a receiver as long as its group waits."""
 
@@ -87,15 +89,39 @@ def _webhook(url: str, *, resolved: bool) -> str:
     return f'{{url: "{url}", send_resolved: {str(resolved).lower()}}}' if url else ""
 
 
+def begin_receivers(folder: Path) -> None:
+    """Have Alertmanager begin with the platform's own configuration, and a place for secrets of operators' receivers.
+
+    Args:
+        folder: Alertmanager's.
+    """
+    (folder / SECRETS).mkdir(mode=0o700, exist_ok=True)
+    if not (folder / LIVE).exists():
+        write_atomically(folder / LIVE, (folder / BASE).read_text(encoding="utf-8"))
+
+
+def keeper_of_receivers(parts: Parts) -> dict[str, str]:
+    """What the keeper beside Alertmanager is told."""
+    folder = parts.layout.folder_of("alertmanager")
+    return {
+        "MCP_ALERTMANAGER_BASE": str(folder / BASE),
+        "MCP_ALERTMANAGER_CONFIG": str(folder / LIVE),
+        "MCP_ALERTMANAGER_URL": parts.url(ALERTMANAGER_PORT),
+        "MCP_ALERT_SECRETS_DIR": str(folder / SECRETS),
+    }
+
+
 def alertmanager(parts: Parts) -> Process:
     """Alertmanager, alone: nobody to gossip with."""
     folder = parts.layout.folder_of("alertmanager")
     flags = {
-        "config.file": folder / "alertmanager.yml",
+        "config.file": folder / LIVE,
         "storage.path": folder / "data",
         "web.listen-address": parts.address(ALERTMANAGER_PORT),
         "cluster.listen-address": "",
         "log.format": "json",
+        # whether a test message arrived is asked for each receiver
+        "enable-feature": "receiver-name-in-metrics",
     }
     return on_call_program(
         parts,

@@ -20,6 +20,7 @@ from .log import log
 KEY = "tekup/state/autoscale/"
 WAIT_S = 30
 AGAIN_S = 1.0
+NOW_S = 3.0
 Numbers = Mapping[tuple[str, str], int]
 """How many instances of a service and version there should be."""
 
@@ -56,6 +57,24 @@ def numbers_of(raw: bytes) -> dict[tuple[str, str], int]:
         if not scaling.dry_run:
             wanted |= {(scaling.service, one.version): one.wanted for one in scaling.versions}
     return wanted
+
+
+async def numbers_now(http: httpx.AsyncClient, url: str, token: Path) -> Numbers:
+    """What is wanted now.
+
+    Args:
+        http: asks Consul.
+        url: Consul's.
+        token: the file of a token that may read it.
+
+    Raises:
+        httpx.HTTPError, OSError, ValueError: it is not known.
+    """
+    query = {"recurse": "true", "consistent": ""}
+    answer = await http.get(f"{url}/v1/kv/{KEY}", params=query, headers=token_header(token), timeout=NOW_S)
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        return {}
+    return numbers_of(answer.raise_for_status().content)
 
 
 async def follow(http: httpx.AsyncClient, url: str, token: Path, act: Callable[[Numbers], None]) -> None:

@@ -121,8 +121,7 @@ def _print_up(result: Up) -> None:
     )
     if result.gateway.ca:
         typer.echo(TRUST.format(ca=result.gateway.ca))
-    operators = result.parts.url("MCP_CONTROL_PLANE_PORT")
-    typer.echo(f"  operators  {operators}  (token in .tekup/operator.token)\n             {operators}/console")
+    typer.echo(f"  operators  {result.operators}  (token in .tekup/operator.token)\n             {result.console}")
     for name, url in result.extras.items():
         typer.echo(f"  {name:<10} {url}  ({EXTRAS[name]})")
     typer.echo("")

@@ -35,7 +35,7 @@ class Controlled(Protocol):
     async def restart(self, name: str) -> None:
         """Stop and start one process."""
 
-    def scale(self, wish: Wish) -> Wish:
+    async def scale(self, wish: Wish) -> Wish:
         """Wish for a number of instances."""
 
     def put_service(self, service: Service) -> None:
@@ -56,7 +56,7 @@ def application(supervisor: Controlled) -> Starlette:
         return Response(status_code=204)
 
     async def scale(request: Request) -> Response:
-        wish = supervisor.scale(await _body(request, Wish))
+        wish = await supervisor.scale(await _body(request, Wish))
         return JSONResponse(wish.model_dump(mode="json"), status_code=202)
 
     async def put_service(request: Request) -> Response:

@@ -25,6 +25,7 @@ def edge_values(settings: Settings) -> dict[str, str]:
         "TLS": TLS_ROUTER if encrypted else "",
         "PLAIN_ROUTER": PLAIN_ROUTER if encrypted else "# no TLS here",
         "HTTP3": "http3: {}" if encrypted and settings.tls_http3 else "# no HTTP/3 here",
+        "OPERATORS": "# no entrypoint of their own for operators here",
         # a development name must not be held to https for a year: it would bind every port of localhost
         "HSTS_S": str(settings.tls_hsts_s if settings.tls == "files" else 0),
         "READ_TIMEOUT": f"{settings.gate_read_timeout_s:g}s",

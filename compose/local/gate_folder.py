@@ -13,7 +13,11 @@ from .files import carried, write_atomically
 
 PLUGIN = Path("plugins-local/src/tekup.dev/policy")
 RENDERED = {"traefik.yml.tmpl": "traefik.yml", "gate.yml.tmpl": "dynamic/gate.yml"}
-FOREIGN = "dynamic/oauth.yml"
+WHERE_ASKED = {
+    "oauth.yml.tmpl": ("dynamic/oauth.yml", "OAUTH_ADDRESS"),
+    "operators.yml.tmpl": ("dynamic/operators.yml", "OPERATORS_SERVERS"),
+}
+"""Rendered where there is a value for the placeholder, and taken away elsewhere."""
 
 
 def lay_out_gate(gate: Path, values: Mapping[str, str]) -> None:
@@ -31,10 +35,11 @@ def lay_out_gate(gate: Path, values: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for template, target in RENDERED.items():
         write_atomically(gate / target, rendered(source / template, values))
-    if values.get("OAUTH_ADDRESS"):
-        write_atomically(gate / FOREIGN, rendered(source / "oauth.yml.tmpl", values))
-    else:
-        (gate / FOREIGN).unlink(missing_ok=True)
+    for template, (target, placeholder) in WHERE_ASKED.items():
+        if values.get(placeholder):
+            write_atomically(gate / target, rendered(source / template, values))
+        else:
+            (gate / target).unlink(missing_ok=True)
     _copy_plugin(source / "plugin", gate / PLUGIN)
 
 

@@ -7,7 +7,16 @@ collector. Nothing here is needed to serve calls, so nothing else waits for it.
 import sys
 from collections.abc import Callable, Iterable, Mapping
 
-from .alerting import ALERTMANAGER_PORT, OPERATORS, alertmanager, alertmanager_values, lay_out_rules, rules_folder
+from .alerting import (
+    ALERTMANAGER_PORT,
+    OPERATORS,
+    alertmanager,
+    alertmanager_values,
+    begin_receivers,
+    keeper_of_receivers,
+    lay_out_rules,
+    rules_folder,
+)
 from .consul_acl import PROMETHEUS, token_file
 from .files import repository, write_atomically
 from .gate_folder import rendered
@@ -44,7 +53,7 @@ def own_ports(settings: Settings) -> Iterable[str]:
 def extra_processes(parts: Parts) -> tuple[Process, ...]:
     """What is asked for besides."""
     asked = parts.effective.settings.extras
-    keeper = (_rule_keeper(parts),) if "prometheus" in asked else ()
+    keeper = (_rule_keeper(parts),) if {"prometheus", "alertmanager"} & set(asked) else ()
     return (*(PROCESSES[name](parts) for name in asked), *keeper)
 
 
@@ -59,6 +68,8 @@ def lay_out_extras(parts: Parts) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in configuration(parts, name).items():
             write_atomically(folder / file, text)
+        if name == "alertmanager":
+            begin_receivers(folder)
     if "prometheus" in parts.effective.settings.extras:
         lay_out_rules(parts, SCRAPE_S)
 
@@ -87,6 +98,12 @@ def metrics_source(parts: Parts) -> dict[str, str]:
         **({"MCP_PROMTOOL": str(tool.path)} if tool else {}),
         **({"MCP_ALERTMANAGER_URL": parts.url(ALERTMANAGER_PORT)} if silences else {}),
     }
+
+
+def receivers_source(parts: Parts) -> dict[str, str]:
+    """What the control plane is told of receivers."""
+    tool = parts.programs.get("amtool")
+    return {"MCP_AMTOOL": str(tool.path)} if tool else {}
 
 
 def shown_in_console(parts: Parts) -> dict[str, str]:
@@ -211,7 +228,9 @@ def _prometheus(parts: Parts) -> Process:
 
 
 def _rule_keeper(parts: Parts) -> Process:
-    """Beside Prometheus: writes the alert rules of operators where it reads them."""
+    """Beside Prometheus and Alertmanager: writes rules and receivers of operators where they read them."""
+    asked = parts.effective.settings.extras
+    rules = {"MCP_RULES_DIR": str(rules_folder(parts) / OPERATORS)} if "prometheus" in asked else {}
     return Process(
         name="rule-keeper",
         group="rule-keeper",
@@ -219,7 +238,8 @@ def _rule_keeper(parts: Parts) -> Process:
         env={
             "MCP_CONSUL_URL": parts.url("MCP_CONSUL_PORT"),
             "MCP_CONSUL_TOKEN_FILE": str(token_file(parts.layout, PROMETHEUS)),
-            "MCP_RULES_DIR": str(rules_folder(parts) / OPERATORS),
+            **rules,
+            **(keeper_of_receivers(parts) if "alertmanager" in asked else {}),
             "PYTHONUNBUFFERED": "1",
         },
         after=("consul-acl",),

@@ -1,6 +1,7 @@
 """The few calls `tekup up` and `tekup doctor` make to the control plane's API."""
 
 import time
+import uuid
 from collections.abc import Iterable
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -171,17 +172,23 @@ class OperatorsApi:
             raise StepFailed(f"what answers GET {path} is no control plane of this version: {error}") from error
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
+        # A change whose answer is lost is asked for again, and made once: a key would be made twice.
+        once = {} if method == "GET" else {"Idempotency-Key": f'"{uuid.uuid4()}"'}
         while True:
             try:
-                response = self._http.request(method, path, json=body)
+                response = self._http.request(method, path, json=body, headers=once)
                 problem = f"{method} {path}: {response.status_code} {_detail(response)}"
             except httpx.RequestError as error:
                 response, problem = None, f"{method} {path}: {str(error) or type(error).__name__}"
             if response is not None and response.is_success:
                 self._report.over("control plane")
                 return response.json()
-            # 503: it does not lead yet, or Consul is not there yet
-            passing = response is None or response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+            # 503: it does not lead yet, or Consul is not there yet; 409 with this header: the call itself is under way
+            passing = (
+                response is None
+                or response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+                or (response.status_code == httpx.codes.CONFLICT and "Retry-After" in response.headers)
+            )
             if not passing or time.monotonic() >= self._deadline:
                 raise StepFailed(f"the control plane refused or failed: {problem}; see `tekup logs control-plane`")
             self._report.update("control plane", f"waiting until it answers ({problem})")

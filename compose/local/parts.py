@@ -13,7 +13,7 @@ from .ports import HOST
 from .programs import Found
 from .settings import Effective
 
-GATEWAY_PORT = "MCP_GATEWAY_PORT"
+GATEWAY_PORT, OPERATORS_PORT = "MCP_GATEWAY_PORT", "MCP_OPERATORS_PORT"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Parts:
 
     def url(self, name: str) -> str:
         """The base URL of a named port."""
-        encrypted = name == GATEWAY_PORT and self.effective.settings.tls != "off"
+        encrypted = name in (GATEWAY_PORT, OPERATORS_PORT) and self.effective.settings.tls != "off"
         return f"{'https' if encrypted else 'http'}://{self.address(name)}"
 
     def address(self, name: str) -> str:

@@ -18,10 +18,12 @@ from .observability import (
     extra_processes,
     metrics_source,
     own_ports,
+    receivers_source,
     shown_in_console,
     tracing_env,
     tracing_values,
 )
+from .operators_entry import operators_values
 from .parts import Parts
 from .ports import HOST, chosen_ports, remembered_ports
 from .settings import CONTROL_PLANE, SERVICES, Effective, named_ports, replica_ports
@@ -53,6 +55,7 @@ def gate_values(parts: Parts) -> dict[str, str]:
         "POLICY_MAX_AGE_S": str(parts.effective.settings.gate_policy_max_age_s),
         **oauth_values(parts),
         **edge_values(parts.effective.settings),
+        **operators_values(parts),
         "MTLS": str(parts.effective.settings.mtls == "on").lower(),
         **tracing_values(parts),
     }
@@ -148,6 +151,7 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
             "MCP_SECRETS_FILE": str(service_secrets(parts.layout, CONTROL_PLANE)),
             "MCP_GATE_INTERNAL_URL": internal_url(parts),
             **metrics_source(parts),
+            **receivers_source(parts),
             **shown_in_console(parts),
             "MCP_API_KEY_ENCRYPTION": str(parts.effective.settings.api_key_encryption).lower(),
             **_sealing_keys(parts),

@@ -215,8 +215,10 @@ tests."""
 
 
 def asked_programs(extras: Iterable[str]) -> tuple[str, ...]:
-    """The programs of what is asked for besides; beside Prometheus, what checks alert rules before they are taken."""
-    return tuple(name for extra in extras for name in ((extra, "promtool") if extra == "prometheus" else (extra,)))
+    """The programs of what is asked for besides; beside Prometheus and Alertmanager, what checks rules and
+    receivers before they are taken."""
+    checked_by = {"prometheus": "promtool", "alertmanager": "amtool"}
+    return tuple(name for extra in extras for name in (extra, checked_by.get(extra, "")) if name)
 
 
 class Resolver:

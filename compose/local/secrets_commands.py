@@ -26,7 +26,7 @@ def secrets_rotate(
     gate_keys: Annotated[bool, typer.Option("--gate-keys", help="The gate's MAC key, and each service's.")] = False,
     gossip: Annotated[bool, typer.Option("--gossip", help="The key Consul's servers speak under.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the history.")] = "",
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the history.")] = "",
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the processes, each time.")] = 60,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -57,6 +57,9 @@ class Settings(ObservabilitySettings, BackupSettings):
     hub_port: Port = Field(3004, alias="MCP_HUB_PORT", description="first hub instance")
     internal_port: Port = Field(3005, alias="MCP_INTERNAL_PORT", description="gate, for hub and control plane")
     private_port: Port = Field(3006, alias="MCP_PRIVATE_PORT", description="gate, its state and metrics")
+    operators_port: Port = Field(
+        3008, alias="MCP_OPERATORS_PORT", description="gate, operators' API and console by TLS; without TLS unused"
+    )
     control_plane_port: Port = Field(3010, alias="MCP_CONTROL_PLANE_PORT", description="operators' API")
     consul_port: Port = Field(8500, alias="MCP_CONSUL_PORT", description="Consul's HTTP API")
     control_plane_replicas: Annotated[int, Field(ge=1, le=9)] = Field(
@@ -294,6 +297,7 @@ def named_ports(settings: Settings) -> dict[str, int]:
     """All ports that are settings and in use, by the variable that sets them."""
     values: dict[str, object] = settings.model_dump(by_alias=True)
     unused = {f"MCP_{name.upper()}_PORT" for name in EXTRAS if name not in settings.extras}
+    unused |= {"MCP_OPERATORS_PORT"} if settings.tls == "off" else set()
     return {
         name: value
         for name, value in values.items()

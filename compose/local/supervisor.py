@@ -11,11 +11,12 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 
-from .autoscaled import Numbers, follow
+from .autoscaled import Numbers, follow, numbers_now
 from .child import Child, State, Surroundings
 from .consul_acl import OPERATOR, token_file
 from .control import serve
@@ -97,7 +98,7 @@ class Supervisor:
             raise BadInput(f"{what}; there are: {', '.join(sorted(self._children))}")
         await child.restart()
 
-    def scale(self, wish: Wish) -> Wish:
+    async def scale(self, wish: Wish) -> Wish:
         """Wish for a number of instances of a version; they are started and stopped in the background.
 
         Returns:
@@ -107,6 +108,8 @@ class Supervisor:
             BadInput: unknown service, impossible version or count.
         """
         wish = checked(self._table, wish)
+        if (wish.service, wish.version) in self._autoscaled:
+            await self._hear()  # it may have been taken back this moment
         if (wish.service, wish.version) in self._autoscaled:
             raise BadInput(
                 f"{wish.service} {wish.version} is autoscaled; change its bounds with `tekup autoscale set "
@@ -123,11 +126,17 @@ class Supervisor:
 
     def _following(self) -> list[asyncio.Task[None]]:
         """What the control plane wants, followed; only where there is a Consul that tells."""
-        consul = next((one for one in self._table.processes if one.name == "consul" and one.url), None)
-        if consul is None:
-            return []
+        url = self._consul()
         token = token_file(self._layout, OPERATOR)
-        return [asyncio.create_task(follow(self._http, consul.url, token, self._autoscale))]
+        return [asyncio.create_task(follow(self._http, url, token, self._autoscale))] if url else []
+
+    def _consul(self) -> str:
+        return next((one.url for one in self._table.processes if one.name == "consul"), "")
+
+    async def _hear(self) -> None:
+        """Learn what the control plane wants now; what was heard last stands where it cannot be asked."""
+        with suppress(httpx.HTTPError, OSError, ValueError):
+            self._autoscale(await numbers_now(self._http, self._consul(), token_file(self._layout, OPERATOR)))
 
     def _autoscale(self, wanted: Numbers) -> None:
         if self._down.is_set():

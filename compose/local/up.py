@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from urllib.parse import urlsplit
 
 from .bridged.declared import declared, names
 from .bridged.waiting import note_added
@@ -20,7 +21,7 @@ from .link import Link, end_earlier, start_supervisor, stop_supervisor
 from .observability import lay_out_extras, where
 from .observability_settings import EXTRAS
 from .operators_api import CLIENT, OperatorsApi, development_key
-from .parts import GATEWAY_PORT, Parts
+from .parts import GATEWAY_PORT, OPERATORS_PORT, Parts
 from .platform_table import gate_values, platform_table, wanted_ports
 from .ports import chosen_ports, settled_ports
 from .programs import NEEDED, Found, Resolver, asked_programs
@@ -61,6 +62,25 @@ class Up:
         """Where each program is that was asked for besides."""
         return where(self.parts)
 
+    @property
+    def operators(self) -> str:
+        """Where operators' scripts ask."""
+        return self.parts.url("MCP_CONTROL_PLANE_PORT")
+
+    @property
+    def console(self) -> str:
+        """The console as a browser opens it: by TLS where the gate has a certificate."""
+        tls = self.parts.effective.settings.tls != "off"
+        return f"{self.by_tls if tls else self.operators}/console"
+
+    @property
+    def by_tls(self) -> str:
+        """API and console on the gate's entrypoint for operators; "" where it has no certificate."""
+        if self.parts.effective.settings.tls == "off":
+            return ""
+        name = urlsplit(self.gateway.url).hostname
+        return f"https://{name}:{self.parts.ports[OPERATORS_PORT]}"
+
     def data(self) -> dict[str, object]:
         """For `--json`."""
         gateway = self.gateway.url
@@ -71,7 +91,9 @@ class Up:
             "ca": str(self.gateway.ca or ""),
             "client": CLIENT,
             "key": self.key,
-            "control_plane": self.parts.url("MCP_CONTROL_PLANE_PORT"),
+            "control_plane": self.operators,
+            "operators": self.by_tls,
+            "console": self.console,
             "consul": self.parts.url("MCP_CONSUL_PORT"),
             **dict.fromkeys(EXTRAS, ""),
             **self.extras,

@@ -20,7 +20,8 @@ from control_plane.api.autoscale import AUTOSCALE_ROUTES
 from control_plane.api.backups import BACKUP_ROUTES
 from control_plane.api.bodies import LINES, Done, Lines, Problem
 from control_plane.api.events import Events, TooMany, stream
-from control_plane.api.forward import Forward, Named
+from control_plane.api.forward import REPLAYED, Forward, Named
+from control_plane.api.once import call_of, once
 from control_plane.api.openapi import document
 from control_plane.api.pace import Pace
 from control_plane.api.rollout_bodies import RolloutDone
@@ -41,6 +42,7 @@ from control_plane.errors import (
     TekupError,
     Unanswered,
     Unavailable,
+    UnderWay,
 )
 from control_plane.loop import ControlPlane
 from control_plane.model import problems_of
@@ -51,12 +53,13 @@ log = logging.getLogger(__name__)
 
 ALL_ROUTES = (*ROUTES, *ROLLOUT_ROUTES, *AUTOSCALE_ROUTES, *BACKUP_ROUTES)
 # Told with Retry-After, which promises that to ask again repeats nothing.
-NOTHING_DONE = (NotLeader, Fenced)
+NOTHING_DONE = (NotLeader, Fenced, UnderWay)
 # First match counts, so the narrower error stands above the wider.
 STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
     (NotFound, 404, "Not found"),
     (Forbidden, 403, "Forbidden"),
     (Stale, 412, "Precondition failed"),
+    (UnderWay, 409, "Under way"),
     (Conflict, 409, "Conflict"),
     (Refused, 422, "Refused"),
     (NotInitialised, 409, "Not initialised"),
@@ -182,12 +185,25 @@ async def _carried_out(route: ApiRoute, api: Api, request: Request, operator: Op
     raw = await _read(request, route.body_limit_bytes)
     if api.forward and (theirs := await api.forward.answer(request, raw)):
         return theirs
+    call = call_of(request, raw, operator) if route.changes and not _dry(request, raw) else None
+    failed: list[TekupError] = []
+
+    async def carried_out() -> Response:
+        try:
+            return await _answered(route, api, request, operator, raw)
+        except TekupError as error:
+            failed.append(error)
+            return await _told(request, error)
+
     try:
-        answer = await _answered(route, api, request, operator, raw)
-    except TekupError as error:
-        await _tell(route, api, request, raw, await _told(request, error), operator)
-        raise  # the call's span has failed
-    await _tell(route, api, request, raw, answer, operator)
+        answer = await once(api.plane.once, call, carried_out)
+    except TekupError as error:  # the key stands in its way
+        failed.append(error)
+        answer = await _told(request, error)
+    if REPLAYED not in answer.headers:
+        await _tell(route, api, request, raw, answer, operator)
+    if failed:
+        raise failed[0]  # the call's span has failed
     return answer
 
 
@@ -200,7 +216,7 @@ async def _tell(route: ApiRoute, api: Api, request: Request, raw: bytes, answer:
 def _draft(route: ApiRoute, request: Request, raw: bytes, answer: Response, operator: Operator) -> Draft | None:
     """What the audit trail has to be told of a call; None for what it finds in the history, or what was only tried."""
     asked_for, said = _object(raw), _object(bytes(answer.body))
-    dry = asked_for.get("dry_run") is True or request.query_params.get("dry_run") == "true"
+    dry = _dry(request, raw)
     status = answer.status_code
     refused = status >= HTTPStatus.BAD_REQUEST
     in_history = said.get("changed") is True or said.get("initialised") is True
@@ -225,6 +241,10 @@ def _draft(route: ApiRoute, request: Request, raw: bytes, answer: Response, oper
         said=str(said.get("detail", ""))[:MOST_SAID] if refused else "",
         trace=trace_id(),
     )
+
+
+def _dry(request: Request, raw: bytes) -> bool:
+    return _object(raw).get("dry_run") is True or request.query_params.get("dry_run") == "true"
 
 
 def _object(raw: bytes) -> Mapping[str, object]:

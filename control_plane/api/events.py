@@ -56,7 +56,7 @@ class Event:
 
     Attributes:
         number: Counts the events of this process.
-        kind: One of `KINDS`.
+        kind: One of `KINDS`, but `reset`, which is told to one listener alone.
         fields: What it is about and how it is now.
     """
 

@@ -22,15 +22,19 @@ FORWARDED = "X-Tekup-Forwarded"
 """On a call that a standby sends on: the standby's id. Such a call goes no further."""
 REPLICA = "X-Tekup-Replica"
 """On every answer: the id of the replica it comes from."""
+IDEMPOTENCY_KEY = "Idempotency-Key"
+REPLAYED = "Idempotent-Replayed"
+"""On an answer that was given before, to the same call."""
 CONNECT_S = 2.0
 ANSWER_S = IN_FORCE_TIMEOUT_S + 8.0
 """A verb waits for the gates, and before it for Consul (twice, 3 s at most) and for the verb before it."""
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
-PASSED_ON = ("Authorization", "Content-Type", "If-Match")
-PASSED_BACK = ("Content-Type", "Retry-After", "WWW-Authenticate", REPLICA)
+PASSED_ON = ("Authorization", "Content-Type", "If-Match", IDEMPOTENCY_KEY)
+PASSED_BACK = ("Content-Type", "Retry-After", "WWW-Authenticate", REPLICA, REPLAYED)
 UNKNOWN = (
-    "it may or may not have been carried out. Read it again to see. To ask again is safe, what is so already is left as"
-    " it is; only a key would be made twice: revoke the one whose text nobody has"
+    "it may or may not have been carried out. To ask again with the same Idempotency-Key tells, and makes nothing"
+    " twice. Without one, read it again to see: what is so already is left as it is; only a key would be made twice:"
+    " revoke the one whose text nobody has"
 )
 
 

@@ -10,10 +10,16 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from control_plane.api.bodies import Done, Problem
+from control_plane.api.events import KINDS
+from control_plane.api.forward import IDEMPOTENCY_KEY
 from control_plane.api.route import REASON, ApiRoute
 
 REF = "#/components/schemas/{model}"
 Json = dict[str, object]
+ONCE: Json = {
+    "schema": {"type": "string", "pattern": r"^[!#-\[\]-~]{1,128}$"},
+    "description": "Asked again under the same key, a change is made once and answered as before (docs/contracts.md).",
+}
 
 
 def document(routes: Iterable[ApiRoute]) -> Json:
@@ -29,6 +35,7 @@ def document(routes: Iterable[ApiRoute]) -> Json:
     paths: dict[str, Json] = {}
     for route in table:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    paths["/v1/events"] = {"get": _events()}
     return {
         "openapi": "3.1.0",
         "info": {"title": "TekUp MCP control plane", "version": _version()},
@@ -52,6 +59,8 @@ def _operation(route: ApiRoute) -> Json:
     if route.about and route.method != "GET":
         tag = {"description": "The ETag that was read; refused with 412 if it is another by now."}
         parameters.append(_parameter("header", "If-Match", required=False) | tag)
+    if route.changes:
+        parameters.append(_parameter("header", IDEMPOTENCY_KEY, required=False) | ONCE)
     responses: Json = {"200": {"description": "Done", "content": _json(route.gives)}}
     if issubclass(route.gives, Done):
         late = "Written, but not yet in force on the gates of waiting_for"
@@ -66,6 +75,27 @@ def _operation(route: ApiRoute) -> Json:
     if route.takes:
         operation["requestBody"] = {"required": True, "content": _json(route.takes)}
     return operation
+
+
+def _events() -> Json:
+    """The one route that does not end: an event stream (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+    last = {"description": "The id of the last event that was heard; told is what came after it, or `reset`."}
+    kinds = ", ".join(f"`{kind}`" for kind in KINDS)
+    said = (
+        f"What changes from now on, as events of the kinds {kinds}; the data of each is a JSON object that says what it"
+        " is about (docs/contracts.md). A comment comes each 15 s, and the stream ends after 15 minutes."
+    )
+    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    return {
+        "summary": "Live events",
+        "description": said,
+        "operationId": "events",
+        "parameters": [_parameter("header", "Last-Event-ID", required=False) | last],
+        "responses": {
+            "200": {"description": "Events", "content": stream},
+            "default": {"description": "Problem", "content": _json(Problem, "application/problem+json")},
+        },
+    }
 
 
 def _parameter(place: str, name: str, *, required: bool) -> Json:

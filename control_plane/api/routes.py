@@ -6,6 +6,7 @@ from control_plane.api import bodies
 from control_plane.api.audit import AUDIT_ROUTES
 from control_plane.api.clients import CLIENT_ROUTES
 from control_plane.api.operators import OPERATOR_ROUTES
+from control_plane.api.receivers import RECEIVER_ROUTES
 from control_plane.api.route import ApiRoute, Asked
 from control_plane.api.rules import RULE_ROUTES
 from control_plane.api.state import STATE_ROUTES
@@ -161,4 +162,5 @@ ROUTES: tuple[ApiRoute, ...] = (
     *OPERATOR_ROUTES,
     *AUDIT_ROUTES,
     *RULE_ROUTES,
+    *RECEIVER_ROUTES,
 )

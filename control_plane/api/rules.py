@@ -40,6 +40,7 @@ class NewGroup(GroupWish):
 
     replace: Annotated[bool, Field(description="Put it in the place of one that differs.")] = False
     reason: Reason
+    expected_revision: int | None = None
     dry_run: DryRun = False
 
 
@@ -154,7 +155,7 @@ async def put_rules(ask: Asked) -> GroupDone:
     """Add a group, or put it in the place of another; ends when every Prometheus has it."""
     body = ask.read(NewGroup)
     group = body.group(ask.path["group"])
-    wish = ask.wish(body.reason, dry_run=body.dry_run)
+    wish = ask.wish(body.reason, body.expected_revision, dry_run=body.dry_run)
     done = Done.of(await ask.plane.rules.put(group, wish, add=not body.replace))
     lacking = () if body.dry_run else await ask.plane.rules.until_live(group)
     shown = tuple(LoadedShown.of(one) for one in lacking)

@@ -31,11 +31,33 @@ def ask_first(
     Raises:
         typer.Exit: The answer was no.
     """
-    if silent or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if silent or not _somebody_there():
         return
     params = {} if body is not None else {"reason": reason, "dry_run": "true"}
     wish = None if body is None else body | {"dry_run": True}
     show.plan(Api.here().ask(method, path, wish, params=params, timeout_s=TIMEOUT_S))
+    _ask(question)
+
+
+def ask_plainly(question: str, *, silent: bool) -> None:
+    """Go on only with a person's word, where the API cannot say beforehand what would change.
+
+    Args:
+        question: What is asked, with what it means.
+        silent: See :func:`ask_first`.
+
+    Raises:
+        typer.Exit: The answer was no.
+    """
+    if not silent and _somebody_there():
+        _ask(question)
+
+
+def _somebody_there() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _ask(question: str) -> None:
     if not typer.confirm(f"{question}?", err=True):
         show.sentence("nothing was changed", aside=True)
         raise typer.Exit(Exit.FAILED)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -18,6 +20,9 @@ from compose.local.settings import load, named_ports, replica_ports
 TIMEOUT_S = 34.0
 """12 s for a leader to be elected, then 18 s for its answer; see `control_plane.api.forward`."""
 CONNECT_S = 3.0
+AGAIN_S = (0.5, 1.0, 2.0)
+"""Pauses after which a change whose answer was lost is asked for again, under its Idempotency-Key."""
+IDEMPOTENCY_KEY = "Idempotency-Key"
 READ_S = 8.0
 """For a reading, where there is another replica to ask."""
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
@@ -34,6 +39,10 @@ class ApiFailed(LocalError):
     """The API could not do it now."""
 
     exit_code = Exit.FAILED
+
+
+class Unknown(ApiFailed):
+    """A change went out and no answer came back; nobody here knows whether it was carried out."""
 
 
 class Api:
@@ -78,7 +87,7 @@ class Api:
         params: dict[str, str] | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Json:
-        """Send one request.
+        """Send one request; a change whose answer is lost is asked for again, and never made twice.
 
         Returns:
             The answer's JSON object.
@@ -88,11 +97,36 @@ class Api:
             ApiRefused: It was wrong (4xx), with the API's reason.
             ApiFailed: It could not be done now (5xx), or nobody knows whether it was.
         """
+        once = {} if method == "GET" else {IDEMPOTENCY_KEY: f'"{uuid.uuid4()}"'}
+        lost: Unknown | None = None
+        for pause_s in (*AGAIN_S, None):
+            try:
+                return self._asked(method, path, body, params, once, timeout_s)
+            except Unknown as error:
+                lost = error
+            except NotRunning:
+                if lost is None:
+                    raise
+            if pause_s is not None:
+                time.sleep(pause_s)
+        raise lost or AssertionError("an attempt returns or raises")
+
+    def _asked(
+        self,
+        method: str,
+        path: str,
+        body: Json | None,
+        params: dict[str, str] | None,
+        headers: dict[str, str],
+        timeout_s: float,
+    ) -> Json:
         refusal, problem = None, None
         for url in self._urls:
             try:
                 timeout = self._timeout(method, timeout_s)
-                answer = self._http.request(method, url + path, json=body, params=params, timeout=timeout)
+                answer = self._http.request(
+                    method, url + path, json=body, params=params, headers=headers, timeout=timeout
+                )
             except httpx.TransportError as error:
                 if method != "GET" and not isinstance(error, NOT_SENT):
                     raise _unknown(url, error) from error
@@ -121,15 +155,21 @@ def _ask_the_next(method: str, answer: httpx.Response) -> bool:
 def _told(answer: httpx.Response) -> Json:
     if answer.is_success:
         return cast("Json", answer.json())
+    if answer.status_code == httpx.codes.BAD_GATEWAY or _under_way(answer):
+        raise Unknown(_detail(answer))
     refused = answer.is_client_error and answer.status_code != httpx.codes.TOO_MANY_REQUESTS
     raise (ApiRefused if refused else ApiFailed)(_detail(answer))
 
 
-def _unknown(url: str, error: httpx.TransportError) -> ApiFailed:
-    return ApiFailed(
+def _under_way(answer: httpx.Response) -> bool:
+    return answer.status_code == httpx.codes.CONFLICT and "Retry-After" in answer.headers
+
+
+def _unknown(url: str, error: httpx.TransportError) -> Unknown:
+    return Unknown(
         f"the control plane at {url} took the change and did not answer ({str(error) or type(error).__name__}): it may"
-        " or may not have been carried out. Read it again to see; to ask again is safe, but for a key, which would be"
-        " made twice"
+        " or may not have been carried out, and asking again under its Idempotency-Key did not tell. Read it again to"
+        " see; to ask again is safe, but for a key, which would be made twice"
     )
 
 

@@ -20,6 +20,7 @@ from control_plane.cli.autoscale import autoscale
 from control_plane.cli.demo import demo
 from control_plane.cli.observe import commands as observe
 from control_plane.cli.operators import operators
+from control_plane.cli.receivers import receivers
 from control_plane.cli.rollout import rollout
 from control_plane.cli.rules import rules, silence
 from observability.telemetry.about import platform_version
@@ -44,12 +45,16 @@ app.add_typer(operators, name="operators")
 app.add_typer(audit, name="audit")
 app.add_typer(rules, name="rules")
 app.add_typer(silence, name="silence")
+app.add_typer(receivers, name="receivers")
 app.add_typer(autoscale, name="autoscale")
 
 
 @app.command("version")
 def show_version() -> None:
-    """Print the version."""
+    """Print the version.
+
+    Example: tekup version
+    """
     typer.echo(platform_version())
 
 

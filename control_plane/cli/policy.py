@@ -10,6 +10,7 @@ import typer
 from compose.local.errors import BadInput, LocalError
 from compose.local.typed import typed
 from control_plane.cli import show
+from control_plane.cli.asking import Yes, ask_first, ask_plainly
 from control_plane.cli.client import Api
 from control_plane.cli.clients import clients
 from control_plane.cli.keys import keys
@@ -154,6 +155,7 @@ def traffic_set(
 def traffic_forget(
     service: Annotated[str, typer.Argument(help="The service.")],
     reason: Reason = NO_REASON,
+    yes: Yes = False,
     dry_run: DryRunFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -161,7 +163,9 @@ def traffic_forget(
 
     Example: tekup traffic forget notes --reason "moved into search"
     """
-    answer = Api.here().ask("DELETE", f"/v1/services/{part(service)}", params=reason_params(reason, dry_run=dry_run))
+    path = f"/v1/services/{part(service)}"
+    ask_first("DELETE", path, f"Forget service {service}", silent=yes or dry_run or json, reason=reason)
+    answer = Api.here().ask("DELETE", path, params=reason_params(reason, dry_run=dry_run))
     show.done(answer, f"service {service} forgotten", json_wanted=json)
 
 
@@ -212,6 +216,7 @@ def gates_list(json: JsonFlag = False) -> None:
 def gates_forget(
     gate: Annotated[str, typer.Argument(help="Its id.")],
     reason: Reason = NO_REASON,
+    yes: Yes = False,
     dry_run: DryRunFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -219,6 +224,7 @@ def gates_forget(
 
     Example: tekup gates forget eu-2 --reason "machine returned"
     """
+    ask_plainly(f"Forget gate {gate}, and wait for it no more", silent=yes or dry_run or json)
     answer = Api.here().ask("DELETE", f"/v1/gates/{part(gate)}", params=reason_params(reason, dry_run=dry_run))
     if json:
         show.as_json(answer)

@@ -12,6 +12,7 @@ import yaml
 from compose.local.errors import BadInput
 from compose.local.exits import Exit
 from control_plane.alert_rules import RuleGroup
+from control_plane.alertmanager import matcher_said
 from control_plane.cli import show
 from control_plane.cli.asking import Yes, ask_first
 from control_plane.cli.client import Api
@@ -181,7 +182,7 @@ def silence_list(json: JsonFlag = False) -> None:
     rows = [
         (
             one["id"][:SHOWN_DIGITS],
-            " ".join(map(_said, one["matchers"])),
+            " ".join(map(matcher_said, one["matchers"])),
             _until(one["ends_s"]),
             one["author"],
             one["reason"],
@@ -193,11 +194,6 @@ def silence_list(json: JsonFlag = False) -> None:
 
 def _until(at: float) -> str:
     return time.strftime("%m-%d %H:%MZ", time.gmtime(at))
-
-
-def _said(one: dict[str, Any]) -> str:
-    sign = ("=~" if one["isRegex"] else "=") if one["isEqual"] else ("!~" if one["isRegex"] else "!=")
-    return f"{one['name']}{sign}{one['value']}"
 
 
 @silence.command("add")

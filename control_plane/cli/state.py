@@ -13,7 +13,7 @@ import typer
 from compose.local.errors import BadInput
 from compose.local.exits import Exit
 from control_plane.cli import show
-from control_plane.cli.asking import Yes, ask_first
+from control_plane.cli.asking import Yes, ask_first, ask_plainly
 from control_plane.cli.client import Api
 from control_plane.cli.options import NO_REASON, DryRunFlag, JsonFlag, Reason, rows_of
 from control_plane.errors import Refused
@@ -310,24 +310,26 @@ def state_init(
 
 
 @state.command("repair")
-def state_repair(reason: Why, json: JsonFlag = False) -> None:
+def state_repair(reason: Why, yes: Yes = False, json: JsonFlag = False) -> None:
     """Accept what lies in Consul: edited there by hand, or restored from an older backup.
 
     An older state gets a new epoch, so that the gates go back to it. Revoked keys stay revoked.
 
     Example: tekup state repair --reason "client removed by hand during the outage"
     """
+    ask_plainly("Accept all of it as it lies in Consul (`tekup drift` shows it)", silent=yes or json)
     answer = Api.here().ask("POST", "/v1/repair", {"reason": reason})
     show.done(answer, "state as it lies in Consul", json_wanted=json)
 
 
 @state.command("restore")
-def state_restore(reason: Why, json: JsonFlag = False) -> None:
+def state_restore(reason: Why, yes: Yes = False, json: JsonFlag = False) -> None:
     """Put back services, clients and deliveries as the last revision says, over what another hand has changed.
 
     `tekup drift` shows what that is. Keys are not kept in history: of those nothing is put back.
 
     Example: tekup state restore --reason "edited by mistake"
     """
+    ask_plainly("Put back what the last revision says (`tekup drift` shows it)", silent=yes or json)
     answer = Api.here().ask("POST", "/v1/state/restore", {"reason": reason}, timeout_s=TIMEOUT_S)
     show.done(answer, "state as the last revision says", json_wanted=json)

@@ -128,6 +128,9 @@ def said(action: Action, answer: Json) -> str:
     if not answer["in_force"]:
         waiting = ", ".join(answer["waiting_for"])
         return f"{action.title}: written as revision {answer['revision']}, not yet in force on {waiting}."
+    if lacking := answer.get("lacking"):
+        places = ", ".join(one["prometheus"] for one in lacking)
+        return f"{action.title}: written as revision {answer['revision']}, not yet live at {places}."
     return (
         f"{action.title}: done. Revision {answer['revision']} is in force on every gate ({answer['in_force_ms']:g} ms)."
     )

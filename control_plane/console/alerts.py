@@ -1,8 +1,7 @@
-"""Alerts that fire, from Alertmanager or else from Prometheus, and silences, which only Alertmanager has."""
+"""Alerts that fire, from Alertmanager or else from Prometheus. Silences are the API's to tell."""
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 from collections import Counter
 from dataclasses import dataclass
@@ -57,17 +56,6 @@ class Alert:
 
 
 @dataclass(frozen=True)
-class Silence:
-    """Alerts that are kept quiet for a while."""
-
-    id: str
-    matchers: tuple[str, ...]
-    author: str
-    comment: str
-    ends: float
-
-
-@dataclass(frozen=True)
 class Found:
     """Everything there is to say.
 
@@ -76,7 +64,6 @@ class Found:
     """
 
     alerts: tuple[Alert, ...] = ()
-    silences: tuple[Silence, ...] = ()
     problem: str = ""
 
     def by_service(self) -> Counter[str]:
@@ -114,24 +101,17 @@ class Alerts:
         if not self.known:
             return Found()
         try:
-            alerts, silences = await asyncio.gather(self._alerts(), self._silences())
+            alerts = await self._alerts()
         except AlertsAway as error:
             return Found(problem=str(error))
         alerts.sort(key=lambda one: (bool(one.silenced), not one.fires, ORDER.get(one.severity, 2), -one.since))
-        return Found(tuple(alerts[:MOST]), tuple(silences[:MOST]))
+        return Found(tuple(alerts[:MOST]))
 
     async def _alerts(self) -> list[Alert]:
         if self._alertmanager:
             return [_managed(one) for one in await self._get(f"{self._alertmanager}/api/v2/alerts")]
         answer = await self._get(f"{self._prometheus}/api/v1/alerts")
         return [_evaluated(one) for one in answer["data"]["alerts"]]
-
-    async def _silences(self) -> list[Silence]:
-        if not self._alertmanager:
-            return []
-        all_of_them = await self._get(f"{self._alertmanager}/api/v2/silences")
-        found = [_silence(one) for one in all_of_them if one["status"]["state"] != "expired"]
-        return sorted(found, key=lambda one: one.ends)
 
     async def _get(self, url: str) -> Any:
         try:
@@ -160,14 +140,6 @@ def _alert(one: Json, state: str, since: str, silenced: tuple[str, ...]) -> Aler
     summary = notes.get("summary", labels.get("alertname", ""))
     runbook = notes.get("runbook_url", notes.get("runbook", ""))
     return Alert(labels, state, _seconds(since), summary, notes.get("description", ""), runbook, silenced)
-
-
-def _silence(one: Json) -> Silence:
-    signs = {(True, False): "=", (False, False): "!=", (True, True): "=~", (False, True): "!~"}
-    matchers = tuple(
-        f"{each['name']}{signs[each.get('isEqual', True), each['isRegex']]}{each['value']}" for each in one["matchers"]
-    )
-    return Silence(one["id"], matchers, one["createdBy"], one["comment"], _seconds(one["endsAt"]))
 
 
 def _seconds(text: str) -> float:

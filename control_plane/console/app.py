@@ -17,9 +17,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from control_plane.api.events import Events, TooMany, stream
-from control_plane.console import actions, pages
+from control_plane.console import actions, pages, rules
 from control_plane.console.alerts import Alerts
 from control_plane.console.backend import Backend, Refusal
+from control_plane.console.ended import Ended
 from control_plane.console.links import Links
 from control_plane.console.session import PATH, TOLD, Sessions, secure
 from control_plane.console.templates import STATIC, environment
@@ -61,6 +62,7 @@ def create_console(
     replica: str,
     alerts: Alerts,
     links: Links | None = None,
+    ended: Ended | None = None,
     now: Callable[[], float] = time.time,
 ) -> Starlette:
     """The console over a replica's API; to be mounted at ``/console``.
@@ -74,11 +76,12 @@ def create_console(
         replica: Who we are.
         alerts: Who knows of alerts.
         links: Where to look further.
+        ended: Who has logged out; without, this replica alone knows.
         now: Seconds since the epoch.
     """
     desk = Desk(
         Backend(api, now),
-        Sessions(secret, now),
+        Sessions(secret, now, ended),
         known,
         environment(now),
         alerts,
@@ -97,6 +100,8 @@ def create_console(
         routes.append(Route(path, door.guarded(show), methods=["GET"]))
         routes.append(Route(path, door.guarded(do), methods=["POST"]))
     routes += [
+        Route("/alerts/rules/edit", door.guarded(rules.tried), methods=["POST"]),
+        Route("/alerts/rules/put", door.guarded(rules.put), methods=["POST"]),
         Route("/alerts/silences/{silence}/expire", door.guarded(actions.expire), methods=["POST"]),
         Route("/logout", door.guarded(door.logout), methods=["POST"]),
         Route("/events", door.guarded(_events), methods=["GET"]),
@@ -111,6 +116,8 @@ SHOWN: tuple[tuple[str, Page], ...] = (
     ("/clients", pages.clients),
     ("/clients/{client}", pages.client),
     ("/alerts", pages.alerts),
+    ("/alerts/rules", rules.listed),
+    ("/alerts/rules/edit", rules.edit),
     ("/history", pages.history),
     ("/history/{revision}", pages.record),
     ("/audit", pages.audit),
@@ -121,6 +128,7 @@ CHANGES: tuple[tuple[str, Page, Page], ...] = (
     ("/services/{service}/rollout/{verb}", *actions.offered(actions.steer)),
     ("/clients/{client}/keys/{key}/revoke", *actions.offered(actions.revoke)),
     ("/history/{revision}/rollback", *actions.offered(actions.rollback)),
+    ("/alerts/rules/{group}/remove", *actions.offered(rules.remove)),
     ("/alerts/silence", actions.silence_form, actions.silence),
 )
 
@@ -226,7 +234,7 @@ class Door:
 
     async def logout(self, visit: Visit) -> Response:
         """End the session."""
-        self._desk.sessions.end(visit.session)
+        await self._desk.sessions.end(visit.session)
         answer = RedirectResponse(at("login"), status_code=303)
         self._desk.sessions.forget(answer)
         return answer

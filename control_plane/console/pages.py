@@ -102,30 +102,55 @@ async def client(visit: Visit) -> Response:
 
 async def alerts(visit: Visit) -> Response:
     """What fires, and what is kept quiet."""
-    _, found = await asyncio.gather(visit.look(), visit.desk.alerts.look())
-    return visit.page("alerts.html", found=found, can_silence=visit.desk.alerts.can_silence, now=time.time())
+    _, found, (silences, unknown) = await asyncio.gather(visit.look(), visit.desk.alerts.look(), _silences(visit))
+    return visit.page(
+        "alerts.html",
+        found=found,
+        silences=silences,
+        unknown=unknown,
+        can_silence=visit.desk.alerts.can_silence,
+        now=time.time(),
+    )
+
+
+async def _silences(visit: Visit) -> tuple[list[Json], str]:
+    """Silences that are not over, and why they are not known."""
+    if not visit.desk.alerts.can_silence:
+        return [], ""
+    try:
+        return (await visit.read("/v1/silences"))["silences"], ""
+    except Refusal as refusal:
+        return [], refusal.detail
 
 
 async def history(visit: Visit) -> Response:
     """The last changes."""
-    query = {"limit": str(MOST_RECORDS)}
-    if before := visit.given("before"):
-        query["before"] = before
-    _, found = await asyncio.gather(visit.look(), visit.read("/v1/state/history", query))
-    records = found["records"]
-    older = records[-1]["revision"] if records and records[-1]["revision"] > 0 and len(records) == MOST_RECORDS else 0
-    return visit.page("history.html", records=records, older=older, before=before)
+    _, shown = await asyncio.gather(visit.look(), _records(visit, "/v1/state/history", "revision", first=0))
+    return visit.page("history.html", **shown)
 
 
 async def audit(visit: Visit) -> Response:
     """The last changes and refusals, and whether the trail of them is whole."""
-    query = {"limit": str(MOST_RECORDS)}
-    if before := visit.given("before"):
-        query["before"] = before
-    _, found, trail = await asyncio.gather(visit.look(), visit.read("/v1/audit", query), visit.read("/v1/audit/verify"))
-    records = found["records"]
-    older = records[-1]["number"] if len(records) == MOST_RECORDS and records[-1]["number"] > 1 else 0
-    return visit.page("audit.html", records=records, trail=trail, older=older, before=before)
+    _, shown, trail = await asyncio.gather(
+        visit.look(), _records(visit, "/v1/audit", "number", first=1), visit.read("/v1/audit/verify")
+    )
+    return visit.page("audit.html", trail=trail, **shown)
+
+
+async def _records(visit: Visit, path: str, number: str, *, first: int) -> Json:
+    """A page of what is counted, the newest first, and what its links to the next need.
+
+    Args:
+        visit: Whose `before` says where to begin.
+        path: Of the API.
+        number: The field that counts.
+        first: What it begins with.
+    """
+    before = visit.given("before")
+    query = {"limit": str(MOST_RECORDS), **({"before": before} if before else {})}
+    records = (await visit.read(path, query))["records"]
+    last = records[-1][number] if len(records) == MOST_RECORDS else first
+    return {"records": records, "older": last if last > first else 0, "before": before}
 
 
 async def record(visit: Visit) -> Response:

@@ -2,8 +2,8 @@
 
 The cookie holds the operator's token, sealed with a key that follows from a secret all replicas have, so a token that
 ends ends its sessions at the next click. A session ends by itself after `IDLE_S` without a click and after `LONGEST_S`
-in any case. A replica remembers who has logged out on it; on the others a copy of that cookie is good until it idles
-out, which is why browsers are told to forget it and why it is HttpOnly, SameSite=Strict and never sent in clear.
+in any case. Who has logged out is known to every replica (:mod:`control_plane.console.ended`); a copy of the cookie is
+worth nothing from then on.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from control_plane.console.ended import Ended
+
 COOKIE = "tekup_console"
 TOLD = "tekup_console_told"
 """What the next page says of the change just made, sealed as well: nobody else may put words there."""
@@ -32,7 +34,6 @@ LONGEST_S = 12 * 3600
 TOLD_S = 60
 RENEW_S = 60
 """A cookie is made anew at a click after so long."""
-MOST_ENDED = 10_000
 LONGEST_COOKIE = 4000
 
 
@@ -68,13 +69,14 @@ class Sessions:
     Args:
         secret: What all replicas have, and nobody else.
         now: Seconds since the epoch.
+        ended: Who has logged out.
     """
 
-    def __init__(self, secret: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, secret: str, now: Callable[[], float] = time.time, ended: Ended | None = None) -> None:
         derived = HKDF(SHA256(), 32, salt=None, info=b"tekup console session 1").derive(secret.encode())
         self._box = Fernet(base64.urlsafe_b64encode(derived))
         self._now = now
-        self._ended: dict[str, float] = {}
+        self._ended = ended or Ended(now=now)
 
     def begin(self, token: str) -> Session:
         """A new login."""
@@ -89,17 +91,14 @@ class Sessions:
         except ValidationError:  # sealed by another version of us
             return None
         now_s = self._now()
-        if session is None or session.id in self._ended:
+        if session is None or self._ended.has(session.id):
             return None
         return session if now_s - session.seen < IDLE_S and now_s - session.began < LONGEST_S else None
 
-    def end(self, session: Session) -> None:
-        """Remember that it is over."""
-        now_s = self._now()
-        self._ended = {one: until_s for one, until_s in self._ended.items() if until_s > now_s}
-        if len(self._ended) >= MOST_ENDED:
-            self._ended.pop(next(iter(self._ended)))
-        self._ended[session.id] = now_s + IDLE_S
+    async def end(self, session: Session) -> None:
+        """Log it out, on every replica."""
+        # The browser's cookie may be newer than this one, so as long as any of it could be good.
+        await self._ended.add(session.id, session.began + LONGEST_S)
 
     def keep(self, request: Request, response: Response, session: Session) -> None:
         """Give the browser the session, with this click as its last."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jinja2
 
+from control_plane.alertmanager import matcher_said
 from control_plane.console import actions, plot, views
 from control_plane.console.visit import at
 
@@ -37,7 +38,7 @@ def environment(now: Callable[[], float]) -> jinja2.Environment:
         "clock": _clock,
         "lasted": views.lasted,
     }
-    made.filters |= {"iso": _iso, "check": views.check_said}
+    made.filters |= {"iso": _iso, "check": views.check_said, "matcher": matcher_said}
     made.filters["ago"] = lambda at_s: f"{views.lasted(now() - at_s)} ago"
     made.globals |= {"at": at, "asset": _assets(), "plot": plot, "verbs": actions.verbs, "level_words": views.WORDS}
     made.globals["serves"] = views.serves

@@ -19,7 +19,7 @@ from control_plane.console.links import Links
 from control_plane.console.session import PATH, Session, Sessions
 from control_plane.console.trail import Trail
 from control_plane.console.views import banners, lasted
-from control_plane.console.who import Known, Operator, may_change
+from control_plane.console.who import Known, Operator, may_administer, may_change
 
 STATUS = "/v1/status"
 
@@ -121,6 +121,7 @@ class Visit:
             status_code,
             operator=self.operator,
             may_change=may_change(self.operator),
+            may_administer=may_administer(self.operator),
             csrf=self.session.csrf,
             status=self.status,
             revision=self.revision,

@@ -20,7 +20,18 @@ from tests.support.command_line import run_tekup, told
 from tests.support.container_environment import ContainerEnvironment, container_environment
 from tests.support.engine import Engine
 
-PORTS = ("GATEWAY", "BROWSER", "FILESYSTEM", "SEARCH", "HUB", "INTERNAL", "PRIVATE", "CONTROL_PLANE", "CONSUL")
+PORTS = (
+    "GATEWAY",
+    "BROWSER",
+    "FILESYSTEM",
+    "SEARCH",
+    "HUB",
+    "INTERNAL",
+    "PRIVATE",
+    "OPERATORS",
+    "CONTROL_PLANE",
+    "CONSUL",
+)
 UP_S = 240
 
 

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import itertools
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ from tests.support.alerting import AlertmanagerProcess
 from tests.support.counted import Calls
 from tests.support.load import body, headers
 from tests.support.operator_browser import SCHEMES, SIZES, Operator, chromium, log_in
-from tests.support.stage import TOKEN, Stage, stage
+from tests.support.programs import program
+from tests.support.prometheus_process import PrometheusProcess
+from tests.support.stage import TOKEN, Process, Stage, stage
 
 Json = dict[str, Any]
 pytestmark = [
@@ -57,11 +61,34 @@ class World:
         return answer.raise_for_status().json() if answer.content else None
 
 
+@contextlib.contextmanager
+def keeper_of_rules(made: Stage) -> Iterator[None]:
+    """Who writes operators' rules where the stage's Prometheus reads them."""
+    env = {
+        "PATH": os.environ["PATH"],
+        "MCP_CONSUL_URL": made.consul.url,
+        "MCP_RULES_DIR": str(made.folder / "prometheus" / "rules" / "operators"),
+    }
+    command = [sys.executable, "-m", "control_plane.rule_keeper"]
+    keeper = Process("rule-keeper", command, env, made.folder / "rule-keeper.log").start()
+    try:
+        yield
+    finally:
+        keeper.end()
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with (
         AlertmanagerProcess(tmp_path_factory.mktemp("alerts")) as alertmanager,
-        stage(tmp_path_factory.mktemp("stage"), replicas=2, MCP_ALERTMANAGER_URL=alertmanager.url) as made,
+        stage(
+            tmp_path_factory.mktemp("stage"),
+            replicas=2,
+            metrics=partial(PrometheusProcess, alertmanager=alertmanager.address),
+            MCP_ALERTMANAGER_URL=alertmanager.url,
+            MCP_PROMTOOL=program("promtool"),
+        ) as made,
+        keeper_of_rules(made),
     ):
         made.add_instance(NEW, [])
         made.serving(NEW)
@@ -214,6 +241,48 @@ async def test_an_alert_is_silenced_with_a_reason(desk: Desk, world: World) -> N
         await me.says("records is whole")
 
 
+RULE = """\
+interval_s: 1
+rules:
+  - alert: QueueDeep
+    expr: vector(7) > 5
+    labels: {severity: warning, service: ledger}
+    annotations: {summary: the queue is deep}
+"""
+
+
+@pytest.mark.feature("C10")
+async def test_an_alert_rule_is_written_tried_added_fires_and_is_removed(desk: Desk, world: World) -> None:
+    async with desk.operator() as me:
+        await me.follow("Alerts")
+        await me.follow("Alert rules and receivers")
+        await me.follow("Add alert rules")
+        await me.page.get_by_label("Name of the group").fill("night")
+        await me.page.get_by_label("Rules").fill(RULE.replace("vector(7) > 5", "vector(7 > 5"))
+        await me.page.get_by_role("button", name="Check").click()
+        await me.page.locator("textarea[aria-invalid][aria-describedby=problem]").wait_for()
+        await me.page.locator("#problem").get_by_text("parse error").wait_for()
+        assert await me.breaches() == []
+        me.problems.clear()  # the browser notes each answer of 422
+        await me.page.get_by_label("Rules").fill(RULE)
+        await me.page.get_by_role("button", name="Check").click()
+        await me.page.locator("#tried").get_by_text("would have fired").wait_for()
+        assert await me.breaches() == []
+        await picture(me, "rules-tried")
+        await me.page.get_by_role("button", name="Add…").click()
+        await me.page.get_by_role("heading", name="night added").wait_for()
+        await me.confirm("Add rules", "searches queue at night")
+        await me.says("is in force on every gate")
+        await me.page.locator("#groups").get_by_text("live", exact=True).wait_for()
+        assert await me.breaches() == []
+        await me.go("/alerts")
+        await me.says("the queue is deep", within_ms=90_000)
+        await me.go("/alerts/rules")
+        await me.follow("Remove night")
+        await me.confirm("Remove rules", "mended")
+        await me.says("There are none yet")
+
+
 async def test_everything_works_without_a_script_in_the_page(desk: Desk, world: World) -> None:
     async with desk.operator(script=False) as me:
         await me.follow("ledger")
@@ -249,6 +318,8 @@ PAGES = {
     "clients": "/clients",
     "client": "/clients/dev",
     "alerts": "/alerts",
+    "rules": "/alerts/rules",
+    "rule-editor": "/alerts/rules/edit",
     "silence": "/alerts/silence?label=alertname%3DDiskFull",
     "history": "/history",
     "audit": "/audit",
@@ -258,7 +329,7 @@ PAGES = {
     "retry": "/services/ledger/rollout/retry",
     "missing": "/services/nobody",
 }
-DAILY = ("overview", "service", "client", "alerts", "history", "traffic")
+DAILY = ("overview", "service", "client", "alerts", "rules", "rule-editor", "history", "traffic")
 """Looked at in every run; all of them in the long ones."""
 
 

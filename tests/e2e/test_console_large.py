@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import pytest
@@ -33,9 +32,6 @@ pytestmark = [
 SERVICES, INSTANCES, VERSIONS = 200, 1000, 10_000
 AT_ONCE = 60
 FIRST_PAINT_MS = 1000.0
-WATCHED_S = 60.0
-"""Events come all that time, each of them a reason to read the page again: as many as in an hour of a busy night."""
-GROWTH_BYTES = 4_000_000
 
 
 @dataclass
@@ -139,28 +135,4 @@ async def test_what_changes_is_on_the_page_within_a_second(large: Large) -> None
         began_s = time.monotonic()
         await me.says(f"1.1.0 {share} %")
         print(f"behind: {time.monotonic() - began_s:.2f} s")
-    await me.page.context.close()
-
-
-async def test_a_page_that_is_watched_takes_no_more_memory_for_it(large: Large, tmp_path: Path) -> None:
-    me = await log_in(large.browser, large.url, TOKEN)
-    devtools = await me.page.context.new_cdp_session(me.page)
-
-    async def held() -> int:
-        await devtools.send("HeapProfiler.collectGarbage")
-        return int((await devtools.send("Runtime.getHeapUsage"))["usedSize"])
-
-    async def happen(for_s: float) -> None:
-        end_s = time.monotonic() + for_s
-        while time.monotonic() < end_s:
-            for number in range(10):
-                large.world.events.tell("rollout", {"service": f"service-{number:03d}", "looked": time.time()})
-            await asyncio.sleep(0.1)
-
-    await happen(10)
-    before = await held()
-    await happen(WATCHED_S)
-    after = await held()
-    print(f"held: {before:,} bytes before, {after:,} after")
-    assert after - before < GROWTH_BYTES
     await me.page.context.close()

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from compose.local.authority import LEAF_LIFE, issue
@@ -77,6 +79,41 @@ def test_node_trusts_what_is_printed(encrypted: Environment) -> None:
     told = ran(*node, NODE_EXTRA_CA_CERTS=encrypted.up["ca"])
     assert (told.returncode, told.stdout.strip()) == (0, "401"), told.stderr
     assert ran(*node).returncode != 0
+
+
+def test_operators_have_an_entrypoint_of_their_own_and_the_public_one_leads_nowhere_near(
+    encrypted: Environment,
+) -> None:
+    token = {"Authorization": f"Bearer {(encrypted.state / 'operator.token').read_text().strip()}"}
+    trust = ssl.create_default_context(cafile=encrypted.up["ca"])
+    with httpx.Client(verify=trust, trust_env=False, timeout=20) as http:
+        operators = encrypted.up["operators"]
+        assert http.get(f"{operators}/v1/status").status_code == 401
+        answer = http.get(f"{operators}/v1/status", headers={**token, "X-Tekup-Forwarded": "forged"})
+        assert (answer.status_code, answer.json()["initialised"]) == (200, True)
+        noted = {"what": "by tls", "reason": "test"}
+        changed = http.post(f"{operators}/v1/state/notes", headers={**token, "X-Tekup-Forwarded": "x"}, json=noted)
+        assert changed.status_code == 200, changed.text
+        assert http.get(operators).headers["location"] == f"{operators}/console/"
+        page = http.get(f"{operators}/console/login")
+        assert (page.status_code, "came without TLS" in page.text) == (200, False)
+        origin = {"Origin": operators}
+        entered = http.post(
+            f"{operators}/console/login", data={"token": token["Authorization"].split()[1]}, headers=origin
+        )
+        cookies = entered.headers.get_list("set-cookie")
+        assert entered.status_code == 303, entered.text
+        assert all("Secure" in cookie for cookie in cookies)
+        assert http.get(f"{operators}/console/").status_code == 200
+        assert http.get(f"{operators}/metrics").status_code == 404
+        with http.stream("GET", f"{operators}/v1/events", headers=token) as told:
+            assert next(told.iter_lines()).startswith("retry:")
+        for path in ("/v1/status", "/v1/events", "/console", "/console/login", "/metrics", "/search/mcp/../../console"):
+            public = http.get(f"{encrypted.gateway_url}{path}", headers=token)
+            assert "X-Tekup-Replica" not in public.headers
+            assert public.status_code in (401, 404, 405), (path, public.status_code)
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(f"{operators}/v1/status", trust_env=False)
 
 
 def test_a_second_up_without_the_flag_finds_it_running_as_it_is(encrypted: Environment) -> None:

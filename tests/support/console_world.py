@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import html
 import re
 import time
 from collections.abc import AsyncIterator
@@ -90,7 +91,8 @@ def instance(service: str, version: str, number: int, *, passing: bool = True) -
 def fields(page: str) -> dict[str, str]:
     """The hidden fields of a page's confirm form, as a browser would send them."""
     form = page[page.index('class="card confirm"') :]
-    return dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', form))
+    found = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', form)
+    return {name: html.unescape(value) for name, value in found}
 
 
 @contextlib.asynccontextmanager

@@ -24,7 +24,7 @@ NOT_HERE = tuple(
 )
 
 
-def configuration(consul_url: str, token: Path, control_plane: str = NOBODY) -> str:
+def configuration(consul_url: str, token: Path, control_plane: str = NOBODY, alertmanager: str = "") -> str:
     """Our configuration, filled in for a test."""
     values = {
         "CONSUL_DATACENTER": "dc1",
@@ -34,6 +34,7 @@ def configuration(consul_url: str, token: Path, control_plane: str = NOBODY) -> 
         "CONSUL_ADDRESS": consul_url.removeprefix("http://"),
         "CONTROL_PLANE_TARGETS": f'{{targets: ["{control_plane}"], labels: {{replica: "control-plane"}}}}',
         **dict.fromkeys(NOT_HERE, ""),
+        "ALERTMANAGER_TARGETS": f'"{alertmanager}"' if alertmanager else "",
         "SCRAPE_INTERVAL": f"{SCRAPE_S:g}s",
         "RULES_DIR": str(token.parent / "rules"),
     }
@@ -46,9 +47,10 @@ class PrometheusProcess:
     Args:
         folder: Where its configuration, data and log lie.
         consul_url: Where it finds what to scrape.
+        alertmanager: Whom it tells of alerts, host:port; "" for nobody.
     """
 
-    def __init__(self, folder: Path, consul_url: str) -> None:
+    def __init__(self, folder: Path, consul_url: str, alertmanager: str = "") -> None:
         self._folder = folder
         (port,) = free_ports(1)
         self._address = f"127.0.0.1:{port}"
@@ -57,7 +59,7 @@ class PrometheusProcess:
         folder.mkdir(parents=True, exist_ok=True)
         token = folder / "consul.token"
         token.write_text("a Consul without ACLs minds no token")
-        (folder / "prometheus.yml").write_text(configuration(consul_url, token))
+        (folder / "prometheus.yml").write_text(configuration(consul_url, token, alertmanager=alertmanager))
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

@@ -58,7 +58,9 @@ def add(
     ] = None,
     version: Annotated[str, typer.Option(help="Its version; by default the platform's.")] = "",
     mode: Annotated[str, typer.Option(help="shared: one child for all; per-client: one for each client.")] = "shared",
-    cwd: Annotated[Path | None, typer.Option(exists=True, file_okay=False, resolve_path=True)] = None,
+    cwd: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, resolve_path=True, help="Where it runs.")
+    ] = None,
     timeout: Timeout = 180,
     json: JsonFlag = False,
 ) -> None:

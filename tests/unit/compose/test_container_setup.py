@@ -219,6 +219,12 @@ def test_both_gates_hold_the_same_keys_and_each_agent_its_own_token(production: 
     assert tokens[0] != tokens[1]
 
 
+def test_no_gate_in_containers_leads_to_the_operators_api(production: Path) -> None:
+    gate = production / "keep" / ".tekup" / "gate"
+    assert not (gate / "dynamic" / "operators.yml").exists()
+    assert "operators:" not in (gate / "traefik.yml").read_text()
+
+
 def test_a_gate_finds_its_certificate_where_it_sees_it(production: Path) -> None:
     said = yaml.safe_load((production / "keep/.tekup/gate-2/dynamic/tls.yml").read_text())
     (pair,) = said["tls"]["certificates"] if "certificates" in said["tls"] else said["tls"]["stores"].values()

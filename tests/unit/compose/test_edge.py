@@ -21,6 +21,7 @@ OTHERS = dict.fromkeys(("GATEWAY_ADDRESS", "INTERNAL_ADDRESS", "PRIVATE_ADDRESS"
     "OAUTH_ADDRESS": "127.0.0.1:1",
     "OAUTH_RESOURCE": "",
     "OAUTH_SCOPE": "",
+    "OPERATORS_SERVERS": "[]",
     "TRACING": "",
 }
 
@@ -51,7 +52,7 @@ def test_a_burst_is_never_less_than_the_rate() -> None:
 @pytest.mark.parametrize("tls", ["off", "local", "files"])
 def test_with_tls_every_router_of_the_public_entrypoint_but_the_one_that_refuses_has_it(tls: str) -> None:
     routers: dict[str, dict[str, object]] = {}
-    for template in ("gate.yml.tmpl", "oauth.yml.tmpl"):
+    for template in ("gate.yml.tmpl", "oauth.yml.tmpl", "operators.yml.tmpl"):
         part = rendered(template, tls=tls)["http"]
         assert isinstance(part, dict)
         routers |= part["routers"]

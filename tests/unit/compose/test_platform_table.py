@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from compose.local.credentials import make_credentials
 from compose.local.errors import BadSettings
+from compose.local.files import repository
+from compose.local.gate_folder import rendered
 from compose.local.layout import Layout
 from compose.local.parts import Parts
 from compose.local.platform_table import gate_values, platform_table, wanted_ports
@@ -129,6 +132,20 @@ def test_mutual_tls_is_one_setting_for_all(tmp_path: Path, mtls: str, scheme: st
     assert len(callers) == 2
     assert all(url.startswith(f"{scheme}://") for url in callers)
     assert gate_values(made)["MTLS"] == peers
+
+
+@pytest.mark.feature("E1")
+def test_operators_have_an_entrypoint_of_their_own_by_tls_and_none_without(tmp_path: Path) -> None:
+    assert "OPERATORS_SERVERS" not in gate_values(parts(tmp_path))
+    assert "MCP_OPERATORS_PORT" not in wanted_ports(parts(tmp_path).effective)
+    made = parts(tmp_path, MCP_TLS="local", MCP_CONTROL_PLANE_REPLICAS="3")
+    values = {**gate_values(made), "HTTP3": ""}
+    points = yaml.safe_load(rendered(repository() / "traefik" / "traefik.yml.tmpl", values))["entryPoints"]
+    assert points["operators"]["address"] == made.address("MCP_OPERATORS_PORT") != points["public"]["address"]
+    told = yaml.safe_load(rendered(repository() / "traefik" / "operators.yml.tmpl", values))["http"]
+    assert len(told["services"]["operators"]["loadBalancer"]["servers"]) == 3
+    routers = told["routers"].values()
+    assert all(one["entryPoints"] == ["operators"] and "tls" in one for one in routers)
 
 
 @pytest.mark.feature("A2")

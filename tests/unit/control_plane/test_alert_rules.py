@@ -14,7 +14,7 @@ from control_plane.alertmanager import Matcher, refuse_others
 from control_plane.book import REVISION_KEY
 from control_plane.errors import Forbidden, Refused
 from control_plane.model import Revision, Table
-from control_plane.rule_keeper import Keeper
+from control_plane.rule_keeper import Keeper, RuleFiles
 from control_plane.signed import table_sum
 from tests.support.memory import Memory
 from tests.support.wait import eventually
@@ -89,7 +89,7 @@ def test_who_is_bound_to_services_silences_theirs_alone() -> None:
 
 async def test_the_keeper_writes_what_fits_its_revision_and_leaves_all_as_it_is_otherwise(tmp_path: Path) -> None:
     store, folder = Memory(), tmp_path / "rules"
-    keeper = Keeper(store, folder)
+    keeper = Keeper(store, Table.RULES, RuleFiles(folder).write)
     folder.mkdir()
 
     def put(number: int, *groups: RuleGroup, honest: bool = True) -> None:

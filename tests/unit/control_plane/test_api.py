@@ -89,4 +89,15 @@ async def test_the_openapi_document_names_every_route(api: httpx.AsyncClient) ->
     document = (await api.get("/v1/openapi.json", headers={"Authorization": ""})).json()
     assert document["openapi"] == "3.1.0"
     described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    assert described == {(route.method, route.path) for route in ROUTES}
+    assert described == {(route.method, route.path) for route in ROUTES} | {("GET", "/v1/events")}
+    events = document["paths"]["/v1/events"]["get"]
+    assert list(events["responses"]["200"]["content"]) == ["text/event-stream"]
+    assert [one["name"] for one in events["parameters"]] == ["Last-Event-ID"]
+
+
+@pytest.mark.feature("C9")
+async def test_every_change_takes_an_idempotency_key_and_nothing_else_does(api: httpx.AsyncClient) -> None:
+    paths = (await api.get("/v1/openapi.json")).json()["paths"]
+    for route in ROUTES:
+        named = [one["name"] for one in paths[route.path][route.method.lower()]["parameters"]]
+        assert ("Idempotency-Key" in named) is route.changes, route

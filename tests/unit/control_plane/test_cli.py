@@ -34,6 +34,7 @@ class Listener(ThreadingHTTPServer):
         self.status = status
         self.headers = headers or {}
         self.asked: list[str] = []
+        self.keys: set[str] = set()
 
     @property
     def url(self) -> str:
@@ -48,6 +49,7 @@ class Refusing(BaseHTTPRequestHandler):
 
     def _refuse(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.keys.add(self.headers.get("Idempotency-Key", ""))
         self.server.asked.append(f"{self.command} {self.path.partition('?')[0]}")
         if not self.server.status:
             self.close_connection = True
@@ -278,7 +280,10 @@ def test_the_next_replica_is_asked_only_where_nothing_can_be_done_twice(
 ) -> None:
     with listening(Listener(*first)) as one:
         at(tmp_path, one.url, listener.url)(*command)
-    assert len(one.asked) == 1
+    assert len(set(one.asked)) == len(one.keys) == 1
+    changes = tuple(command) == CHANGE
+    assert (len(one.asked) > 1) is (first in (FALLS_SILENT, (502, {})) and changes)
+    assert bool(one.keys - {""}) is changes
     assert bool(listener.asked) is asks_the_next
 
 

@@ -132,7 +132,10 @@ async def test_who_is_not_autoscaled_is_not_asked_and_leaves_no_document(world: 
     assert world.instances.asked == 0
     await world.plane.scaling.set(wish(), WHY)
     await world.turns(1)
+    await world.plane.scaling.off("search", Wish("tester", "to see", dry_run=True))
+    assert (await world.store.read(SCALED_PREFIX)).entries
     await world.plane.scaling.off("search", WHY)
+    assert not (await world.store.read(SCALED_PREFIX)).entries
     await world.scaling.turn()
     assert not (await world.store.read(SCALED_PREFIX)).entries
     assert "tekup_autoscale_wanted{" not in world.plane.metrics.shown("")[0].decode()

@@ -37,7 +37,9 @@ def test_the_plugin_passes_its_go_tests() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("template", ["traefik.yml.tmpl", "gate.yml.tmpl", "oauth.yml.tmpl", "tls.yml.tmpl"])
+@pytest.mark.parametrize(
+    "template", ["traefik.yml.tmpl", "gate.yml.tmpl", "oauth.yml.tmpl", "operators.yml.tmpl", "tls.yml.tmpl"]
+)
 def test_a_template_names_its_placeholders_at_its_top(template: str) -> None:
     text = (ROOT / "traefik" / template).read_text()
     # of oauth.yml.tmpl those it shares with gate.yml.tmpl are said there

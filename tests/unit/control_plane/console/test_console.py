@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 
@@ -9,10 +10,12 @@ import httpx
 import pytest
 
 from control_plane.console import app as console_app
+from control_plane.console.ended import ENDED_PREFIX, Ended
 from control_plane.console.links import Links
 from control_plane.console.session import COOKIE
 from control_plane.roles import Operator, Role
 from tests.support.console_world import CSRF, TOKEN, World, console_world, fields, instance
+from tests.support.memory import Memory
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.feature("C14")
@@ -88,6 +91,28 @@ async def test_whoever_logs_out_is_out_even_with_the_cookie_of_before(world: Wor
     await browser.post("/console/logout", data={"csrf": token[1]})
     again = world.browser(Cookie=f"{COOKIE}={kept}")
     assert (await again.get("/console/")).status_code == 303
+
+
+async def test_a_logout_is_known_to_every_replica_and_forgotten_once_no_cookie_could_be_good() -> None:
+    store, now = Memory(), [1000.0]
+    here, there = Ended(store, lambda: now[0]), Ended(store, lambda: now[0])
+    following = asyncio.create_task(there.run())
+    await here.add("one", 1500)
+
+    async def known() -> bool:
+        return there.has("one")
+
+    await eventually(known, "the other replica to know")
+    assert here.has("one")
+    assert not there.has("two")
+    assert b"one" not in b"".join(key.encode() for key in (await store.read(ENDED_PREFIX)).entries)
+    now[0] = 1501
+    await there.add("two", 2000)
+    assert len((await store.read(ENDED_PREFIX)).entries) == 1
+    store.away = True
+    await here.add("three", 2000)
+    assert here.has("three")
+    following.cancel()
 
 
 async def test_a_cookie_of_somebody_elses_making_is_nothing(world: World, browser: httpx.AsyncClient) -> None:
