@@ -310,6 +310,30 @@ class BackupMetrics:
             yield GaugeMetricFamily("tekup_backup_age_seconds", text, value=self._age_s)
 
 
+class KeeperMetrics:
+    """How often containers were restarted because they lived and failed; on the replica that leads.
+
+    Args:
+        registry: Where it is shown.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._restarts: Mapping[str, int] = {}
+        registry.register(self)
+
+    def show(self, restarts: Mapping[str, int]) -> None:
+        """Show these numbers, by service, and no others."""
+        self._restarts = restarts
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One reading."""
+        text = "Restarts of containers that lived and failed, since whoever restarts them began"
+        family = CounterMetricFamily("tekup_keeper_restarts", text, labels=["service"])
+        for service, count in self._restarts.items():
+            family.add_metric([service], count)
+        yield family
+
+
 class PlaneMetrics:
     """The metrics of one replica.
 
@@ -342,6 +366,7 @@ class PlaneMetrics:
         self.lanes = LaneMetrics(self._registry)
         self.backups = BackupMetrics(self._registry)
         self.scaling = ScalingMetrics(self._registry)
+        self.keeper = KeeperMetrics(self._registry)
 
     def watch_secret(self, secret: str, written_s: Callable[[], float]) -> None:
         """Show which of a secret's files is in use.

@@ -1,7 +1,7 @@
 """The few calls `tekup up` and `tekup doctor` make to the control plane's API."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -83,6 +83,17 @@ class ServiceShown(BaseModel):
     instances: tuple[InstanceShown, ...]
 
 
+class DeploymentShown(BaseModel):
+    """Answer of `/v1/services/{service}/deployment`."""
+
+    service: str
+    version: str
+    instances: int
+    stage: str
+    said: str
+    ended: bool
+
+
 class Services(BaseModel):
     """Answer of `GET /v1/services`."""
 
@@ -155,6 +166,14 @@ class OperatorsApi:
     def note(self, what: str, reason: str) -> None:
         """Have something that changes no policy written down in the history."""
         self._call("POST", "/v1/state/notes", {"what": what, "reason": reason})
+
+    def deploy(self, service: str, body: Mapping[str, object]) -> DeploymentShown:
+        """Have a version of a service deployed."""
+        return DeploymentShown.model_validate(self._call("POST", f"/v1/services/{service}/deployment", body))
+
+    def deployment(self, service: str) -> DeploymentShown:
+        """A service's last deployment."""
+        return self._read(f"/v1/services/{service}/deployment", DeploymentShown)
 
     def status(self) -> PlaneStatus:
         """What it and the gates say of themselves."""

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from control_plane.api.autoscale import AUTOSCALE_ROUTES
 from control_plane.api.backups import BACKUP_ROUTES
 from control_plane.api.bodies import LINES, Done, Lines, Problem
+from control_plane.api.deployments import DEPLOYMENT_ROUTES
 from control_plane.api.events import Events, TooMany, stream
 from control_plane.api.forward import Forward, Named
 from control_plane.api.openapi import document
@@ -49,7 +50,7 @@ from observability.telemetry.traces import TRACEPARENT, root_span, trace_id
 
 log = logging.getLogger(__name__)
 
-ALL_ROUTES = (*ROUTES, *ROLLOUT_ROUTES, *AUTOSCALE_ROUTES, *BACKUP_ROUTES)
+ALL_ROUTES = (*ROUTES, *ROLLOUT_ROUTES, *AUTOSCALE_ROUTES, *BACKUP_ROUTES, *DEPLOYMENT_ROUTES)
 # Told with Retry-After, which promises that to ask again repeats nothing.
 NOTHING_DONE = (NotLeader, Fenced)
 # First match counts, so the narrower error stands above the wider.
