@@ -63,8 +63,9 @@ class Compose:
     """
 
     def __init__(self, kind: str, version: str) -> None:
-        self._file = repository() / "compose" / f"docker-compose.{kind}.yml"
-        self._env = {**os.environ, "VERSION": version}
+        file = repository() / "compose" / f"docker-compose.{kind}.yml"
+        self.command = ("docker", "compose", "--ansi", "never", "-f", str(file))
+        self.env = {**os.environ, "VERSION": version}
 
     def run(self, *args: str) -> str:
         """What it prints.
@@ -72,11 +73,9 @@ class Compose:
         Raises:
             StepFailed: It failed; has its last lines.
         """
-        command = ["docker", "compose", "--ansi", "never", "-f", str(self._file), *args]
+        command = [*self.command, *args]
         try:
-            done = subprocess.run(
-                command, env=self._env, capture_output=True, text=True, timeout=COMMAND_S, check=False
-            )
+            done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=COMMAND_S, check=False)
         except FileNotFoundError as error:
             raise StepFailed(
                 "there is no command `docker` here; install Docker Engine with its plugin compose"
@@ -164,7 +163,7 @@ def deploy_service(kind: str, wanted: Wanted, record: Path, timeout_s: float, re
     if strange := untested(ids_of(wanted.version, [wanted.service]), record):
         raise StepFailed(f"not deployed: {', '.join(strange)} not tested, as {record} says; `make test-docker` tests "
                          "what this checkout builds")  # fmt: skip
-    api = _plane(Compose(kind, wanted.version), report, NOTE_S)
+    api = plane(Compose(kind, wanted.version), report, NOTE_S)
     shown = api.deploy(wanted.service, wanted.body())
     while not shown.ended:
         if time.monotonic() > deadline:
@@ -172,7 +171,7 @@ def deploy_service(kind: str, wanted: Wanted, record: Path, timeout_s: float, re
                                 f"by itself: tekup rollout status {wanted.service}")  # fmt: skip
         report.update("deploy", f"{shown.stage}: {shown.said}")
         time.sleep(AGAIN_S)
-        shown = _plane(Compose(kind, wanted.version), report, NOTE_S).deployment(wanted.service)
+        shown = plane(Compose(kind, wanted.version), report, NOTE_S).deployment(wanted.service)
     report.over("deploy")
     if shown.stage == "failed" or shown.version != wanted.version:
         raise StepFailed(
@@ -181,8 +180,12 @@ def deploy_service(kind: str, wanted: Wanted, record: Path, timeout_s: float, re
     return shown
 
 
-def _plane(compose: Compose, report: Reporter, patience_s: float) -> OperatorsApi:
-    """The control plane of an environment."""
+def plane(compose: Compose, report: Reporter, patience_s: float) -> OperatorsApi:
+    """The control plane of an environment, asked again for so long while it does not answer.
+
+    Raises:
+        StepFailed: It does not run.
+    """
     token = compose.run("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
     host = compose.run("port", "control-plane", "3010").strip()
     return OperatorsApi(f"http://{host}", token, report, patience_s)
@@ -193,7 +196,7 @@ def _note(compose: Compose, what: str, reason: str, report: Reporter) -> str:
     deadline = time.monotonic() + NOTE_S
     while True:
         try:
-            _plane(compose, report, NOTE_S).note(what, reason)
+            plane(compose, report, NOTE_S).note(what, reason)
         except (LocalError, httpx.HTTPError) as error:
             if time.monotonic() > deadline:
                 return f"not in the history: {error}"
