@@ -43,6 +43,7 @@ from control_plane.errors import (
     Unanswered,
     Unavailable,
 )
+from control_plane.form import SCHEMA
 from control_plane.loop import ControlPlane
 from control_plane.model import problems_of
 from control_plane.roles import Operator
@@ -94,10 +95,10 @@ def create_app(
 
     async def ready(_: Request) -> Response:
         if plane.leadership.leading:
-            return JSONResponse({"status": "leading", "led": True})
+            return JSONResponse({"status": "leading", "led": True, "form": SCHEMA})
         # our own name there is that of a predecessor, or of us a moment ago
         led = await plane.replicas.leader() not in (None, plane.leadership.me)
-        return JSONResponse({"status": "standing by", "led": led})
+        return JSONResponse({"status": "standing by", "led": led, "form": SCHEMA})
 
     async def openapi(_: Request) -> Response:
         return JSONResponse(document(ALL_ROUTES))

@@ -16,7 +16,7 @@ PURE = {"model", "errors", "contract", "course", "decide", "delivery", "lint", "
         "staffing", "alert_rules", "audit", "roles", "autoscale", "deploying", "keeper"}  # fmt: skip
 PURE_PARTS = [f"oauth/{name}" for name in ("answers", "issuers", "jwks", "scopes", "tokens")]
 # Each layer of the control plane may import those to its left, and its own.
-LAYERS = (PURE, {"ports"},
+LAYERS = (PURE, {"ports", "form"},
           {"authority", "config_entries", "consul", "traefik", "prometheus", "gateway", "mutual", "wire", "admin",
            "files", "settings", "sealed", "watch", "tokens", "registrations", "alertmanager", "repository"},
           {"registry", "leadership", "replicas", "gates", "staged", "history", "known", "book", "outcome", "state",
