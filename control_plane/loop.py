@@ -53,6 +53,7 @@ from control_plane.sealed import Sealing
 from control_plane.sealing import keep_sealed
 from control_plane.shelf import Shelf
 from control_plane.staffing import staffing
+from control_plane.standbys import Standbys
 from control_plane.state import State
 from control_plane.trail import Trail
 from control_plane.usage import Usage
@@ -158,6 +159,7 @@ class ControlPlane:
         around = Around(partial(self.page, afresh=False), partial(self._carry_out, rights=False), self.instances, now)
         self.scaling = Autoscaling(store, leadership, around, self.metrics.scaling, gate_http)
         self.backups = Backups(store, leadership, self.metrics.backups, now)
+        self.standbys = Standbys(store, leadership, self.metrics.standbys, now)
         self.usage = Usage(store, catalog, self.gates, leadership, gate_http, now) if gate_http else None
 
     async def run(self) -> None:
@@ -174,6 +176,7 @@ class ControlPlane:
             tasks.create_task(self.audit.run())
             tasks.create_task(self.scaling.run())
             tasks.create_task(self.backups.run())
+            tasks.create_task(self.standbys.run())
             if self.usage:
                 tasks.create_task(self.usage.run())
             if self.probing:

@@ -310,6 +310,30 @@ class BackupMetrics:
             yield GaugeMetricFamily("tekup_backup_age_seconds", text, value=self._age_s)
 
 
+class StandbyMetrics:
+    """How old the standby replica of the workspace is; on the replica that leads, once one was told.
+
+    Args:
+        registry: Where it is shown.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seen: tuple[float, float] | None = None
+        registry.register(self)
+
+    def show(self, seen: tuple[float, float] | None) -> None:
+        """Show this age and this bound, in seconds; None for nothing."""
+        self._seen = seen
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One reading."""
+        age = "Seconds since the moment that the standby replica shows; absent where none was told"
+        bound = "Seconds that a loss of the machine costs at most while rounds go on as the last one did"
+        if self._seen is not None:
+            yield GaugeMetricFamily("tekup_standby_age_seconds", age, value=self._seen[0])
+            yield GaugeMetricFamily("tekup_standby_bound_seconds", bound, value=self._seen[1])
+
+
 class KeeperMetrics:
     """How often containers were restarted because they lived and failed; on the replica that leads.
 
@@ -367,6 +391,7 @@ class PlaneMetrics:
         self.backups = BackupMetrics(self._registry)
         self.scaling = ScalingMetrics(self._registry)
         self.keeper = KeeperMetrics(self._registry)
+        self.standbys = StandbyMetrics(self._registry)
 
     def watch_secret(self, secret: str, written_s: Callable[[], float]) -> None:
         """Show which of a secret's files is in use.

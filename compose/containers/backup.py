@@ -6,6 +6,7 @@ container with the environment's volumes (`saved`).
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tarfile
@@ -28,7 +29,7 @@ from compose.local.progress import Reporter, Silent
 
 from .deploy import COMMAND_S, Compose, plane
 
-__all__ = ["compose_of", "create", "restore"]
+__all__ = ["compose_of", "create", "restore", "workspace_of"]
 
 CALL_S = 20.0
 UP = ("up", "--detach", "--no-build")
@@ -120,6 +121,25 @@ def restore(
 def compose_of(kind: str) -> Compose:
     """An environment on this machine, at the version that the shell names by VERSION, as for `docker compose`."""
     return Compose(kind, os.environ.get("VERSION", "latest"))
+
+
+def workspace_of(compose: Compose) -> Path:
+    """Where an environment's workspace lies on this machine.
+
+    Raises:
+        StepFailed: The engine does not tell.
+    """
+    told = json.loads(compose.run("config", "--format", "json"))
+    mounts = told["services"]["mcp-filesystem"]["volumes"]
+    found = next(one for one in mounts if one["target"] == "/workspace")
+    if found["type"] == "bind":
+        return Path(found["source"])
+    name = told["volumes"][found["source"]]["name"]
+    asked = ["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name]
+    done = subprocess.run(asked, env=compose.env, capture_output=True, text=True, timeout=CALL_S, check=False)
+    if done.returncode != 0:
+        raise StepFailed(f"the engine does not tell where volume {name} lies: {done.stderr.strip()}")
+    return Path(done.stdout.strip())
 
 
 def _tar(files: Path, names: Iterable[str]) -> IO[bytes]:

@@ -159,6 +159,15 @@ class OperatorsApi:
         """Tell that a backup was taken."""
         self._call("PUT", "/v1/backup", {"name": name, "taken": taken_s, "size_bytes": size_bytes})
 
+    def kept_standby(self, target: str, at_s: float, took_s: float, every_s: float) -> None:
+        """Tell of a round of the standby replica."""
+        self._call("PUT", "/v1/standby", {"target": target, "at": at_s, "seconds": took_s, "every_s": every_s})
+
+    def standby(self) -> dict[str, Any]:
+        """The last round of the standby replica."""
+        found: dict[str, Any] = self._call("GET", "/v1/standby")
+        return found
+
     def forget_service(self, service: str, reason: str) -> None:
         """Take a service that is gone for good out of the policy."""
         self._call("DELETE", f"/v1/services/{service}?{urlencode({'reason': reason})}")

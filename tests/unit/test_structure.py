@@ -21,7 +21,7 @@ LAYERS = (PURE, {"ports", "form"},
            "files", "settings", "sealed", "watch", "tokens", "registrations", "alertmanager", "repository"},
           {"registry", "leadership", "replicas", "gates", "staged", "history", "known", "book", "outcome", "state",
            "rights", "intentions", "sealing", "usage", "metrics", "probing", "loop", "review", "observing", "shelf",
-           "engine", "operators", "rules", "trail", "mirror", "scaling", "backups", "deployer"},
+           "engine", "operators", "rules", "trail", "mirror", "scaling", "backups", "deployer", "standbys"},
           {"agent", "oauth", "rule_keeper"}, {"api"}, {"console"}, {"cli", "__main__"})  # fmt: skip
 NO_IO = {"asyncio", "os", "time", "socket", "httpx", "aiohttp", "consul", "logging", "subprocess", "pathlib"}
 
