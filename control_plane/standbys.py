@@ -1,4 +1,4 @@
-"""How old the standby replica of the workspace is, as whoever keeps it has told: what a loss of the machine would cost."""
+"""How old the standby replica of the workspace is, as whoever keeps it has told: what losing the machine would cost."""
 
 from __future__ import annotations
 
