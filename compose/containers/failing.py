@@ -14,6 +14,8 @@ __all__ = ["Failing"]
 
 MOST_PAUSE_S = 600.0
 WELL_S = 600.0
+START_S = 600.0
+"""Who has never been well since its start is given so long."""
 """Whoever was well for so long begins anew."""
 NOT_MINE = frozenset({"keeper"})
 
@@ -56,14 +58,18 @@ class Failing:
                 known.well_s = now_s
                 continue
             told = [passing[address] for address in one.addresses if address in passing]
-            if not one.unhealthy and all(told):
-                # before its first good word it may still be starting, which its own health check judges
-                known.was_well = known.was_well or bool(told) or not one.service
+            if one.healthy and all(told):
+                known.was_well, known.well_s = True, now_s
                 known.restarted = 0 if now_s - known.restarted_s > WELL_S else known.restarted
-                known.well_s = now_s
-            elif (one.unhealthy or known.was_well) and now_s - known.well_s >= self._patience_s(known):
+            elif not one.unhealthy and all(told):
+                known.well_s = now_s  # it begins, or has no check of its own
+            elif now_s - known.well_s >= self._patience_s(known):
                 known.restarted, known.restarted_s, known.well_s = known.restarted + 1, now_s, now_s
+                known.was_well = False
                 yield one
 
     def _patience_s(self, known: _Known) -> float:
+        """Who was not well yet may still be starting: on a busy machine a restart would only make that longer."""
+        if not known.was_well:
+            return max(START_S, self._failing_s)
         return min(self._failing_s * 2.0 ** min(known.restarted, 16), max(MOST_PAUSE_S, self._failing_s))

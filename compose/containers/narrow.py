@@ -51,7 +51,8 @@ class Container:
         version: Of its image; "" where that says none.
         number: Its number among those of its kind.
         state: `created`, `running`, `restarting`, `exited` …
-        unhealthy: Whether its own health check fails.
+        healthy: Whether its own health check says that it is well.
+        unhealthy: Whether that says that it is not; neither while it begins, and where it has none.
         addresses: In each of its networks.
     """
 
@@ -61,6 +62,7 @@ class Container:
     version: str
     number: int
     state: str
+    healthy: bool
     unhealthy: bool
     addresses: frozenset[str]
 
@@ -195,6 +197,7 @@ def _container(about: About) -> Container:
         version=labels.get(VERSION, ""),
         number=int(number) if number.isdecimal() else 0,
         state=about["State"],
+        healthy="(healthy)" in about["Status"],
         unhealthy="(unhealthy)" in about["Status"],
         addresses=frozenset(filter(None, (one.get("IPAddress") for one in networks.values()))),
     )

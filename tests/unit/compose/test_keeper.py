@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,7 @@ import httpx
 import pytest
 
 from compose.containers.engine import PROJECT, SERVICE
-from compose.containers.failing import MOST_PAUSE_S, Failing
+from compose.containers.failing import MOST_PAUSE_S, START_S, Failing
 from compose.containers.keeper import more_and_fewer
 from compose.containers.narrow import NUMBER, ONE_OFF, VERSION, Container, NarrowEngine, NotPossible, body_of_copy
 
@@ -19,7 +18,7 @@ NOBODY: frozenset[str] = frozenset()
 
 
 def one(number: int, version: str = "1.0.0", **other: Any) -> Container:
-    made = Container(f"{version}-{number}", f"p-mcp-search-{number}", "mcp-search", version, number, "running", False,
+    made = Container(f"{version}-{number}", f"p-mcp-search-{number}", "mcp-search", version, number, "running", True, False,
                      frozenset({f"10.0.0.{number}"}))  # fmt: skip
     return replace(made, **other)
 
@@ -59,29 +58,48 @@ def test_versions_that_nobody_names_and_services_that_are_none_stay() -> None:
     assert more_and_fewer([one(1), consul], {("search", "9.9.9"): 0, ("consul", "1.0.0"): 0}, NOBODY) == ([], [])
 
 
+def sick(**other: Any) -> Container:
+    return one(1, healthy=False, unhealthy=True, **other)
+
+
+def restarts(failing: Failing, container: Container, passing: dict[str, bool], times: range) -> list[int]:
+    return [now for now in times if list(failing.due([container], passing, NOBODY, float(now)))]
+
+
 def test_who_lives_and_fails_is_restarted_after_its_time_and_then_less_and_less_often() -> None:
-    failing, sick = Failing(60), [one(1, unhealthy=True)]
-    began = [now for now in range(0, 4000, 10) if list(failing.due(sick, {}, NOBODY, float(now)))]
-    pauses = [after - before for before, after in itertools.pairwise(began)]
-    assert began[0] == 60
-    assert pauses[:3] == [120, 240, 480]
-    assert max(pauses) <= MOST_PAUSE_S
+    failing, pauses, now = Failing(60), [], 0
+    for _ in range(6):  # well for a moment after each restart
+        list(failing.due([one(1)], {}, NOBODY, float(now)))
+        (then, *_) = restarts(failing, sick(), {}, range(now, now + 700, 10))
+        pauses.append(then - now)
+        now = then + 10
+    assert pauses == [60, 120, 240, 480, MOST_PAUSE_S, MOST_PAUSE_S]
 
 
-def test_who_never_passed_may_still_be_starting_and_who_passed_and_fails_is_restarted() -> None:
-    failing, address = Failing(60), "10.0.0.1"
-    assert not [now for now in range(0, 300, 10) if list(failing.due([one(1)], {address: False}, NOBODY, float(now)))]
-    assert not list(failing.due([one(1)], {address: True}, NOBODY, 300.0))
-    due = [now for now in range(310, 400, 10) if list(failing.due([one(1)], {address: False}, NOBODY, float(now)))]
-    assert due == [360]
+def test_who_was_never_well_may_still_be_starting_and_is_given_ten_minutes() -> None:
+    assert restarts(Failing(60), sick(), {}, range(0, 1000, 10)) == [START_S]
+    unready = restarts(Failing(60), one(1), {"10.0.0.1": False}, range(0, 500, 10))
+    assert unready == []
+
+
+def test_who_passed_and_fails_in_the_registry_is_restarted_though_its_own_check_is_content() -> None:
+    failing = Failing(60)
+    list(failing.due([one(1)], {"10.0.0.1": True}, NOBODY, 0.0))
+    assert restarts(failing, one(1), {"10.0.0.1": False}, range(10, 100, 10)) == [60]
 
 
 def test_while_consul_does_not_tell_nobody_is_restarted_for_it_and_0_means_never() -> None:
     failing = Failing(60)
     list(failing.due([one(1)], {"10.0.0.1": True}, NOBODY, 0.0))
-    assert not [now for now in range(10, 900, 10) if list(failing.due([one(1)], {}, NOBODY, float(now)))]
-    never = Failing(0)
-    assert not [now for now in range(0, 900, 10) if list(never.due([one(1, unhealthy=True)], {}, NOBODY, float(now)))]
+    assert restarts(failing, one(1), {}, range(10, 900, 10)) == []
+    assert restarts(Failing(0), sick(), {}, range(0, 900, 10)) == []
+
+
+def test_who_is_being_stopped_or_is_no_more_running_is_left_alone() -> None:
+    failing = Failing(60)
+    list(failing.due([one(1)], {}, NOBODY, 0.0))
+    assert restarts(failing, sick(state="restarting"), {}, range(0, 300, 10)) == []
+    assert not [now for now in range(0, 300, 10) if list(failing.due([sick()], {}, frozenset({"1.0.0-1"}), float(now)))]
 
 
 OLD_IMAGE = {"Id": "sha256:old", "Config": {"Env": ["PATH=/bin", "MCP_PORT=3003"], "Cmd": ["old"], "User": "10001",
