@@ -18,8 +18,10 @@ NOBODY: frozenset[str] = frozenset()
 
 
 def one(number: int, version: str = "1.0.0", **other: Any) -> Container:
-    made = Container(f"{version}-{number}", f"p-mcp-search-{number}", "mcp-search", version, number, "running", True, False,
-                     frozenset({f"10.0.0.{number}"}))  # fmt: skip
+    name, address = f"p-mcp-search-{number}", f"10.0.0.{number}"
+    made = Container(
+        f"{version}-{number}", name, "mcp-search", version, number, "running", True, False, frozenset({address})
+    )
     return replace(made, **other)
 
 
@@ -70,7 +72,7 @@ def test_who_lives_and_fails_is_restarted_after_its_time_and_then_less_and_less_
     failing, pauses, now = Failing(60), [], 0
     for _ in range(6):  # well for a moment after each restart
         list(failing.due([one(1)], {}, NOBODY, float(now)))
-        (then, *_) = restarts(failing, sick(), {}, range(now, now + 700, 10))
+        then = next(at for at in range(now, now + 700, 10) if list(failing.due([sick()], {}, NOBODY, float(at))))
         pauses.append(then - now)
         now = then + 10
     assert pauses == [60, 120, 240, 480, MOST_PAUSE_S, MOST_PAUSE_S]
