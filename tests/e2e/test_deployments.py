@@ -99,7 +99,7 @@ async def test_a_new_version_comes_up_beside_the_old_gets_the_calls_and_back_aga
     )
     assert again.returncode == 0
     assert versions(stack, "search") == before, "a wish that is true changes nothing"
-    trail = await asyncio.to_thread(stack.tekup, "audit", "--json")
+    trail = await asyncio.to_thread(stack.tekup, "audit", "list", "--json")
     assert "a test" in trail.stdout
 
 

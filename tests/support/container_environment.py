@@ -150,6 +150,11 @@ class ContainerEnvironment:
         if self.secure:
             self.ca.write_text(self.said("exec", "-T", "certificate", "cat", "/run/tekup/ca.pem"))
 
+    def start_again(self) -> None:
+        """Bring up what does not run, as after a restore; nothing is made anew and no first call is made."""
+        services = set(self.said("config", "--services").split()) - {"grafana", "first-call"} - left_out()
+        self.said("up", "-d", "--no-build", *sorted(services))
+
     def _ended(self, service: str) -> int:
         """Its exit code, once it has ended."""
         found: list[dict[str, Any]] = []
