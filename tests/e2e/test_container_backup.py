@@ -1,4 +1,4 @@
-"""A backup of an environment of containers under load, everything wiped, restored on empty volumes: all is as before."""
+"""A backup of an environment of containers under load, everything wiped, restored on empty volumes."""
 
 from __future__ import annotations
 
