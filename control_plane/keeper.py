@@ -9,7 +9,7 @@ from pydantic import Field
 from control_plane.model import Document
 
 KEEPER_KEY = "tekup/state/keeper"
-SILENT_S = 30.0
+SILENT_S = 60.0
 """After so long without a word it counts as gone."""
 
 

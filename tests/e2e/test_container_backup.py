@@ -13,10 +13,17 @@ import pytest
 
 from tests.support.command_line import run_tekup, told
 from tests.support.container_environment import ContainerEnvironment
+from tests.support.drill import recovered
 from tests.support.engine import Engine
 from tests.support.load import Load, body, headers
 
-pytestmark = [pytest.mark.docker, pytest.mark.long, pytest.mark.timeout(30 * 60), pytest.mark.feature("F5")]
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.long,
+    pytest.mark.drill,
+    pytest.mark.timeout(30 * 60),
+    pytest.mark.feature("F5"),
+]
 RECOVERED_S = 600
 Json = dict[str, Any]
 
@@ -119,6 +126,7 @@ async def test_all_is_lost_and_comes_back_and_a_damaged_backup_is_refused_before
             assert time.monotonic() - began < RECOVERED_S
             await asyncio.sleep(1)
         serves_s = time.monotonic() - began
+        recovered("an environment of containers, restored on empty volumes", serves_s, RECOVERED_S)
         print(f"restored in {recovered_s:.1f} s, serves after {serves_s:.1f} s; lost {done['lost_s']:.0f} s")
         assert call(stack, ended, "filesystem_list_roots", {}).status_code == 401, "revoked after the backup"
         after = ask(stack, "GET", "/v1/state/resources")

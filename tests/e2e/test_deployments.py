@@ -14,6 +14,7 @@ import pytest
 
 from compose.images.tested import ids_of, note
 from tests.support.container_environment import ContainerEnvironment
+from tests.support.drill import recovered
 from tests.support.engine import Engine
 from tests.support.engine_install import NoEngine
 from tests.support.gate import wait_until
@@ -209,6 +210,7 @@ def crash(stack: ContainerEnvironment, engine: Engine, kind: str) -> Callable[[]
 
 
 @pytest.mark.long
+@pytest.mark.drill
 @pytest.mark.parametrize(
     ("kind", "most_s"),
     [
@@ -228,6 +230,7 @@ async def test_the_kill_of_any_one_container_loses_no_call_but_its_own_and_it_is
         await load.more(50)
     print(f"{kind}: back after {took_s:.1f} s; {load.calls} calls, failed {dict(load.failures)}")
     assert not load.failures
+    recovered(f"a container of {kind}", took_s, most_s)
 
 
 @pytest.mark.long
