@@ -22,7 +22,12 @@ from tests.support.images import our_images
 from tests.support.load import Load
 from tests.support.wait import eventually
 
-pytestmark = [pytest.mark.docker, pytest.mark.production, pytest.mark.timeout(20 * 60), pytest.mark.feature("C6", "F3")]
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.production,
+    pytest.mark.timeout(20 * 60),
+    pytest.mark.feature("C5", "C11", "F3"),
+]
 OLD, NEW = "0.1.0", "0.2.0"
 DEPLOY_S = 400.0
 SOON_S = 120.0

@@ -14,7 +14,7 @@ from control_plane.ports import Write
 from tests.support.replicas import ROOT, Crew
 from tests.support.wait import eventually
 
-pytestmark = [pytest.mark.local, pytest.mark.feature("F7"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.local, pytest.mark.feature("C12"), pytest.mark.timeout(180)]
 BEFORE = "1f6c145"
 """The last version that told nothing of forms."""
 
