@@ -15,7 +15,7 @@ PYTEST := PYTEST_DEBUG_TEMPROOT=$(IN_MEMORY) $(BIN)/pytest
 CODE := control_plane services compose observability tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs up down test test-docker test-long test-service lint lint-containers scan format types go-test dashboards bench chaos soak fuzz images collector-image features lock wheel release-notes reference docs screenshots clean
+.PHONY: help setup programs up down test test-docker test-long drill test-service lint lint-containers scan format types go-test dashboards bench chaos soak fuzz images collector-image features lock wheel release-notes reference docs screenshots clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test-docker: $(READY) ## Tests that need a Docker engine; on a bare Debian machi
 
 test-long: $(READY) ## Races, soaks and drills
 	$(BIN)/pytest -m long
+
+drill: $(READY) programs ## Disaster drills: lose it, bring it back, recovery times against their bounds; ARGS="-m 'drill and not docker'"
+	timeout 3600 $(BIN)/python -m tests.support.engine $(BIN)/pytest -q -m drill --environment=staging tests/e2e $(ARGS)
 
 TESTED = $(if $(S),$(wildcard tests/unit/services/$(S) tests/contract/services/test_$(S).py $(S)/tests))
 test-service: $(READY) ## One service alone: make test-service S=search

@@ -28,6 +28,7 @@ from control_plane.console.ended import Ended
 from control_plane.console.links import Links
 from control_plane.console.trail import Trail
 from control_plane.consul import Consul
+from control_plane.deployer import Deployer
 from control_plane.engine import Engine
 from control_plane.errors import Refused
 from control_plane.fixed import fixed_instances
@@ -122,6 +123,7 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets, fixed: tuple[Ins
         app = cast("ASGIFramework", api)
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(plane.run()), tasks.create_task(engine.run())]
+            work.append(tasks.create_task(Deployer(engine).run()))
             if settings.git_mirror:
                 mirror = Mirror(consul, leadership, Place(Repository(settings.git_mirror), settings.git_remote))
                 plane.metrics.watch_mirror(lambda: mirror.shown if leadership.leading else None)

@@ -88,6 +88,16 @@ class Engine:
         self._now = now
         self._turn_s = turn_s
 
+    @property
+    def plane(self) -> ControlPlane:
+        """Who writes policy."""
+        return self._plane
+
+    @property
+    def store(self) -> Store:
+        """Where rollouts lie."""
+        return self._store
+
     async def run(self) -> None:
         """Carry rollouts for ever, as long as this replica leads."""
         while True:

@@ -11,7 +11,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from control_plane.errors import NotLeader, Unavailable
+from control_plane.errors import NotLeader, Refused, Unavailable
+from control_plane.form import form_of, too_new
 from control_plane.model import Replica
 from control_plane.ports import Desk, Fence
 
@@ -48,6 +49,8 @@ class Leadership:
         self._session = ""
         self._sure_until_s = 0.0
         self._held = asyncio.Event()
+        self.problem = ""
+        """Why this replica may not lead; "" if it may."""
 
     @property
     def leading(self) -> bool:
@@ -62,6 +65,8 @@ class Leadership:
             NotLeader: This replica does not lead.
         """
         if not self.leading:
+            if self.problem:
+                raise NotLeader(f"{self.me.replica} does not lead: {self.problem}")
             raise NotLeader(f"{self.me.replica} is not the leader now; ask again in some seconds, or ask the leader")
         return Fence(LEADER_KEY, self._session)
 
@@ -121,10 +126,21 @@ class Leadership:
             entry = listing.entries.get("")
             # Ours already: the answer to an earlier lock was lost.
             free = entry is None or entry.session in ("", self._session)
-            if free and await self._consul.lock(LEADER_KEY, self.me.to_bytes(), self._session):
+            if free and await self._fits() and await self._consul.lock(LEADER_KEY, self.me.to_bytes(), self._session):
                 return True
             if not await self._renewed():
                 return False
+
+    async def _fits(self) -> bool:
+        """Whether we know the form of what lies there; else somebody newer has to lead."""
+        try:
+            problem = too_new((await form_of(self._consul))[0])
+        except Refused as error:
+            problem = str(error)
+        if problem and problem != self.problem:
+            log.error("leadership.refused", extra={"replica": self.me.replica, "why": problem})
+        self.problem = problem
+        return not problem
 
     async def _show(self) -> None:
         """Stand among the replicas; while a predecessor of the same name has not run out there, it stands for us."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from control_plane.backups import Backups
 from control_plane.book import Beside, Book, Edit, Held, Page, Place, nothing
 from control_plane.delivery import Delivery
 from control_plane.errors import Conflict, NotInitialised, NotLeader, Refused, Stale, TekupError, Unavailable
+from control_plane.form import Raised, Raising, behind
 from control_plane.gates import GATES_PREFIX, Gates
 from control_plane.leadership import Leadership
 from control_plane.losses import Losses
@@ -54,9 +55,11 @@ from control_plane.sealed import Sealing
 from control_plane.sealing import keep_sealed
 from control_plane.shelf import Shelf
 from control_plane.staffing import staffing
+from control_plane.standbys import Standbys
 from control_plane.state import State
 from control_plane.trail import Trail
 from control_plane.usage import Usage
+from observability.telemetry.about import platform_version
 from observability.telemetry.traces import root_span, span, trace_id
 
 __all__ = ["ControlPlane", "Outcome", "Wish"]
@@ -139,6 +142,7 @@ class ControlPlane:
         self._in_force_timeout_s = in_force_timeout_s
         self._now = now
         self._shelf = Shelf(store)
+        self._http = gate_http
         self._writing = asyncio.Lock()
         self._taken_in: frozenset[str] = frozenset()
         self.metrics = PlaneMetrics(self._standing)
@@ -159,6 +163,7 @@ class ControlPlane:
         around = Around(partial(self.page, afresh=False), partial(self._carry_out, rights=False), self.instances, now)
         self.scaling = Autoscaling(store, leadership, around, self.metrics.scaling, gate_http)
         self.backups = Backups(store, leadership, self.metrics.backups, now)
+        self.standbys = Standbys(store, leadership, self.metrics.standbys, now)
         self.usage = Usage(store, catalog, self.gates, leadership, gate_http, now) if gate_http else None
 
     async def run(self) -> None:
@@ -175,6 +180,7 @@ class ControlPlane:
             tasks.create_task(self.audit.run())
             tasks.create_task(self.scaling.run())
             tasks.create_task(self.backups.run())
+            tasks.create_task(self.standbys.run())
             if self.usage:
                 tasks.create_task(self.usage.run())
             if self.probing:
@@ -326,6 +332,21 @@ class ControlPlane:
             revision, changed = await self._book.restore(edit, self.leadership.fence(), at_s=self._now())
             self._written(revision)
         return await self.ended(Written(edit, began_s, revision, changed), rights=True)
+
+    async def raise_form(self, wish: Wish) -> Raised:
+        """Bring what lies in the store to the form of this version; see :mod:`control_plane.form`."""
+        _need_reason("state.upgrade", wish)
+
+        async def older() -> Sequence[str]:
+            others = (await self.replicas.cast()).replicas
+            urls = {one.replica: one.url for one in others if one != self.leadership.me}
+            return await behind(self._http, urls) if self._http else list(urls)
+
+        async with self._writing:
+            raising = Raising(self._store, self.leadership.fence, platform_version())
+            raised = await raising.carry_out(older, dry_run=wish.dry_run)
+        log.info("state.upgrade", extra={"author": wish.author, "reason": wish.reason, "form": raised.after})
+        return raised
 
     async def note(self, what: str, wish: Wish) -> Outcome:
         """Write down what was done outside the policy, such as new secrets, where everything else is written down."""

@@ -310,6 +310,54 @@ class BackupMetrics:
             yield GaugeMetricFamily("tekup_backup_age_seconds", text, value=self._age_s)
 
 
+class StandbyMetrics:
+    """How old the standby replica of the workspace is; on the replica that leads, once one was told.
+
+    Args:
+        registry: Where it is shown.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seen: tuple[float, float] | None = None
+        registry.register(self)
+
+    def show(self, seen: tuple[float, float] | None) -> None:
+        """Show this age and this bound, in seconds; None for nothing."""
+        self._seen = seen
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One reading."""
+        age = "Seconds since the moment that the standby replica shows; absent where none was told"
+        bound = "Seconds that a loss of the machine costs at most while rounds go on as the last one did"
+        if self._seen is not None:
+            yield GaugeMetricFamily("tekup_standby_age_seconds", age, value=self._seen[0])
+            yield GaugeMetricFamily("tekup_standby_bound_seconds", bound, value=self._seen[1])
+
+
+class KeeperMetrics:
+    """How often containers were restarted because they lived and failed; on the replica that leads.
+
+    Args:
+        registry: Where it is shown.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._restarts: Mapping[str, int] = {}
+        registry.register(self)
+
+    def show(self, restarts: Mapping[str, int]) -> None:
+        """Show these numbers, by service, and no others."""
+        self._restarts = restarts
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One reading."""
+        text = "Restarts of containers that lived and failed, since whoever restarts them began"
+        family = CounterMetricFamily("tekup_keeper_restarts", text, labels=["service"])
+        for service, count in self._restarts.items():
+            family.add_metric([service], count)
+        yield family
+
+
 class PlaneMetrics:
     """The metrics of one replica.
 
@@ -342,6 +390,8 @@ class PlaneMetrics:
         self.lanes = LaneMetrics(self._registry)
         self.backups = BackupMetrics(self._registry)
         self.scaling = ScalingMetrics(self._registry)
+        self.keeper = KeeperMetrics(self._registry)
+        self.standbys = StandbyMetrics(self._registry)
 
     def watch_secret(self, secret: str, written_s: Callable[[], float]) -> None:
         """Show which of a secret's files is in use.

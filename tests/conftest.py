@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.consul_process import ConsulProcess
+from tests.support.drill import told
 from tests.support.engine import Engine
 from tests.support.engine import engine as an_engine
 from tests.support.images import our_images
@@ -23,6 +24,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Tests marked `anywhere` run against an environment of local processes, or against another."""
     kinds = ("local", "dev", "staging", "prod")
     parser.addoption("--environment", choices=kinds, default="local", help="what `anywhere` tests run against")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how long each drill took."""
+    if lines := list(told()):
+        terminalreporter.section("drills")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -7,15 +7,15 @@ import datetime
 import textwrap
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from compose.local import show
 from compose.local.errors import BadInput
 from compose.local.layout import Layout
-from compose.local.programs import NEEDED, Resolver
-from compose.local.progress import reporter
+from compose.local.programs import NEEDED, Found, Resolver
+from compose.local.progress import Reporter, reporter
 from compose.local.settings import load
 from compose.local.typed import typed
 from compose.local.up import alone
@@ -28,24 +28,39 @@ from .restore import Restored, refuse_environment, restore, verify
 
 backup = typer.Typer(no_args_is_help=True, help="Backups of this environment, encrypted, and the way back.")
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Of = Annotated[
+    Literal["dev", "staging", "prod"] | None, typer.Option("--of", help="An environment of containers on this machine.")
+]
 Archive = Annotated[str, typer.Argument(help="Its path, its name, or `latest`.")]
 
 
 @backup.command("create")
-def backup_create(json: JsonFlag = False) -> None:
+def backup_create(of: Of = None, json: JsonFlag = False) -> None:
     """Take a backup of the running environment. Calls go on; writers of files wait for a moment.
 
     Example: tekup backup create
+
+    Example: tekup backup create --of prod
     """
     layout = Layout(Path.cwd())
     with reporter() as report, alone(layout, report):
         report.update("backup", "copying")
-        taken = create(layout)
+        taken = create(layout) if of is None else _create_of(layout, of)
         report.over("backup")
     if json:
         show.as_json(_told(taken.manifest, taken.path) | {"seconds": taken.seconds, "deleted": list(taken.deleted)})
         return
     _print_taken(taken, key_file(load(layout).settings.backup_key_file))
+
+
+def _create_of(layout: Layout, kind: str) -> Taken:
+    # what is asked of an engine takes time to import
+    from compose.containers import backup as containers  # noqa: PLC0415
+
+    settings = load(layout).settings
+    return containers.create(
+        containers.compose_of(kind), folder_of(layout, settings), key_file(settings.backup_key_file), settings
+    )
 
 
 def _print_taken(taken: Taken, key: Path) -> None:
@@ -111,30 +126,51 @@ def backup_restore(
         bool, typer.Option("--trust-keys", help="Let keys be good that are not known to be revoked.")
     ] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for processes, each time.")] = 120,
+    of: Of = None,
     json: JsonFlag = False,
 ) -> None:
     """Put the environment of a backup into this directory, which must have none; then `tekup up`.
 
-    Keys may have been revoked since the backup: without --trust-keys all of them come back revoked.
+    Keys may have been revoked since the backup: without --trust-keys all of them come back revoked. Containers: their
+    volumes must be empty, and `docker compose up -d` or `tekup deploy` starts the rest.
 
     Example: tekup backup restore latest --trust-keys
+
+    Example: tekup backup restore latest --of prod
     """
     layout = Layout(Path.cwd())
     path = _named(layout, archive)
-    refuse_environment(layout)
+    if of is None:
+        refuse_environment(layout)
     with reporter() as report, alone(layout, report):
-        given = load(layout).settings.browser_executable
-        programs = asyncio.run(Resolver(report).find_all(name for name in NEEDED if not (given and name == "chromium")))
-        done = restore(layout, path, programs, report, trust_keys=trust_keys, timeout_s=timeout)
+        if of is None:
+            done = restore(layout, path, _programs(layout, report), report, trust_keys=trust_keys, timeout_s=timeout)
+        else:
+            done = _restore_of(layout, of, path, report, trust_keys=trust_keys, timeout_s=timeout)
     if json:
         show.as_json(_told(done.manifest, path) | {
             "keys_revoked": done.keys_revoked, "revocations_known_until": done.revocations_at,
             "trusted": done.trusted, "seconds": done.seconds, "lost_s": done.lost_s})  # fmt: skip
         return
-    _print_restored(done)
+    _print_restored(done, "tekup up" if of is None else f"docker compose -f compose/docker-compose.{of}.yml up -d")
 
 
-def _print_restored(done: Restored) -> None:
+def _programs(layout: Layout, report: Reporter) -> dict[str, Found]:
+    given = load(layout).settings.browser_executable
+    return asyncio.run(Resolver(report).find_all(name for name in NEEDED if not (given and name == "chromium")))
+
+
+def _restore_of(
+    layout: Layout, kind: str, archive: Path, report: Reporter, *, trust_keys: bool, timeout_s: float
+) -> Restored:
+    from compose.containers import backup as containers  # noqa: PLC0415 (as above)
+
+    key = key_file(load(layout).settings.backup_key_file)
+    made = containers.compose_of(kind)
+    return containers.restore(made, archive, key, report, trust_keys=trust_keys, timeout_s=timeout_s)
+
+
+def _print_restored(done: Restored, then: str) -> None:
     _say(
         f"Restored in {done.seconds:.0f} s, as everything was {_at(done.manifest.taken)}. Lost is what was changed in"
         f" the {done.lost_s / 60:.1f} minutes since."
@@ -153,7 +189,7 @@ def _print_restored(done: Restored) -> None:
         _say("Keys are good as they were then. What was revoked since is not known: revoke it again.")
     for sentence in done.manifest.left_out:
         _say(f"not in it: {sentence}")
-    _say("Next: tekup up")
+    _say(f"Next: {then}")
 
 
 def _say(text: str) -> None:

@@ -23,6 +23,7 @@ from .gather import backup_id, gather
 from .kept import to_delete
 from .key import key_file, make_key
 from .manifest import Manifest
+from .site import Site
 
 CALL_S = 10.0
 
@@ -69,8 +70,8 @@ def create(layout: Layout) -> Taken:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = key_file(settings.backup_key_file)
     new_key = make_key(key)
-    with _aside(layout) as files:
-        manifest = gather(layout, url, settings, files)
+    with aside(layout) as files:
+        manifest = gather(Site.local(layout), url, settings, files)
         path = write(manifest, files, folder, key)
     deleted = to_delete(folder.iterdir(), manifest.environment,
                         daily=settings.backup_keep_daily, weekly=settings.backup_keep_weekly)  # fmt: skip
@@ -91,7 +92,7 @@ def create(layout: Layout) -> Taken:
 
 
 @contextmanager
-def _aside(layout: Layout) -> Iterator[Path]:
+def aside(layout: Layout) -> Iterator[Path]:
     """A folder in the environment to copy to, gone after the block."""
     for left in layout.state.glob("backing-up-*"):  # of one that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -116,7 +117,16 @@ def note_revocations(layout: Layout, api: OperatorsApi, folder: Path) -> None:
         LocalError: The control plane does not tell.
         OSError: It cannot be written.
     """
-    environment = backup_id(layout)
+    write_revocations(folder, backup_id(layout), api)
+
+
+def write_revocations(folder: Path, environment: str, api: OperatorsApi) -> None:
+    """The same of an environment by its name in backups.
+
+    Raises:
+        LocalError: The control plane does not tell.
+        OSError: It cannot be written.
+    """
     told = {"environment": environment, "at": time.time(), "revoked": api.revoked_keys()}
     write_atomically(revocations_file(folder, environment), json.dumps(told, indent=1) + "\n", 0o600)
 

@@ -21,11 +21,11 @@ from . import snapshot
 from .archive import part_of
 from .hold import held
 from .manifest import SETTINGS, SNAPSHOT, STATE, Manifest, Part
+from .site import WORKSPACE, Site
 
 CHUNK_BYTES = 8 << 20
-WORKSPACE = "workspace"
 KEPT = ("scale.json", "ports.json", "operator.token", "dev.key", "backup.id", "consul/node-id", "secrets", "tls",
-        "gate/tables/secrets.json", "levels", "drills")  # fmt: skip
+        "gate/tables/secrets.json", "gate-2/tables/secrets.json", "levels", "drills")  # fmt: skip
 """Besides the workspace; all else in `.tekup` is made anew, or is history (logs, metrics, traces)."""
 
 
@@ -47,11 +47,11 @@ def backup_id(layout: Layout) -> str:
     return path.read_text(encoding="ascii").strip()
 
 
-def gather(layout: Layout, url: str, settings: Settings, files: Path) -> Manifest:
+def gather(site: Site, url: str, settings: Settings, files: Path) -> Manifest:
     """Copy everything of a running environment.
 
     Args:
-        layout: The environment.
+        site: The environment.
         url: Its Consul's.
         settings: Its settings.
         files: An empty folder to copy to.
@@ -62,17 +62,18 @@ def gather(layout: Layout, url: str, settings: Settings, files: Path) -> Manifes
     Raises:
         StepFailed: Consul gives no snapshot, or a file cannot be read.
     """
-    environment, datacenter = backup_id(layout), snapshot.datacenter(layout, url)
+    layout = site.layout
+    environment, datacenter = backup_id(layout), snapshot.datacenter(site, url)
     gathered = Gathered(files)
     with ExitStack() as hold:
         began_s = time.monotonic()
-        until = hold.enter_context(held(layout.workspace, settings.backup_hold_s))
+        until = hold.enter_context(held(site.workspace, settings.backup_hold_s))
         whole = until > 0
         if not whole:
             hold.close()
         taken_s = time.time()
-        snapshot.save(layout, url, files / SNAPSHOT)
-        epoch, revision = snapshot.revision(layout, url)
+        snapshot.save(site, url, files / SNAPSHOT)
+        epoch, revision = snapshot.revision(site, url)
         held_s = time.monotonic() - began_s
 
         def tick() -> None:
@@ -81,11 +82,13 @@ def gather(layout: Layout, url: str, settings: Settings, files: Path) -> Manifes
                 hold.close()
                 whole, held_s = False, time.monotonic() - began_s
 
-        _copy(layout.workspace, f"{STATE}{WORKSPACE}", gathered, tick)
+        _copy(site.workspace, f"{STATE}{WORKSPACE}", gathered, tick)
         if whole:
             held_s = time.monotonic() - began_s
     for name in KEPT:
         _copy(layout.state / name, STATE + name, gathered, lambda: None)
+    for name, path in site.more.items():
+        _copy(path, STATE + name, gathered, lambda: None)
     _copy(layout.settings, SETTINGS, gathered, lambda: None)
     gathered.parts[SNAPSHOT] = part_of(files / SNAPSHOT)
     return Manifest(

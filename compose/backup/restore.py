@@ -35,7 +35,8 @@ from .archive import read
 from .create import known_revocations
 from .gather import KEPT
 from .key import key_file
-from .manifest import SETTINGS, SNAPSHOT, STATE, Manifest
+from .manifest import SETTINGS, SNAPSHOT, Manifest
+from .site import Site
 
 REASON = "restored from a backup"
 STOP_S = 60.0
@@ -106,12 +107,13 @@ def restore(
     with tempfile.TemporaryDirectory(prefix=".tekup-restoring-", dir=layout.directory) as folder:
         report.update("restore", "reading and checking the backup")
         manifest = read(archive, key, Path(folder), package_version())
+        site = Site.local(layout)
         with _all_or_nothing(layout):
-            _put_in_place(layout, manifest, Path(folder))
+            put_in_place(site, manifest, Path(folder))
             parts = _parts(layout, programs, report)
             with _running(parts, ("consul",), report, timeout_s):
                 report.update("restore", "Consul takes over the snapshot")
-                snapshot.put_back(layout, parts.url("MCP_CONSUL_PORT"), Path(folder) / SNAPSHOT)
+                snapshot.put_back(site, parts.url("MCP_CONSUL_PORT"), Path(folder) / SNAPSHOT)
             known_at, revoked = known_revocations(archive.parent, manifest.environment)
             with _running(parts, ("consul", ACL, CONTROL_PLANE), report, timeout_s):
                 report.update("restore", "looking at keys")
@@ -155,30 +157,28 @@ def _all_or_nothing(layout: Layout) -> Iterator[None]:
         raise
 
 
-def _put_in_place(layout: Layout, manifest: Manifest, files: Path) -> None:
+def put_in_place(site: Site, manifest: Manifest, files: Path) -> None:
     """Move what was read to where it belongs; links come last, so that nothing is written through one."""
+    layout = site.layout
     layout.make_folders()
     for name in manifest.folders:
-        _target(layout, name).mkdir(parents=True, exist_ok=True)
+        site.target(name).mkdir(parents=True, exist_ok=True)
     for name, part in manifest.parts.items():
-        target = _target(layout, name)
+        target = site.target(name)
         if name == SNAPSHOT or (name == SETTINGS and target.exists()):
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(files / name, target)
         target.chmod(part.mode)
+    roots = (layout.state.resolve(), site.workspace.resolve())
     for name, to in sorted(manifest.links.items()):
-        link = _target(layout, name)
-        if link.parent.resolve().is_relative_to(layout.state.resolve()):  # not by way of another link
+        link = site.target(name)
+        if any(link.parent.resolve().is_relative_to(root) for root in roots):  # not by way of another link
             link.symlink_to(to)
     gate_secrets_file(layout).parent.chmod(0o700)
     for private in (layout.operator_token, layout.client_key):
         if private.exists():
             private.chmod(PRIVATE)
-
-
-def _target(layout: Layout, name: str) -> Path:
-    return layout.settings if name == SETTINGS else layout.state / name.removeprefix(STATE)
 
 
 def _parts(layout: Layout, programs: dict[str, Found], report: Reporter) -> Parts:
@@ -216,6 +216,15 @@ def _take_keys_back(parts: Parts, only: list[str] | None, report: Reporter, time
     """
     token = parts.layout.operator_token.read_text(encoding="ascii").strip()
     api = OperatorsApi(parts.url("MCP_CONTROL_PLANE_PORT"), token, report, timeout_s)
+    return take_keys_back(api, only, report, timeout_s)
+
+
+def take_keys_back(api: OperatorsApi, only: list[str] | None, report: Reporter, timeout_s: float) -> int:
+    """The same of whatever control plane; `only`: those to revoke, None for all.
+
+    Raises:
+        WaitedTooLong: A gate of before still lives.
+    """
     # Gates reported to the Consul of before: their sessions end by themselves, and nobody is to wait for them.
     gates = wait_for(lambda: _all_gone(api), "the gates of before to be gone", timeout_s, report, "restore")
     for gate in gates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -12,26 +13,28 @@ import httpx
 from compose.local.consul_acl import MANAGEMENT, read_token, token_file
 from compose.local.consul_api import TOKEN_HEADER, BootstrapOver, ConsulApi, ConsulAway, ConsulRefuses
 from compose.local.errors import StepFailed, WaitedTooLong
-from compose.local.layout import Layout
+
+from .site import Site
 
 CALL_S = 60.0
 SETTLED_S = 30.0
 AGAIN_S = 0.1
 
 
-def _http(layout: Layout, url: str) -> httpx.Client:
-    token = read_token(token_file(layout, MANAGEMENT))
-    return httpx.Client(base_url=url, headers={TOKEN_HEADER: token}, timeout=CALL_S, trust_env=False)
+def _http(site: Site, url: str) -> httpx.Client:
+    token = read_token(token_file(site.layout, MANAGEMENT))
+    verify = ssl.create_default_context(cafile=site.ca) if site.ca else True
+    return httpx.Client(base_url=url, headers={TOKEN_HEADER: token}, timeout=CALL_S, trust_env=False, verify=verify)
 
 
-def save(layout: Layout, url: str, to: Path) -> None:
+def save(site: Site, url: str, to: Path) -> None:
     """Take a snapshot.
 
     Raises:
         StepFailed: Consul does not give one.
     """
     try:
-        with _http(layout, url) as http, http.stream("GET", "/v1/snapshot") as answer, to.open("wb") as file:
+        with _http(site, url) as http, http.stream("GET", "/v1/snapshot") as answer, to.open("wb") as file:
             answer.raise_for_status()
             for chunk in answer.iter_bytes():
                 file.write(chunk)
@@ -39,16 +42,16 @@ def save(layout: Layout, url: str, to: Path) -> None:
         raise StepFailed(f"Consul at {url} gave no snapshot: {error or type(error).__name__}") from error
 
 
-def put_back(layout: Layout, url: str, snapshot: Path) -> None:
+def put_back(site: Site, url: str, snapshot: Path) -> None:
     """Have a new Consul take over a snapshot, access rules and tokens included.
 
     Raises:
         StepFailed: It does not take it.
         WaitedTooLong: It does not settle.
     """
-    management = read_token(token_file(layout, MANAGEMENT))
+    management = read_token(token_file(site.layout, MANAGEMENT))
     end = time.monotonic() + SETTLED_S
-    with ConsulApi(url) as api:
+    with ConsulApi(url, site.ca) as api:
         while True:  # a server that has just begun to lead cannot be bootstrapped yet
             try:
                 api.bootstrap(management)
@@ -60,7 +63,7 @@ def put_back(layout: Layout, url: str, snapshot: Path) -> None:
                     raise WaitedTooLong(f"the new Consul does not take its management token: {error}") from error
                 time.sleep(AGAIN_S)
         try:
-            with _http(layout, url) as http, snapshot.open("rb") as file:
+            with _http(site, url) as http, snapshot.open("rb") as file:
                 http.put("/v1/snapshot", content=file.read()).raise_for_status()
         except httpx.HTTPError as error:
             raise StepFailed(f"Consul at {url} does not take the snapshot: {error or type(error).__name__}") from error
@@ -78,14 +81,14 @@ def _settled(api: ConsulApi, management: str) -> bool:
         return False
 
 
-def revision(layout: Layout, url: str) -> tuple[int, int]:
+def revision(site: Site, url: str) -> tuple[int, int]:
     """Epoch and number of the policy that Consul holds.
 
     Raises:
         StepFailed: It holds none, or does not answer.
     """
     try:
-        with _http(layout, url) as http:
+        with _http(site, url) as http:
             answer = http.get("/v1/kv/tekup/policy/revision", params={"raw": "true"})
             answer.raise_for_status()
             found: dict[str, Any] = json.loads(answer.content)
@@ -96,14 +99,14 @@ def revision(layout: Layout, url: str) -> tuple[int, int]:
         ) from error
 
 
-def datacenter(layout: Layout, url: str) -> str:
+def datacenter(site: Site, url: str) -> str:
     """Consul's datacenter.
 
     Raises:
         StepFailed: It does not answer.
     """
     try:
-        with _http(layout, url) as http:
+        with _http(site, url) as http:
             found = http.get("/v1/agent/self").raise_for_status().json()
             return str(found["Config"]["Datacenter"])
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:

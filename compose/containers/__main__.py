@@ -15,6 +15,7 @@ from .edge import keep_certificate
 from .first import prove
 from .places import KEEP, Here
 from .registry import keep_access
+from .saved import give, put, take_over
 from .settings import ContainerSettings
 from .setup import prepare
 
@@ -29,6 +30,9 @@ def main() -> None:
         "consul-access": keep_access,
         "certificate": keep_certificate,
         "first-call": lambda here: prove(here, PlainLines()),
+        "give": give,
+        "put": put,
+        "take-over": take_over,
     }
     parser.add_argument("step", choices=steps, help="see docs/containers.md")
     step = parser.parse_args().step

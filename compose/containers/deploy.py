@@ -1,11 +1,11 @@
-"""Deploys an environment of containers on this machine: what was tested and nothing else, until all is healthy."""
+"""Deploys an environment of containers on this machine, or one of its services: what was tested and nothing else."""
 
 import json
 import os
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
@@ -13,7 +13,7 @@ import httpx
 from compose.images.tested import ids_of, untested
 from compose.local.errors import LocalError, StepFailed, WaitedTooLong
 from compose.local.files import repository
-from compose.local.operators_api import OperatorsApi
+from compose.local.operators_api import DeploymentShown, OperatorsApi
 from compose.local.progress import Reporter
 
 KINDS = {"dev": "development", "staging": "staging", "prod": "production"}
@@ -36,6 +36,24 @@ class Deployed:
     """Where the reason stands, or why it stands nowhere."""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A version of one service that should be there."""
+
+    service: str
+    version: str
+    reason: str
+    instances: int | None = None
+    """None: as many as the stable version has."""
+    strategy: str | None = None
+    """None: as the service's delivery says, as with the next."""
+    keep_warm_s: int | None = None
+
+    def body(self) -> dict[str, object]:
+        """What the control plane is asked."""
+        return {key: value for key, value in asdict(self).items() if key != "service" and value is not None}
+
+
 class Compose:
     """`docker compose` on one environment's file.
 
@@ -45,8 +63,9 @@ class Compose:
     """
 
     def __init__(self, kind: str, version: str) -> None:
-        self._file = repository() / "compose" / f"docker-compose.{kind}.yml"
-        self._env = {**os.environ, "VERSION": version}
+        file = repository() / "compose" / f"docker-compose.{kind}.yml"
+        self.command = ("docker", "compose", "--ansi", "never", "-f", str(file))
+        self.env = {**os.environ, "VERSION": version}
 
     def run(self, *args: str) -> str:
         """What it prints.
@@ -54,11 +73,9 @@ class Compose:
         Raises:
             StepFailed: It failed; has its last lines.
         """
-        command = ["docker", "compose", "--ansi", "never", "-f", str(self._file), *args]
+        command = [*self.command, *args]
         try:
-            done = subprocess.run(
-                command, env=self._env, capture_output=True, text=True, timeout=COMMAND_S, check=False
-            )
+            done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=COMMAND_S, check=False)
         except FileNotFoundError as error:
             raise StepFailed(
                 "there is no command `docker` here; install Docker Engine with its plugin compose"
@@ -128,14 +145,58 @@ def _how(container: Mapping[str, object]) -> str:
     return f"{container['Service']} ({container['Health'] or container['State']})"
 
 
+def deploy_service(kind: str, wanted: Wanted, record: Path, timeout_s: float, report: Reporter) -> DeploymentShown:
+    """Have the control plane bring a service to a version, beside the rest of its environment, and wait for it.
+
+    Args:
+        kind: Which environment.
+        wanted: What.
+        record: Which images were tested.
+        timeout_s: The most to wait until calls go to it and whoever lost has gone.
+        report: Told how it goes.
+
+    Raises:
+        LocalError: The image was not tested or is not there, the control plane refused it, it failed (then things are
+            as they were), or took longer.
+    """
+    deadline = time.monotonic() + timeout_s
+    if strange := untested(ids_of(wanted.version, [wanted.service]), record):
+        raise StepFailed(f"not deployed: {', '.join(strange)} not tested, as {record} says; `make test-docker` tests "
+                         "what this checkout builds")  # fmt: skip
+    api = plane(Compose(kind, wanted.version), report, NOTE_S)
+    shown = api.deploy(wanted.service, wanted.body())
+    while not shown.ended:
+        if time.monotonic() > deadline:
+            raise WaitedTooLong(f"{wanted.service} {wanted.version} is still {shown.stage} ({shown.said}); it goes on "
+                                f"by itself: tekup rollout status {wanted.service}")  # fmt: skip
+        report.update("deploy", f"{shown.stage}: {shown.said}")
+        time.sleep(AGAIN_S)
+        shown = plane(Compose(kind, wanted.version), report, NOTE_S).deployment(wanted.service)
+    report.over("deploy")
+    if shown.stage == "failed" or shown.version != wanted.version:
+        raise StepFailed(
+            f"{wanted.service} {wanted.version} was not deployed, and things are as they were: {shown.said}"
+        )
+    return shown
+
+
+def plane(compose: Compose, report: Reporter, patience_s: float) -> OperatorsApi:
+    """The control plane of an environment, asked again for so long while it does not answer.
+
+    Raises:
+        StepFailed: It does not run.
+    """
+    token = compose.run("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
+    host = compose.run("port", "control-plane", "3010").strip()
+    return OperatorsApi(f"http://{host}", token, report, patience_s)
+
+
 def _note(compose: Compose, what: str, reason: str, report: Reporter) -> str:
     """Have it written where every change is written; a new environment may be about to begin its history."""
     deadline = time.monotonic() + NOTE_S
     while True:
         try:
-            token = compose.run("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
-            host = compose.run("port", "control-plane", "3010").strip()
-            OperatorsApi(f"http://{host}", token, report, NOTE_S).note(what, reason)
+            plane(compose, report, NOTE_S).note(what, reason)
         except (LocalError, httpx.HTTPError) as error:
             if time.monotonic() > deadline:
                 return f"not in the history: {error}"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from compose.local.consul_acl import CONSUL, GATE, GATE_ID, ROLES, Role, gate_role, server_role
+from compose.local.consul_acl import CONSUL, GATE, GATE_ID, ROLES, Role, gate_role, keeper_role, server_role
 from compose.local.layout import Layout
 from compose.local.log_source import LogSource, of_containers
 from compose.local.parts import ConsulServers, Parts
@@ -89,7 +89,7 @@ class Here(Parts):
     def roles(self) -> tuple[Role, ...]:
         """Who has a token of Consul's; the last is the operator, whom all wait for."""
         gates = (gate_role(gate_id(gate)) for gate in self.gates if gate != GATE)
-        return (*(server_role(server) for server in self.servers), *gates, *ROLES)
+        return (*(server_role(server) for server in self.servers), *gates, keeper_role(), *ROLES)
 
     def address(self, name: str) -> str:
         """Host and port by which others reach a named port."""

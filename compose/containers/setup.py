@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from compose.local.alerting import OPERATORS, rule_files
-from compose.local.consul_acl import GATE, PROMETHEUS, gate_role, service_role, token_file
+from compose.local.consul_acl import GATE, KEEPER, PROMETHEUS, gate_role, service_role, token_file
 from compose.local.credentials import (
     gate_secrets_file,
     make_credentials,
@@ -32,8 +32,8 @@ from .registry import authority_text, consul_files, make_consul_authority
 
 EGRESS = "egress"
 """The browser's way out; it checks by the browser's keys what the browser says of a client."""
-MODES = {"collector": 0o644}
-"""Of the files of recipients that are another user and are given no secret."""
+MODES = {"collector": 0o644, KEEPER: 0o640}
+"""Of the files of recipients that are another user: who is given no secret, and who is in the group of everybody."""
 
 NO_OPERATORS = {
     "OPERATORS": "# operators reach the control plane by its own ports, on loopback",
@@ -101,6 +101,7 @@ def _files(here: Here) -> dict[str, dict[str, str]]:
         **{name: _of_service(here, name) for name in SERVICES},
         EGRESS: {"secrets.json": service_secrets(layout, "browser").read_text(encoding="utf-8")},
         **keeper_files(here),
+        **({KEEPER: _of_role(here, KEEPER)} if (here.given / KEEPER).is_dir() else {}),
         **{name: dict(_of_program(here, name)) for name in asked},
     }
 

@@ -31,7 +31,7 @@ class _Version(BaseModel):
 
 
 class _Scaling(BaseModel):
-    """One document, as far as it concerns whoever acts (docs/contracts.md, "Autoscaling")."""
+    """One document, as far as it concerns whoever acts (docs/contracts.md, "Autoscaling", "Deployments")."""
 
     service: str
     dry_run: bool
@@ -77,7 +77,9 @@ async def numbers_now(http: httpx.AsyncClient, url: str, token: Path) -> Numbers
     return numbers_of(answer.raise_for_status().content)
 
 
-async def follow(http: httpx.AsyncClient, url: str, token: Path, act: Callable[[Numbers], None]) -> None:
+async def follow(
+    http: httpx.AsyncClient, url: str, token: Path, act: Callable[[Numbers], None], key: str = KEY
+) -> None:
     """Tell of each change of what is wanted, for ever.
 
     Args:
@@ -85,13 +87,14 @@ async def follow(http: httpx.AsyncClient, url: str, token: Path, act: Callable[[
         url: Consul's.
         token: the file of a token that may read it.
         act: told all that is wanted, at first and after each change.
+        key: where the documents lie.
     """
     index, before = 0, ""
     while True:
         query: dict[str, str | int] = {"recurse": "true", "index": index, "wait": f"{WAIT_S}s"}
         problem = ""
         try:
-            answer = await http.get(f"{url}/v1/kv/{KEY}", params=query, headers=token_header(token), timeout=2 * WAIT_S)
+            answer = await http.get(f"{url}/v1/kv/{key}", params=query, headers=token_header(token), timeout=2 * WAIT_S)
             if answer.status_code not in (httpx.codes.OK, httpx.codes.NOT_FOUND):
                 problem = f"Consul answered {answer.status_code}"
             else:

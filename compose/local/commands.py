@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from compose.backup.commands import backup
+from compose.backup.replica_commands import replica
 
 from . import doctor as examination
 from . import show
@@ -46,6 +47,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(config, name="config")
     app.add_typer(secrets, name="secrets")
     app.add_typer(backup, name="backup")
+    app.add_typer(replica, name="replica")
 
 
 def _here() -> Layout:

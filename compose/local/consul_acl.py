@@ -26,7 +26,7 @@ from .log import log
 from .settings import CONTROL_PLANE, SERVICES
 
 MANAGEMENT = "management"
-CONSUL, GATE, PROMETHEUS, OPERATOR = "consul", "gate", "prometheus", "operator"
+CONSUL, GATE, PROMETHEUS, OPERATOR, KEEPER = "consul", "gate", "prometheus", "operator", "keeper"
 NODE = "tekup"
 """`node_name` in `consul/agent.json`."""
 GATE_ID = "local"
@@ -90,6 +90,11 @@ ROLES = (
 def gate_role(gate: str) -> Role:
     """The role of the agent beside a further gate."""
     return Role(f"{GATE}-{gate}", "gate", {"gate": gate, "node": NODE})
+
+
+def keeper_role() -> Role:
+    """The role of who starts and stops containers."""
+    return Role(KEEPER, "keeper")
 
 
 def server_role(node: str) -> Role:

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -84,6 +84,17 @@ class ServiceShown(BaseModel):
     instances: tuple[InstanceShown, ...]
 
 
+class DeploymentShown(BaseModel):
+    """Answer of `/v1/services/{service}/deployment`."""
+
+    service: str
+    version: str
+    instances: int
+    stage: str
+    said: str
+    ended: bool
+
+
 class Services(BaseModel):
     """Answer of `GET /v1/services`."""
 
@@ -149,6 +160,15 @@ class OperatorsApi:
         """Tell that a backup was taken."""
         self._call("PUT", "/v1/backup", {"name": name, "taken": taken_s, "size_bytes": size_bytes})
 
+    def kept_standby(self, target: str, at_s: float, took_s: float, every_s: float) -> None:
+        """Tell of a round of the standby replica."""
+        self._call("PUT", "/v1/standby", {"target": target, "at": at_s, "seconds": took_s, "every_s": every_s})
+
+    def standby(self) -> dict[str, Any]:
+        """The last round of the standby replica."""
+        found: dict[str, Any] = self._call("GET", "/v1/standby")
+        return found
+
     def forget_service(self, service: str, reason: str) -> None:
         """Take a service that is gone for good out of the policy."""
         self._call("DELETE", f"/v1/services/{service}?{urlencode({'reason': reason})}")
@@ -156,6 +176,14 @@ class OperatorsApi:
     def note(self, what: str, reason: str) -> None:
         """Have something that changes no policy written down in the history."""
         self._call("POST", "/v1/state/notes", {"what": what, "reason": reason})
+
+    def deploy(self, service: str, body: Mapping[str, object]) -> DeploymentShown:
+        """Have a version of a service deployed."""
+        return DeploymentShown.model_validate(self._call("POST", f"/v1/services/{service}/deployment", body))
+
+    def deployment(self, service: str) -> DeploymentShown:
+        """A service's last deployment."""
+        return self._read(f"/v1/services/{service}/deployment", DeploymentShown)
 
     def status(self) -> PlaneStatus:
         """What it and the gates say of themselves."""

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from control_plane.api.autoscale import AUTOSCALE_ROUTES
 from control_plane.api.backups import BACKUP_ROUTES
 from control_plane.api.bodies import LINES, Done, Lines, Problem
+from control_plane.api.deployments import DEPLOYMENT_ROUTES
 from control_plane.api.events import Events, TooMany, stream
 from control_plane.api.forward import REPLAYED, Forward, Named
 from control_plane.api.once import call_of, once
@@ -44,6 +45,7 @@ from control_plane.errors import (
     Unavailable,
     UnderWay,
 )
+from control_plane.form import SCHEMA
 from control_plane.loop import ControlPlane
 from control_plane.model import problems_of
 from control_plane.roles import Operator
@@ -51,7 +53,7 @@ from observability.telemetry.traces import TRACEPARENT, root_span, trace_id
 
 log = logging.getLogger(__name__)
 
-ALL_ROUTES = (*ROUTES, *ROLLOUT_ROUTES, *AUTOSCALE_ROUTES, *BACKUP_ROUTES)
+ALL_ROUTES = (*ROUTES, *ROLLOUT_ROUTES, *AUTOSCALE_ROUTES, *BACKUP_ROUTES, *DEPLOYMENT_ROUTES)
 # Told with Retry-After, which promises that to ask again repeats nothing.
 NOTHING_DONE = (NotLeader, Fenced, UnderWay)
 # First match counts, so the narrower error stands above the wider.
@@ -96,10 +98,10 @@ def create_app(
 
     async def ready(_: Request) -> Response:
         if plane.leadership.leading:
-            return JSONResponse({"status": "leading", "led": True})
+            return JSONResponse({"status": "leading", "led": True, "form": SCHEMA})
         # our own name there is that of a predecessor, or of us a moment ago
         led = await plane.replicas.leader() not in (None, plane.leadership.me)
-        return JSONResponse({"status": "standing by", "led": led})
+        return JSONResponse({"status": "standing by", "led": led, "form": SCHEMA})
 
     async def openapi(_: Request) -> Response:
         return JSONResponse(document(ALL_ROUTES))

@@ -11,6 +11,7 @@ from control_plane.api.route import ApiRoute, Asked
 from control_plane.backups import Backup
 from control_plane.errors import NotFound
 from control_plane.model import Name
+from control_plane.standbys import Standby
 
 
 class BackupShown(Body):
@@ -24,6 +25,15 @@ class BackupShown(Body):
     def of(cls, backup: Backup) -> BackupShown:
         """From what the control plane says."""
         return cls(**backup.model_dump())
+
+
+class StandbyShown(Body):
+    """The last round of the standby replica."""
+
+    target: Annotated[str, Field(min_length=1, max_length=512, description="Where it lies, as rsync names it.")]
+    at: Annotated[float, Field(ge=0, description="When the round began, in seconds since the epoch.")]
+    seconds: Annotated[float, Field(ge=0, description="How long it took.")]
+    every_s: Annotated[float, Field(ge=0, description="How long after its end the next begins.")]
 
 
 class RevocationWish(Body):
@@ -50,6 +60,20 @@ async def backup_taken(ask: Asked) -> BackupShown:
     return BackupShown.of(await ask.plane.backups.taken(told))
 
 
+async def last_standby(ask: Asked) -> StandbyShown:
+    """The last round of the standby replica."""
+    last = await ask.plane.standbys.last()
+    if last is None:
+        raise NotFound("no standby replica was ever told; `tekup replica run` keeps one")
+    return StandbyShown(**last.model_dump())
+
+
+async def standby_kept(ask: Asked) -> StandbyShown:
+    """Tell of a round of the standby replica."""
+    told = Standby.parse(ask.read(StandbyShown).model_dump_json(), "standby")
+    return StandbyShown(**(await ask.plane.standbys.told(told)).model_dump())
+
+
 async def revoke_keys(ask: Asked) -> Done:
     """Revoke many keys for good."""
     body = ask.read(RevocationWish)
@@ -59,5 +83,7 @@ async def revoke_keys(ask: Asked) -> Done:
 BACKUP_ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/backup", "The last backup", last_backup, BackupShown),
     ApiRoute("PUT", "/v1/backup", "Tell of a backup", backup_taken, BackupShown, BackupShown),
+    ApiRoute("GET", "/v1/standby", "The last round of the standby replica", last_standby, StandbyShown),
+    ApiRoute("PUT", "/v1/standby", "Tell of a round", standby_kept, StandbyShown, StandbyShown, looks=True),
     ApiRoute("POST", "/v1/revocations", "Revoke many keys, or all", revoke_keys, Done, RevocationWish),
 )

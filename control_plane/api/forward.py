@@ -79,6 +79,8 @@ class Forward:
             raise NotLeader(
                 f"{mine.replica} is not the leader any more; nothing was changed, ask again in some seconds"
             )
+        if (problem := self._plane.leadership.problem) and await self._plane.replicas.leader() is None:
+            raise NotLeader(f"nobody leads, and {mine.replica} may not: {problem}. Nothing was changed")
         until_s = time.monotonic() + self._wait_s
         while True:
             leader = await self._plane.replicas.to_ask(until_s)

@@ -30,11 +30,11 @@ async def status(ask: Asked) -> bodies.Status:
         )
         for gate in ask.plane.gates.all.values()
     )
-    revision, message = None, ""
+    revision, message = None, ask.plane.leadership.problem
     try:
         revision = (await ask.plane.page()).revision
     except NotInitialised as error:
-        message = str(error)
+        message = message or str(error)
     cast = await ask.plane.replicas.cast()
     leader = cast.leader.replica if cast.leader else ""
     return bodies.Status(

@@ -233,6 +233,29 @@ def _post(
     )
 
 
+class UpgradeWish(Body):
+    """Bring the state to the newest form."""
+
+    reason: Reason
+    dry_run: DryRun = False
+
+
+class Upgraded(Body):
+    """What became of it."""
+
+    before: Annotated[int, Field(description="The form there was.")]
+    after: Annotated[int, Field(description="The form there is, or of a dry run would be.")]
+    steps: Annotated[tuple[str, ...], Field(description="What was changed, a sentence each.")]
+
+
+async def upgrade(ask: Asked) -> Upgraded:
+    """Bring the state in Consul to the form of this version; the way back from there is a backup."""
+    body = ask.read(UpgradeWish)
+    wish = ask.wish(body.reason, dry_run=body.dry_run)
+    raised = await ask.plane.raise_form(wish)
+    return Upgraded(before=raised.before, after=raised.after, steps=raised.steps)
+
+
 STATE_ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/state/schema", "JSON Schema of resources", state_schema, Schema),
     ApiRoute("GET", "/v1/state/resources", "All resources", export, Exported, query={"revision": "As they were then."}),
@@ -252,5 +275,6 @@ STATE_ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/state/history/{revision}", "One change", record, WholeRecord),
     ApiRoute("GET", "/v1/state/drift", "What differs from the last revision", drift, DriftShown),
     _post("/v1/state/notes", "Keep in the history what changes no policy", note, bodies.Done, NoteWish),
+    ApiRoute("POST", "/v1/state/upgrade", "Bring the state to the newest form", upgrade, Upgraded, UpgradeWish),
     _post("/v1/state/restore", "Undo what another hand has changed", restore, bodies.Done, RestoreWish),
 )

@@ -333,3 +333,24 @@ def state_restore(reason: Why, yes: Yes = False, json: JsonFlag = False) -> None
     ask_plainly("Put back what the last revision says (`tekup drift` shows it)", silent=yes or json)
     answer = Api.here().ask("POST", "/v1/state/restore", {"reason": reason}, timeout_s=TIMEOUT_S)
     show.done(answer, "state as the last revision says", json_wanted=json)
+
+
+@state.command("upgrade")
+def state_upgrade(reason: Why, dry_run: DryRunFlag = False, json: JsonFlag = False) -> None:
+    """Bring what lies in Consul to the form of this version, once every replica is of it.
+
+    Until then the versions before and after work side by side, and going back is putting the old one there again.
+    From here the way back is a backup.
+
+    Example: tekup state upgrade --dry-run --reason "what would it do?"
+    """
+    answer = Api.here().ask("POST", "/v1/state/upgrade", {"reason": reason, "dry_run": dry_run}, timeout_s=TIMEOUT_S)
+    if json:
+        show.as_json(answer)
+        return
+    if answer["before"] == answer["after"]:
+        typer.echo(f"the state has form {answer['after']} already; nothing to do")
+        return
+    typer.echo(f"the state {'would have' if dry_run else 'has'} form {answer['after']}, after {answer['before']}")
+    for step in cast("list[str]", answer["steps"]):
+        show.sentence(step)

@@ -7,12 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from typing import Any
 
 import httpx
 import pytest
 
 from compose.local.status import ProcessStatus
+from tests.support.drill import recovered
 from tests.support.load import Load
 from tests.support.wait import eventually
 
@@ -89,6 +91,7 @@ async def test_a_killed_instance_costs_only_the_calls_it_was_in(environment: Any
 
 
 @pytest.mark.feature("C1")
+@pytest.mark.drill
 async def test_a_consul_that_comes_back_empty_takes_neither_routes_nor_keys_and_it_is_said(
     fresh_environment: Any,
 ) -> None:
@@ -119,6 +122,7 @@ async def test_a_consul_that_comes_back_empty_takes_neither_routes_nor_keys_and_
         assert "its data is lost" in " ".join(refused.stderr.split())
         await calls.more(100)
     assert not calls.failures
+    began_s = time.monotonic()
     assert (await tekup(environment, "state", "init", "--force", "--reason", "test")).returncode == 0
     await policy_can_be_changed(environment)
     await tekup(environment, "clients", "add", "anew", "--reason", "test")
@@ -130,6 +134,7 @@ async def test_a_consul_that_comes_back_empty_takes_neither_routes_nor_keys_and_
         return bool(again.versions)
 
     await eventually(served, "the services to be taken in anew", 30)
+    recovered("Consul's data, begun anew without a backup", time.monotonic() - began_s, 90)
 
 
 @pytest.mark.feature("C1")

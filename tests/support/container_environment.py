@@ -20,6 +20,8 @@ from tests.support.gate import wait_until
 from tests.support.ports import free_port
 
 UP_S = 300.0
+WITHOUT = "MCP_DEPLOY_WITHOUT"
+"""Services to leave out, as `tekup deploy` does; what needs them fails."""
 PORTS = ("MCP_GATEWAY_PORT", "MCP_CONTROL_PLANE_PORT")
 ON_CALL_PORTS = (
     *("MCP_GATEWAY_2_PORT", "MCP_CONTROL_PLANE_2_PORT", "MCP_CONTROL_PLANE_3_PORT"),
@@ -27,6 +29,11 @@ ON_CALL_PORTS = (
 )
 USER = 10001
 """Who the containers run as."""
+
+
+def left_out() -> set[str]:
+    """Services that are not started."""
+    return set(filter(None, os.environ.get(WITHOUT, "").split(",")))
 
 
 @dataclass
@@ -123,12 +130,12 @@ class ContainerEnvironment:
         return done.stdout
 
     def start(self) -> None:
-        """Bring it up; the first calls must succeed. All but Grafana, which can only be pulled."""
+        """Bring it up; the first calls must succeed. All but Grafana, which can only be pulled, and who is left out."""
         if self.secure:
             self.settings.setdefault("MCP_ENGINE_FOLDER", self._engine_folder())
             socket = self.env.get("DOCKER_HOST", "").removeprefix("unix://")
             self.settings.setdefault("MCP_ENGINE_SOCKET", socket or "/var/run/docker.sock")
-        services = set(self.said("config", "--services").split()) - {"grafana"}
+        services = set(self.said("config", "--services").split()) - {"grafana"} - left_out()
         self.said("up", "-d", "--no-build", *sorted(services))
         self.operator_token = self.said("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
         (self.directory / "operator.token").write_text(self.operator_token)
@@ -142,6 +149,11 @@ class ContainerEnvironment:
         self.key = key[1]
         if self.secure:
             self.ca.write_text(self.said("exec", "-T", "certificate", "cat", "/run/tekup/ca.pem"))
+
+    def start_again(self) -> None:
+        """Bring up what does not run, as after a restore; nothing is made anew and no first call is made."""
+        services = set(self.said("config", "--services").split()) - {"grafana", "first-call"} - left_out()
+        self.said("up", "-d", "--no-build", *sorted(services))
 
     def _ended(self, service: str) -> int:
         """Its exit code, once it has ended."""
@@ -174,6 +186,11 @@ class ContainerEnvironment:
             version = told(self.tekup("traffic", "show", name, "--json"))["instances"][0]["version"]
             done = self.tekup("traffic", "set", name, f"{version}=100", "--reason", "first release")
             assert done.returncode == 0, done.stderr
+
+    def deploy(self, *args: str, timeout_s: float = UP_S) -> subprocess.CompletedProcess[str]:
+        """Run `tekup deploy` of this environment; never raises for its exit code."""
+        own = {**self.env, **self.settings, "COMPOSE_PROJECT_NAME": self.project}
+        return run_tekup("deploy", self.kind, *args, folder=self.directory, timeout_s=timeout_s, own=own)
 
     def stop(self) -> None:
         """Take it down; nothing of it is left."""

@@ -22,7 +22,7 @@ _COUNTED = (
     "traefik_service_requests_total", "traefik_router_requests_total", "traefik_config_reloads_total",
     # control plane and oauth
     "tekup_instances_lost_total", "tekup_rollout_looks_total", "tekup_rollout_ended_total", "tekup_changes_total",
-    "tekup_oauth_decisions_total", "tekup_audit_lost_total",
+    "tekup_oauth_decisions_total", "tekup_keeper_restarts_total", "tekup_audit_lost_total",
     # containers
     "container_cpu_usage_seconds_total", "container_cpu_cfs_periods_total", "container_cpu_cfs_throttled_periods_total",
     "container_network_transmit_bytes_total",
@@ -46,6 +46,7 @@ _GAUGED = (
     "tekup_control_plane_leading", "tekup_policy_epoch", "tekup_policy_revision", "tekup_gates", "tekup_gates_lagging",
     "tekup_lane_instances", "tekup_git_mirror_revision", "tekup_git_mirror_failing", "tekup_git_mirror_rewritten",
     "tekup_autoscale_wanted", "tekup_autoscale_needed", "tekup_autoscale_most", "tekup_backup_age_seconds",
+    "tekup_standby_age_seconds", "tekup_standby_bound_seconds",
     "tekup_oauth_keys_age_seconds",
     "container_memory_working_set_bytes", "container_spec_memory_limit_bytes", "container_threads",
     "container_threads_max", "tekup_container_bandwidth_bytes_per_second",

@@ -53,6 +53,8 @@ class Member:
     folder: Path
     ttl_s: int
     settings: dict[str, str] = field(default_factory=dict)
+    source: Path = ROOT
+    """Whose source it runs; another version's, where told."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -78,7 +80,7 @@ class Member:
         }
         with (self.folder / f"{self.name}.log").open("ab") as log:
             command = [sys.executable, "-m", "control_plane"]
-            self.process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, env=env, cwd=self.source, stdout=log, stderr=log)
 
     def send(self, number: signal.Signals) -> None:
         """Signal it."""

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from compose.containers.third_party import THIRD_PARTIES
 from compose.local.cache import cache_folder
+from tests.support.container_environment import left_out
 from tests.support.engine import Engine
 from tests.support.engine_install import NoEngine, mirror, sources, told
 from tests.support.programs import program
@@ -142,7 +143,8 @@ def stand_ins(engine: Engine, base: str) -> list[str]:
         NoEngine: One could not be built.
     """
     with ThreadPoolExecutor(2) as side_by_side:
-        return list(side_by_side.map(lambda service: _image(engine, base, service), STAND_INS))
+        wanted = [service for service in STAND_INS if service not in left_out()]
+        return list(side_by_side.map(lambda service: _image(engine, base, service), wanted))
 
 
 def _image(engine: Engine, base: str, service: str) -> str:

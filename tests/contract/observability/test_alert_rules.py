@@ -25,7 +25,7 @@ NAMES = {
     "CertificateExpiring", "ConsulNoQuorum", "ScrapeMissing", "BrowserExhausted", "ProbeFailing", "GateOnFallback",
     "RegistrationRefused", "AuthorizationServerUnreachable", "LogsNotArriving", "TracesNotArriving",
     "NotificationsFailing", "Watchdog", "ContainerNearLimit", "GitMirrorRewritten",
-    "AutoscaleAtMaximum", "BackupTooOld",
+    "AutoscaleAtMaximum", "BackupTooOld", "StandbyTooOld", "ContainerFailing",
 }  # fmt: skip
 Json = dict[str, Any]
 

@@ -56,6 +56,13 @@ def test_what_is_given_can_be_read_by_its_owner_alone(volumes: Path) -> None:
     assert set(modes.values()) == {0o600}
 
 
+def test_who_starts_containers_is_given_a_token_that_its_group_may_read(volumes: Path) -> None:
+    (volumes / "given/keeper").mkdir()
+    prepare(here(volumes))
+    assert sorted(texts(volumes / "given/keeper")) == ["consul-ca.pem", "consul.token"]
+    assert {path.stat().st_mode & 0o777 for path in (volumes / "given/keeper").iterdir()} == {0o640}
+
+
 def test_a_second_time_changes_nothing(volumes: Path) -> None:
     prepare(here(volumes, MCP_API_KEY_ENCRYPTION="true"))
     before = {path: (path.read_text(), path.stat().st_ino) for path in (volumes / "given").rglob("*") if path.is_file()}
