@@ -15,6 +15,7 @@ from typing import Any, Final
 import anyio
 import httpx2
 from mcp import ClientSession, MCPError
+from mcp.client.auth import OAuthFlowError
 from mcp.shared.dispatcher import CallOptions, ProgressFnT
 from mcp.shared.inbound import (
     MCP_METHOD_HEADER,
@@ -131,7 +132,9 @@ class Peer:
                     self.connected.set()
                     await _first(link.ended.wait(), self._closing.wait())
                     self._note(link)
-        except (BadDeclaration, OSError, MCPError, httpx2.HTTPError, ValidationError, RuntimeError) as error:
+        except (
+            BadDeclaration, OSError, MCPError, OAuthFlowError, httpx2.HTTPError, ValidationError, RuntimeError,
+        ) as error:  # fmt: skip
             self.problem = self.problem or self._told(error)
         except BaseExceptionGroup as group:
             self.problem = self.problem or self._told(_leaf(group))

@@ -68,7 +68,7 @@ def pear(bridges: Bridges, tmp_path_factory: pytest.TempPathFactory) -> Instance
 def nothing_is_left() -> Iterator[None]:
     """Whatever a test starts, no process of it has init for a parent afterwards."""
     yield
-    assert not [one.pid for one in psutil.process_iter() if _is_orphan(one)]
+    until(lambda: not [one.pid for one in psutil.process_iter() if _is_orphan(one)], "no orphan is left")
 
 
 def _is_orphan(process: psutil.Process) -> bool:
