@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from compose.local.alerting import OPERATORS, rule_files
+from compose.local.bridged.declared import declared, names, remove_declaration, write_declaration
 from compose.local.consul_acl import GATE, PROMETHEUS, gate_role, service_role, token_file
 from compose.local.credentials import (
+    forget_service,
     gate_secrets_file,
     make_credentials,
     make_sealing_keys,
@@ -47,6 +49,7 @@ def prepare(here: Here) -> None:
     """
     layout = here.layout
     layout.make_folders()
+    _declare(here)
     make_credentials(layout, here.roles())
     # Switched off as well: what was sealed before has to be opened, and Compose names the file in either case.
     make_sealing_keys(layout)
@@ -59,6 +62,21 @@ def prepare(here: Here) -> None:
         _give(here.given / recipient, files)
     _welcome(here.workspace)
     log("environment prepared", env=here.effective.settings.env)
+
+
+def _declare(here: Here) -> None:
+    """Note which bridged servers there are, so that they have credentials; what they are stands in their images.
+
+    One that is no longer asked for loses its own.
+    """
+    layout = here.layout
+    asked = [name for name in here.settings.bridged.split(",") if name]
+    for one in declared(layout):
+        if one.name not in asked:
+            remove_declaration(layout, one)
+            forget_service(layout, one.name)
+    for name in set(asked) - set(names(declared(layout))):
+        write_declaration(layout, name, {}, {})
 
 
 def _gates(here: Here) -> None:
@@ -92,7 +110,7 @@ def _files(here: Here) -> dict[str, dict[str, str]]:
             **sealing,
         },
         **{gate: {**_of_role(here, _agent_role(gate)), **sealing} for gate in here.gates},
-        **{name: _of_service(here, name) for name in SERVICES},
+        **{name: _of_service(here, name) for name in (*SERVICES, *names(declared(layout)))},
         EGRESS: {"secrets.json": service_secrets(layout, "browser").read_text(encoding="utf-8")},
         **keeper_files(here),
         **{name: dict(_of_program(here, name)) for name in asked},

@@ -1,7 +1,7 @@
 """An MCP server at a URL for the bridge's tests: `python remote_server.py PORT TRANSPORT [ISSUER]`; it wants a header.
 
-Transports: `http` keeps sessions in memory, as most servers of the handshake era do, `sse` is the one before it. With an
-issuer it takes that one's tokens for itself, and nothing else.
+Transports: `http` keeps sessions in memory, as most servers of the handshake era do, `sse` is the one before it. With
+an issuer it takes that one's tokens for itself, and nothing else.
 """
 
 from __future__ import annotations
