@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import yaml
 
+from compose.containers.setup import slots
 from compose.images.engine import check_engine, docker
 from compose.images.errors import ImageError
 from compose.local.bridged.declared import checked_name
@@ -88,7 +89,7 @@ def overlay(servers: Sequence[Bridged]) -> dict[str, Any]:
     services: dict[str, Any] = {
         "setup": {
             "environment": {"MCP_BRIDGED": ",".join(names)},
-            "volumes": [f"{_given(name)}:/given/{name}" for name in names],
+            "volumes": [f"{_given(name)}:/given/{slot}" for slot, name in slots(names).items()],
         },
         "mcp-gateway": {"networks": networks},
         "consul": {"networks": networks},

@@ -4,7 +4,7 @@ Runs before everything else, and again at each `docker compose up`: what is ther
 volume with what it was given, never the folder they come from.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,6 +36,15 @@ EGRESS = "egress"
 """The browser's way out; it checks by the browser's keys what the browser says of a client."""
 MODES = {"collector": 0o644}
 """Of the files of recipients that are another user and are given no secret."""
+
+
+def slots(servers: Sequence[str]) -> dict[str, str]:
+    """Where each server of somebody else has its volume among those of all recipients.
+
+    A new volume takes over whose the folder is at which it is mounted first, so the image has to have that folder, and
+    knows no names.
+    """
+    return {f"bridged-{number}": name for number, name in enumerate(servers, 1)}
 
 
 def prepare(here: Here) -> None:
@@ -70,7 +79,7 @@ def _declare(here: Here) -> None:
     One that is no longer asked for loses its own.
     """
     layout = here.layout
-    asked = [name for name in here.settings.bridged.split(",") if name]
+    asked = here.settings.servers_of_others
     for one in declared(layout):
         if one.name not in asked:
             remove_declaration(layout, one)
@@ -110,7 +119,8 @@ def _files(here: Here) -> dict[str, dict[str, str]]:
             **sealing,
         },
         **{gate: {**_of_role(here, _agent_role(gate)), **sealing} for gate in here.gates},
-        **{name: _of_service(here, name) for name in (*SERVICES, *names(declared(layout)))},
+        **{name: _of_service(here, name) for name in SERVICES},
+        **{slot: _of_service(here, name) for slot, name in slots(here.settings.servers_of_others).items()},
         EGRESS: {"secrets.json": service_secrets(layout, "browser").read_text(encoding="utf-8")},
         **keeper_files(here),
         **{name: dict(_of_program(here, name)) for name in asked},

@@ -40,5 +40,9 @@ for place in keep/.tekup/gate keep/.tekup/gate-2 workspace tls \
     given/prometheus given/alertmanager given/loki given/jaeger given/collector; do
     mkdir -p "/volumes/$place"
 done
+# Those of servers of other people have no names yet (compose/containers/setup.py).
+for number in $(seq 32); do
+    mkdir -p "/volumes/given/bridged-$number"
+done
 chmod g+w /volumes/data/collector # it runs as the owner of the engine's log files, in the group of everybody else
 find /apps /empty /volumes \( -type d -o -name METADATA \) -exec touch --date=@315532800 {} +

@@ -163,6 +163,9 @@ class Peer:
                     await asyncio.wait({over, greeting}, return_when=asyncio.FIRST_COMPLETED)
                     if not greeting.done():
                         raise MCPError(CONNECTION_CLOSED, link.why())
+                    if (error := greeting.exception()) is not None:
+                        self._note(link)  # now, since the end that follows is ours
+                        self.problem = self.problem or self._told(error)
                     greeting.result()
                 finally:
                     for task in (over, greeting):
@@ -187,7 +190,14 @@ class Peer:
                     raise
             else:
                 return
-        await session.discover()
+        while True:  # until the start's own deadline: the SDK gives up after ten seconds, and some begin slowly
+            try:
+                await session.discover()
+            except MCPError as error:
+                if error.error.code != REQUEST_TIMEOUT:
+                    raise
+            else:
+                return
 
     async def request(
         self,

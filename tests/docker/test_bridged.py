@@ -82,7 +82,7 @@ def running(
         made.said("up", "-d", "--no-build", *RUNS)
         made.operator_token = made.said("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
         (folder / "operator.token").write_text(made.operator_token)
-        allowed = ("clients", "create", "team", "--allow", "*", "--reason", "a test")
+        allowed = ("clients", "add", "team", "--allow", "*", "--reason", "a test")
         wait_until(lambda: made.tekup(*allowed).returncode == 0, "the control plane to answer", UP_S)
         made.key = told(made.tekup("keys", "create", "team", "--json", "--reason", "a test"))["key"]
         yield made
@@ -211,6 +211,7 @@ def test_what_is_taken_out_again_has_no_credentials_left(running: ContainerEnvir
     (file,) = running.laid_over
     whole = yaml.safe_load(file.read_text())
     whole["services"]["setup"]["environment"]["MCP_BRIDGED"] = "pear"
+    whole["services"]["setup"]["volumes"].pop()
     file.write_text(yaml.safe_dump(whole))
     running.said("up", "-d", "--no-build", "--no-deps", "--force-recreate", "setup")
     kept = ("run", "--rm", "--no-deps", "-T", "--entrypoint", "sh", "setup", "-c")

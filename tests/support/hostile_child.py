@@ -1,8 +1,8 @@
 """An MCP server over stdio for the bridge's tests, which does on demand what servers should not.
 
 Plain JSON lines and no SDK, so that it can break every rule: `python hostile_child.py [OPTION…]`. Options: `noisy`
-prints a banner first, `slow-start`, `dies-at-start`, `never-greets`, `modern` speaks no handshake, `bad-list` lists
-tools that cannot be used, `asks-first` refuses whatever comes before its handshake and ends, as some do.
+prints a banner first, `slow-start`, `slower-start`, `dies-at-start`, `never-greets`, `modern` speaks no handshake,
+`bad-list` lists tools that cannot be used, `asks-first` refuses what comes before its handshake and ends, as some do.
 """
 
 from __future__ import annotations
@@ -292,6 +292,8 @@ def main() -> None:
     if "dies-at-start" in OPTIONS:
         print("no configuration found", file=sys.stderr, flush=True)
         os._exit(7)
+    if "slower-start" in OPTIONS:
+        time.sleep(12)
     if "slow-start" in OPTIONS:
         time.sleep(1.5)
     greeted = "asks-first" not in OPTIONS

@@ -86,14 +86,14 @@ async def test_somebody_s_tokens_are_renewed_and_kept_in_their_file(
     async with instance.session() as session:
         pid = await again(session, "pear_pid")
         for _ in range(2):
-            before = json.loads(file.read_text())
-            await until_expired()
-            said = await session.call("pear_pid")
-            assert (said.error, said.text) == ("", pid)
-            after = json.loads(file.read_text())
-            assert after["access_token"] != before["access_token"]
-            assert after["refresh_token"]
-            assert file.stat().st_mode & 0o777 == 0o600
+        before = json.loads(file.read_text())
+        await until_expired()
+        said = await session.call("pear_pid")
+        assert (said.error, said.text) == ("", pid)
+        after = json.loads(file.read_text())
+        assert after["access_token"] != before["access_token"]
+        assert after["refresh_token"]
+        assert file.stat().st_mode & 0o777 == 0o600
     assert instance.end() == 0
     log = instance.log.read_text()
     assert not [word for word in (*before.values(), *after.values()) if len(str(word)) > 20 and str(word) in log]
