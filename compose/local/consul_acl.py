@@ -196,7 +196,7 @@ def lost(layout: Layout, error: BootstrapOver) -> str:
     )
 
 
-def _added(layout: Layout) -> Iterable[Role]:
+def added_roles(layout: Layout) -> Iterable[Role]:
     """The roles of services that were added, as far as they have a token."""
     roles = (service_role(one.name) for one in declared(layout))
     return (role for role in roles if token_file(layout, role.name).exists())
@@ -218,7 +218,7 @@ def keep(layout: Layout, url: str, roles: Sequence[Role] = ROLES, ca_file: Path 
         before = ""
         while True:
             try:
-                if lay_out(layout, api, (*_added(layout), *roles)):
+                if lay_out(layout, api, (*added_roles(layout), *roles)):
                     log("consul's access laid out", roles=len(roles))
                 now, pause_s = "", LOOK_EVERY_S
             except BootstrapOver as error:

@@ -176,16 +176,28 @@ _TABLE = (
         (NpmPackage("tests/bench/peers", "mcp-proxy/dist/bin/mcp-proxy.mjs"),),
         "see why npm could not fetch the packages of tests/bench/peers/package-lock.json",
     ),
+    # Other bridges, which ours is measured against.
+    Program(
+        "supergateway", "4.0.0", "4.0", ("--version",),
+        (NpmPackage("tests/bench/peers", "supergateway/dist/index.js"),),
+        "see why npm could not fetch the packages of tests/bench/peers/package-lock.json",
+    ),
+    Program(
+        "mcp-proxy-python", "0.13.0", "0.13.0",
+        ("-c", "from importlib.metadata import version; print(version('mcp-proxy'))"),
+        (PythonPackages("tests/bench/peers/mcp-proxy.lock"),),
+        "see why pip or uv could not fetch the packages of tests/bench/peers/mcp-proxy.lock",
+    ),
     # A real authorization server, for the tests.
     Program(
         "oidc-provider", "9.13.3", "9.13", ("--version",),
         (NpmPackage("tests/oauth", "server.mjs", ours=True),),
         "see why npm could not fetch the packages of tests/oauth/package-lock.json",
     ),
-    # Published clients, for the tests: what `tekup connect` prints for Node is run with them.
+    # Published clients before the gate, for the tests: what `tekup connect` prints for Node is run with them.
     Program(
         "inspector", "2.12.0", "2.12", ("--version",),
-        (NpmPackage("tests/clients", "@modelcontextprotocol/inspector/clients/launcher/build/index.js"),),
+        (NpmPackage("tests/clients", "inspector.mjs", ours=True),),
         "see why npm could not fetch the packages of tests/clients/package-lock.json",
     ),
     # Published servers behind the bridge, for the tests: those of npm, and a Python that sees those of PyPI.

@@ -15,7 +15,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from .consul_acl import CONSUL, MANAGEMENT, ROLES, Role, add_token, read_token, token_file, write_token
+from .consul_acl import CONSUL, MANAGEMENT, ROLES, Role, add_token, added_roles, read_token, token_file, write_token
 from .consul_api import ConsulApi, ConsulAway
 from .consul_config import gossip_file, new_gossip_key, write_gossip_key, write_private_config
 from .errors import StepFailed, WaitedTooLong
@@ -89,17 +89,18 @@ class Rotation:
         return Rotated(kind, count, round(time.monotonic() - began, 1))
 
     def _tokens(self) -> int:
-        for role in ROLES:
+        roles = (*added_roles(self.layout), *ROLES)
+        for role in roles:
             self._renew(role)
-        for role in ROLES:
+        for role in roles:
             path = token_file(self.layout, role.name)
             self._until(partial(self._behind, role.name, path), role.name)
         self.report.update("consul", f"waiting {LONGEST_POLL_S:.0f} s until no read with an old token is under way")
         time.sleep(LONGEST_POLL_S)
-        for role in ROLES:
+        for role in roles:
             self._forget({role.description}, read_token(token_file(self.layout, role.name)))
         self._management()
-        return len(ROLES) + 1
+        return len(roles) + 1
 
     def _behind(self, role: str, path: Path) -> list[str]:
         return self._users().behind_with_token(role, path)

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from .bridged.declared import declared, names
 from .consul_acl import GATE, MANAGEMENT, read_token, service_role, token_file
 from .consul_api import ConsulApi
 from .layout import Layout
@@ -54,11 +55,12 @@ class Users:
         return [name for name, used_s in self._used(role, KEYS) if used_s < since_s]
 
     def _used(self, role: str, secret: str) -> Iterator[tuple[str, float]]:
-        group = next((name for name in SERVICES if service_role(name).name == role), role)
+        services = (*SERVICES, *names(declared(self.layout)))
+        group = next((name for name in services if service_role(name).name == role), role)
         running = [process for process in self.status.processes if process.group == group and process.pid]
         if group == CONTROL_PLANE:
             yield from ((process.name, _said(f"{process.url}/metrics", secret)) for process in running)
-        elif group in SERVICES:
+        elif group in services:
             admin = self._admin_urls(group) if running else {}
             for process in running:
                 url = admin.get(process.instance, "")

@@ -25,7 +25,7 @@ from mcp_types import JSONRPCNotification, JSONRPCRequest, jsonrpc_message_adapt
 
 from services.bridge.declaration import Declaration
 
-__all__ = ["Child", "Link", "Usage", "child_environment", "running"]
+__all__ = ["Child", "Link", "Place", "Usage", "child_environment", "running"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ INHERITED: Final = (
 )  # fmt: skip
 MARKS: Final = ("TEKUP_ENVIRONMENT", "TEKUP_PROCESS")
 """No secrets: whose a process is, by which a supervisor finds what somebody's end left behind."""
+PROXIED: Final = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+UNPROXIED: Final = {"NO_PROXY": "localhost,127.0.0.1", "no_proxy": "localhost,127.0.0.1", "NODE_USE_ENV_PROXY": "1"}
 GRACE_S: Final = 2.0
 KILLED_WITHIN_S: Final = 10.0
 TOLD_WITHIN_S: Final = 1.0
@@ -47,6 +49,19 @@ UNASKED_WITHIN_S: Final = 5.0
 LAST_LINES: Final = 5
 LINE_CHARS: Final = 300
 LOGGED_A_SECOND: Final = 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the place where a bridge runs has for its server.
+
+    Attributes:
+        user: Whom a child becomes where none is declared; "" for the bridge's own.
+        proxy: A proxy's URL, the one way out; "" where there is none, or none is needed.
+    """
+
+    user: str = ""
+    proxy: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,14 +91,22 @@ class Link:
     usage: Callable[[], Usage]
 
 
-def child_environment(declaration: Declaration, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def child_environment(
+    declaration: Declaration, environ: Mapping[str, str] = os.environ, proxy: str = ""
+) -> dict[str, str]:
     """All a child gets of variables.
+
+    Args:
+        declaration: The server's.
+        environ: What it inherits a few of.
+        proxy: Its way out, in the names that most programs look for.
 
     Raises:
         BadDeclaration: A file of its secrets cannot be read.
     """
     inherited = {name: environ[name] for name in (*INHERITED, *MARKS) if name in environ}
-    return inherited | declaration.environment()
+    ways = dict.fromkeys(PROXIED, proxy) | UNPROXIED if proxy else {}
+    return inherited | ways | declaration.environment()
 
 
 @dataclass
@@ -111,8 +134,12 @@ def _said(code: int) -> str:
 
 
 @asynccontextmanager
-async def running(declaration: Declaration) -> AsyncIterator[Link]:
+async def running(declaration: Declaration, place: Place = Place()) -> AsyncIterator[Link]:
     """Runs a declaration's command inside the block; after it nothing of it is left.
+
+    Args:
+        declaration: What to run.
+        place: Where.
 
     Raises:
         BadDeclaration: Its secrets cannot be read.
@@ -121,7 +148,7 @@ async def running(declaration: Declaration) -> AsyncIterator[Link]:
     ours, theirs = socket.socketpair()
     with theirs:
         try:
-            process = await _spawn(declaration, theirs)
+            process = await _spawn(declaration, theirs, place)
         except BaseException:
             ours.close()
             raise
@@ -147,15 +174,17 @@ async def running(declaration: Declaration) -> AsyncIterator[Link]:
                 stream.close()
 
 
-async def _spawn(declaration: Declaration, control: socket.socket) -> asyncio.subprocess.Process:
+async def _spawn(declaration: Declaration, control: socket.socket, place: Place) -> asyncio.subprocess.Process:
     limits = declaration.limits
     config = {
         "argv": declaration.command,
         "cwd": declaration.cwd,
-        "user": declaration.user,
+        "user": declaration.user or place.user,
         "limits": {
             "memory_bytes": limits.memory_mb << 20,
             "processes": limits.processes,
+            # The place's user may have processes in other places too, which the kernel would count as well.
+            "user_processes": limits.processes if declaration.user else 0,
             "cpus": limits.cpus,
             "cpu_s": limits.cpu_s,
             "open_files": limits.open_files,
@@ -167,7 +196,7 @@ async def _spawn(declaration: Declaration, control: socket.socket) -> asyncio.su
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=child_environment(declaration),
+        env=child_environment(declaration, proxy=place.proxy),
         pass_fds=(control.fileno(),),
         start_new_session=True,
     )

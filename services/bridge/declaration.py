@@ -12,7 +12,17 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-__all__ = ["BadDeclaration", "Declaration", "Era", "Limits", "Mode", "Transport", "read_declaration"]
+__all__ = [
+    "BadDeclaration",
+    "Declaration",
+    "Era",
+    "Limits",
+    "Mode",
+    "OAuthClient",
+    "Transport",
+    "read_declaration",
+    "read_text",
+]
 
 SECRET_WORDS: Final = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS", "AUTHORIZATION")
 _PLATFORMS: Final = ("MCP_", "TEKUP_")
@@ -77,6 +87,31 @@ class DeclaredProbe(_Data):
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
+class OAuthClient(_Data):
+    """Who the bridge is for the authorization server of a remote one.
+
+    Attributes:
+        issuer: Whose tokens the remote server takes; the credentials go nowhere else.
+        client_id: The client's id there.
+        secret_file: A file with its secret.
+        scope: What to ask for; "" for what the remote server says.
+        token_file: Somebody's tokens, as a token endpoint answered them, to be used and renewed in place; without, the
+            client acts for itself.
+    """
+
+    issuer: str = Field(pattern=r"^https?://\S+$")
+    client_id: str = Field(min_length=1)
+    secret_file: Path | None = None
+    scope: str = ""
+    token_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "OAuthClient":
+        if self.secret_file is None and self.token_file is None:
+            raise ValueError("name a secret_file, or a token_file with somebody's tokens")
+        return self
+
+
 class Declaration(_Data):
     """A bridged server.
 
@@ -94,6 +129,8 @@ class Declaration(_Data):
         transport: How it is spoken to.
         headers: Headers of each request to it.
         header_files: Headers whose values are in files.
+        oauth: Who the bridge is where a token is wanted.
+        hosts: Whom it may reach, `host` or `host:port`, where the place it runs in bounds that; see `way_out`.
         era: Which era's protocol it is spoken to in; `auto` finds out.
         mode: Whether all clients share one child, or each has its own.
         children: The most children at one time, of clients of their own.
@@ -120,6 +157,8 @@ class Declaration(_Data):
     transport: Transport = Transport.HTTP
     headers: dict[str, str] = Field(default_factory=dict)
     header_files: dict[str, Path] = Field(default_factory=dict)
+    oauth: OAuthClient | None = None
+    hosts: tuple[str, ...] = ()
     era: Era = Era.AUTO
     mode: Mode = Mode.SHARED
     children: int = Field(default=16, ge=1, le=1000)
@@ -136,6 +175,8 @@ class Declaration(_Data):
     def _whole(self) -> "Declaration":
         if bool(self.command) == bool(self.url):
             raise ValueError("give either a command or a url")
+        if self.oauth is not None and not self.url:
+            raise ValueError("oauth is for a server at a url")
         plain = [name for name in self.env if _is_secret(name)] + [name for name in self.headers if _is_secret(name)]
         if plain:
             raise ValueError(f"{', '.join(plain)} looks like a secret: name its file under env_files or header_files")
@@ -152,8 +193,8 @@ class Declaration(_Data):
         """
         found = dict(self.env)
         if self.env_file:
-            found |= _lines(_read(Path(self.env_file)), self.env_file)
-        return found | {name: _read(path).rstrip("\r\n") for name, path in self.env_files.items()}
+            found |= _lines(read_text(Path(self.env_file)), self.env_file)
+        return found | {name: read_text(path).rstrip("\r\n") for name, path in self.env_files.items()}
 
     def all_headers(self) -> dict[str, str]:
         """The headers of each request, secrets among them.
@@ -161,7 +202,7 @@ class Declaration(_Data):
         Raises:
             BadDeclaration: A file cannot be read.
         """
-        return self.headers | {name: _read(path).strip() for name, path in self.header_files.items()}
+        return self.headers | {name: read_text(path).strip() for name, path in self.header_files.items()}
 
 
 def read_declaration(path: Path) -> Declaration:
@@ -170,7 +211,7 @@ def read_declaration(path: Path) -> Declaration:
     Raises:
         BadDeclaration: It cannot be read, or is none; with every problem there is.
     """
-    text = _read(path)
+    text = read_text(path)
     try:
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
         return Declaration.model_validate(content)
@@ -186,7 +227,12 @@ def _is_secret(name: str) -> bool:
     return any(word in SECRET_WORDS or word.endswith(("KEY", "TOKEN")) for word in words)
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A file that a declaration names.
+
+    Raises:
+        BadDeclaration: It cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

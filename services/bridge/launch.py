@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-_PDEATHSIG, _SUBREAPER = 1, 36
+_PDEATHSIG, _SUBREAPER, _NO_NEW_PRIVS = 1, 36, 38
+_CAPABILITIES_V3 = 0x20080522
 _LOOK_EVERY_S = 0.25
 _TELL_EVERY_S = 2.0
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -204,16 +205,16 @@ class _Keeper:
 
     def _become_child(self, keeper: int) -> None:
         os.setsid()
-        _prctl(_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != keeper:
-            os._exit(_NOT_STARTED)
         self._group.join()
-        for kind, value in _rlimits(self._limits, bool(self._config["user"])):
+        for kind, value in _rlimits(self._limits):
             hard = resource.getrlimit(kind)[1]
             bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(kind, (bound, bound))
         if self._config["user"]:
             _become(self._config["user"])
+        _prctl(_PDEATHSIG, signal.SIGKILL)  # whoever changes its user loses it
+        if os.getppid() != keeper:
+            os._exit(_NOT_STARTED)
         if self._config["cwd"]:
             os.chdir(self._config["cwd"])
         for number in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
@@ -286,15 +287,15 @@ class _Keeper:
         _quietly(lambda: self._control.sendall(json.dumps(said).encode() + b"\n", socket.MSG_DONTWAIT))
 
 
-def _rlimits(limits: dict[str, Any], own_user: bool) -> Iterator[tuple[int, int]]:
+def _rlimits(limits: dict[str, Any]) -> Iterator[tuple[int, int]]:
     yield resource.RLIMIT_CORE, 0
     yield resource.RLIMIT_NOFILE, limits["open_files"]
     if limits["cpu_s"]:
         yield resource.RLIMIT_CPU, limits["cpu_s"]
     if limits["file_bytes"]:
         yield resource.RLIMIT_FSIZE, limits["file_bytes"]
-    if own_user:  # it counts a user's processes, wherever they are
-        yield resource.RLIMIT_NPROC, limits["processes"]
+    if limits["user_processes"]:  # it counts a user's processes, wherever they are
+        yield resource.RLIMIT_NPROC, limits["user_processes"]
 
 
 def _become(name: str) -> None:
@@ -304,6 +305,17 @@ def _become(name: str) -> None:
     os.initgroups(name, user.pw_gid)
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)
+    _give_up_rights()
+
+
+def _give_up_rights() -> None:
+    """All capabilities, and any program's that would bring some: from one user but root to another they stay."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, none = (ctypes.c_uint32 * 2)(_CAPABILITIES_V3, 0), (ctypes.c_uint32 * 6)()
+    if libc.capset(header, none) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    _prctl(_NO_NEW_PRIVS, 1)
 
 
 def _become_quiet() -> None:

@@ -8,6 +8,10 @@ __all__ = ["MOST_CHARS", "here", "public_name", "public_uri", "rewritten", "ther
 
 MOST_CHARS: Final = 64
 _ODD: Final = re.compile(r"[^A-Za-z0-9_-]")
+_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?!\d+(/|$))")
+"""What begins as a URI does; a host with its port is none."""
+_BARE: Final = "="
+"""Before what is no URI, though a server lists it as one."""
 
 
 def public_name(service: str, name: str) -> str:
@@ -46,14 +50,24 @@ def here(service: str, names: Iterable[str]) -> tuple[dict[str, str], dict[str, 
 
 
 def public_uri(service: str, uri: str) -> str:
-    """A resource's URI, or a template of URIs, behind the gate."""
-    return f"{service}://{uri}"
+    """A resource's URI, or a template of URIs, behind the gate; one of a scheme that is called so already stays.
+
+    >>> public_uri("notes", "file:///a"), public_uri("notes", "notes://a")
+    ('notes://file:///a', 'notes://a')
+    """
+    start = f"{service}://"
+    own = uri.removeprefix(start)
+    if own != uri and not _URI.match(own) and not own.startswith(_BARE):
+        return uri
+    return f"{start}{uri}" if _URI.match(uri) else f"{start}{_BARE}{uri}"
 
 
 def there_uri(service: str, uri: str) -> str:
     """What a URI is called by the server; "" if it is none of this service's."""
-    start = f"{service}://"
-    return uri.removeprefix(start) if uri.startswith(start) else ""
+    inner = uri.removeprefix(f"{service}://")
+    if inner == uri:
+        return ""
+    return inner.removeprefix(_BARE) if inner.startswith(_BARE) else inner if _URI.match(inner) else uri
 
 
 def rewritten(service: str, result: Mapping[str, Any]) -> dict[str, Any]:

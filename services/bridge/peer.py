@@ -15,6 +15,7 @@ from typing import Any, Final
 import anyio
 import httpx2
 from mcp import ClientSession, MCPError
+from mcp.client.auth import OAuthFlowError
 from mcp.shared.dispatcher import CallOptions, ProgressFnT
 from mcp.shared.inbound import (
     MCP_METHOD_HEADER,
@@ -131,7 +132,9 @@ class Peer:
                     self.connected.set()
                     await _first(link.ended.wait(), self._closing.wait())
                     self._note(link)
-        except (BadDeclaration, OSError, MCPError, httpx2.HTTPError, ValidationError, RuntimeError) as error:
+        except (
+            BadDeclaration, OSError, MCPError, OAuthFlowError, httpx2.HTTPError, ValidationError, RuntimeError,
+        ) as error:  # fmt: skip
             self.problem = self.problem or self._told(error)
         except BaseExceptionGroup as group:
             self.problem = self.problem or self._told(_leaf(group))
@@ -160,6 +163,9 @@ class Peer:
                     await asyncio.wait({over, greeting}, return_when=asyncio.FIRST_COMPLETED)
                     if not greeting.done():
                         raise MCPError(CONNECTION_CLOSED, link.why())
+                    if (error := greeting.exception()) is not None:
+                        self._note(link)  # now, since the end that follows is ours
+                        self.problem = self.problem or self._told(error)
                     greeting.result()
                 finally:
                     for task in (over, greeting):
@@ -184,7 +190,14 @@ class Peer:
                     raise
             else:
                 return
-        await session.discover()
+        while True:  # until the start's own deadline: the SDK gives up after ten seconds, and some begin slowly
+            try:
+                await session.discover()
+            except MCPError as error:
+                if error.error.code != REQUEST_TIMEOUT:
+                    raise
+            else:
+                return
 
     async def request(
         self,

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,10 +27,10 @@ from mcp_types import (
     ReadResourceRequestParams,
 )
 from mcp_types.methods import is_input_required
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from services.bridge.child import running
+from services.bridge.child import Place, running
 from services.bridge.declaration import Declaration
 from services.bridge.metrics import BridgeMetrics
 from services.bridge.names import rewritten, there_uri
@@ -63,11 +64,19 @@ _FAILURES: Final = (Down, Lost)
 
 
 class BridgeSettings(ServiceSettings):
-    """What a bridge is told beside the kit's settings: where its declaration is."""
+    """What a bridge is told beside the kit's settings: where its declaration is, and what it runs in.
+
+    Attributes:
+        file: The declaration.
+        user: Whom children become where none is declared.
+        proxy: A proxy's URL, the server's one way out.
+    """
 
     model_config = SettingsConfigDict(env_prefix="MCP_BRIDGE_", frozen=True)
 
     file: Path
+    user: str = ""
+    proxy: str = Field(default="", pattern=r"^(https?://[^\s/]+/?)?$")
 
 
 class Bridge:
@@ -76,10 +85,12 @@ class Bridge:
     Args:
         kit: Counts and logs its calls.
         declaration: What is bridged.
+        place: Where.
     """
 
-    def __init__(self, kit: Kit, declaration: Declaration) -> None:
+    def __init__(self, kit: Kit, declaration: Declaration, place: Place) -> None:
         self._kit = kit
+        self._place = place
         self._declaration = declaration
         self._changed = asyncio.Event()
         self.offer = Offer()
@@ -163,7 +174,8 @@ class Bridge:
         return "the server behind this bridge" if self._declaration.url else "the bridged server"
 
     def _make_peer(self) -> Peer:
-        connect = connected if self._declaration.url else running
+        proxy = self._place.proxy
+        connect = partial(connected, proxy=proxy) if self._declaration.url else partial(running, place=self._place)
         return Peer(self._declaration, connect, self._kit.version, self._changed.set)
 
     async def _read(self, peer: Peer) -> None:
@@ -323,8 +335,7 @@ def spec_of(declaration: Declaration) -> ServiceSpec[BridgeSettings]:
 
     @asynccontextmanager
     async def build(kit: Kit, settings: BridgeSettings) -> AsyncIterator[None]:
-        del settings  # the declaration was read before the service had a name
-        bridge = Bridge(kit, declaration)
+        bridge = Bridge(kit, declaration, Place(settings.user, settings.proxy))
         kit.serve(bridge.server(), legacy=False, freshness=bridge.freshness, annotations=bridge.annotations)
         kit.ready_when(bridge.problem)
         kit.show(bridge.state)

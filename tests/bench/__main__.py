@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.bench.analysis import analysis
 from tests.bench.bare_router import bare_router
 from tests.bench.bearers import bearers
+from tests.bench.bridges import bridges
 from tests.bench.browsing import browsing
 from tests.bench.delivery import delivery
 from tests.bench.environment import Environment, environment
@@ -196,6 +197,11 @@ def browser(folder: Path, given: argparse.Namespace) -> list[Row]:
     return browsing(folder, given.pages)
 
 
+def bridge(folder: Path, given: argparse.Namespace) -> list[Row]:
+    """The bridge against those of npm and PyPI."""
+    return bridges(build_load(folder), folder, given.seconds, given.rounds)
+
+
 def _until_known(env: Environment) -> None:
     wait_until(lambda: "bbbbbb" in json.dumps(env.ask("GET", "/v1/services/bench")), "the second version", WAIT_S)
 
@@ -215,6 +221,7 @@ GROUPS: dict[str, Callable[[Path, argparse.Namespace], list[Row]]] = {
     "search-speed": searching,
     "filesystem": files,
     "browser": browser,
+    "bridge": bridge,
 }
 
 

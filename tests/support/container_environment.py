@@ -46,6 +46,7 @@ class ContainerEnvironment:
         directory: For its workspace.
         project: Its name, which everything of it has in front.
         settings: Variables for its Compose file.
+        laid_over: Further Compose files.
     """
 
     env: Mapping[str, str]
@@ -55,6 +56,7 @@ class ContainerEnvironment:
     settings: dict[str, str] = field(default_factory=dict)
     key: str = ""
     operator_token: str = ""
+    laid_over: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         """Choose what is this environment's own."""
@@ -112,9 +114,10 @@ class ContainerEnvironment:
 
     def compose(self, *args: str, timeout_s: float = UP_S, given: str = "") -> subprocess.CompletedProcess[str]:
         """`docker compose` on this project, with something on its standard input; never raises for its exit code."""
-        file = REPOSITORY / "compose" / f"docker-compose.{self.kind}.yml"
+        files = (REPOSITORY / "compose" / f"docker-compose.{self.kind}.yml", *self.laid_over)
+        named = [part for file in files for part in ("-f", str(file))]
         return subprocess.run(
-            ["docker", "compose", "--ansi", "never", "--profile", "proof", "-p", self.project, "-f", str(file), *args],
+            ["docker", "compose", "--ansi", "never", "--profile", "proof", "-p", self.project, *named, *args],
             env={**self.env, **self.settings},
             input=given,
             capture_output=True,

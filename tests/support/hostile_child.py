@@ -1,19 +1,23 @@
 """An MCP server over stdio for the bridge's tests, which does on demand what servers should not.
 
 Plain JSON lines and no SDK, so that it can break every rule: `python hostile_child.py [OPTION…]`. Options: `noisy`
-prints a banner first, `slow-start`, `dies-at-start`, `never-greets`, `modern` speaks no handshake, `bad-list` lists
-tools that cannot be used, `asks-first` refuses whatever comes before its handshake and ends, as some do.
+prints a banner first, `slow-start`, `slower-start`, `dies-at-start`, `never-greets`, `modern` speaks no handshake,
+`bad-list` lists tools that cannot be used, `asks-first` refuses what comes before its handshake and ends, as some do.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 OPTIONS = set(sys.argv[1:])
@@ -47,7 +51,23 @@ GOOD = [
     *map(tool, ("pid", "environment", "sleep", "progress", "cancelled", "picture", "hang", "exit", "flood", "endless")),
     *map(
         tool,
-        ("garbage", "fork", "daemon", "eat", "big", "error", "fails", "nonsense", "refuses", "grow", "count", "spam"),
+        (
+            "garbage",
+            "fork",
+            "daemon",
+            "eat",
+            "big",
+            "error",
+            "fails",
+            "nonsense",
+            "refuses",
+            "grow",
+            "count",
+            "spam",
+            "look",
+            "reach",
+            "fetch",
+        ),
     ),
 ]
 BAD = [
@@ -112,6 +132,47 @@ def spams(_: dict[str, Any]) -> dict[str, Any]:
     return text("spammed")
 
 
+def look(given: dict[str, Any]) -> dict[str, Any]:
+    """Who it is, and what it can do with files."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    lines = dict(line.split(":\t", 1) for line in status if ":\t" in line)
+    found = {"user": os.getuid(), "groups": os.getgroups(), "no_new_privileges": lines["NoNewPrivs"]}
+    found["capabilities"] = sorted({lines[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")})
+    return text(json.dumps({**found, "files": {path: readable(Path(path)) for path in given["files"]}}))
+
+
+def readable(path: Path) -> str:
+    try:
+        if path.is_dir():
+            return ",".join(f"{inner.name}:{readable(inner)}" for inner in sorted(path.iterdir()))
+        return "read" if path.read_bytes() else "empty"
+    except OSError as error:
+        return type(error).__name__
+
+
+def reach(given: dict[str, Any]) -> dict[str, Any]:
+    """Which of some hosts and ports it can connect to."""
+    found = {}
+    for host, port in given["places"]:
+        try:
+            socket.create_connection((host, port), 2).close()
+            found[f"{host}:{port}"] = "reached"
+        except OSError as error:
+            found[f"{host}:{port}"] = type(error).__name__
+    return text(json.dumps(found))
+
+
+def fetch(given: dict[str, Any]) -> dict[str, Any]:
+    """What a URL answers, by the proxy that the environment names."""
+    try:
+        with urllib.request.urlopen(given["url"], timeout=20) as answer:
+            return text(f"{answer.status}")
+    except urllib.error.HTTPError as error:
+        return text(f"{error.code} {error.read().decode()[:500]}")
+    except OSError as error:
+        return text(str(error))
+
+
 def grows(_: dict[str, Any]) -> dict[str, Any]:
     LISTED.append(tool("grown"))
     say({"method": "notifications/tools/list_changed"})
@@ -150,6 +211,9 @@ TOOLS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "nonsense": lambda _: {"content": "no list"},
     "spam": spams,
     "grow": grows,
+    "look": look,
+    "reach": reach,
+    "fetch": fetch,
 }
 ERRORS = {
     "error": {"code": -32000, "message": "no such thing", "data": {"why": "because"}},
@@ -228,6 +292,8 @@ def main() -> None:
     if "dies-at-start" in OPTIONS:
         print("no configuration found", file=sys.stderr, flush=True)
         os._exit(7)
+    if "slower-start" in OPTIONS:
+        time.sleep(12)
     if "slow-start" in OPTIONS:
         time.sleep(1.5)
     greeted = "asks-first" not in OPTIONS

@@ -1,6 +1,7 @@
-"""An MCP server at a URL for the bridge's tests: `python remote_server.py PORT TRANSPORT`; it wants a header.
+"""An MCP server at a URL for the bridge's tests: `python remote_server.py PORT TRANSPORT [ISSUER]`; it wants a header.
 
-Transports: `http` keeps sessions in memory, as most servers of the handshake era do, `sse` is the one before it.
+Transports: `http` keeps sessions in memory, as most servers of the handshake era do, `sse` is the one before it. With
+an issuer it takes that one's tokens for itself, and nothing else.
 """
 
 from __future__ import annotations
@@ -9,11 +10,46 @@ import asyncio
 import os
 import sys
 
+import jwt
 import uvicorn
+from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import Context, MCPServer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-server: MCPServer[dict[str, object]] = MCPServer("remote", instructions="From afar.")
+PORT, TRANSPORT, ISSUER = (*sys.argv[1:], "")[:3]
+URL = f"http://127.0.0.1:{PORT}/mcp"
+
+
+class Verifier:
+    """Takes what the issuer signed for this server."""
+
+    def __init__(self) -> None:
+        self._keys = jwt.PyJWKClient(f"{ISSUER}/jwks")
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        try:
+            key = await asyncio.to_thread(self._keys.get_signing_key_from_jwt, token)
+            said = jwt.decode(token, key, algorithms=["RS256"], audience=URL, issuer=ISSUER)
+        except jwt.PyJWTError:
+            return None
+        scopes = str(said.get("scope", "")).split()
+        return AccessToken(
+            token=token, client_id=said["client_id"], scopes=scopes, expires_at=said["exp"], resource=URL
+        )
+
+
+def made() -> MCPServer[dict[str, object]]:
+    if not ISSUER:
+        return MCPServer("remote", instructions="From afar.")
+    auth = AuthSettings.model_validate({
+        "issuer_url": ISSUER, "resource_server_url": URL, "required_scopes": ["mcp:ledger"],
+        "validate_token_resource": True,
+    })  # fmt: skip
+    return MCPServer("remote", token_verifier=Verifier(), auth=auth)
+
+
+server = made()
 
 
 @server.tool()
@@ -47,5 +83,5 @@ class Guarded:
 
 
 if __name__ == "__main__":
-    app = server.sse_app() if sys.argv[2] == "sse" else server.streamable_http_app()
-    uvicorn.run(Guarded(app), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+    app = server.sse_app() if TRANSPORT == "sse" else server.streamable_http_app()
+    uvicorn.run(app if ISSUER else Guarded(app), host="127.0.0.1", port=int(PORT), log_level="warning")

@@ -58,6 +58,7 @@ def add(
     ] = None,
     version: Annotated[str, typer.Option(help="Its version; by default the platform's.")] = "",
     mode: Annotated[str, typer.Option(help="shared: one child for all; per-client: one for each client.")] = "shared",
+    era: Annotated[str, typer.Option(help="Which era's protocol it is spoken to in: auto, legacy, modern.")] = "auto",
     cwd: Annotated[
         Path | None, typer.Option(exists=True, file_okay=False, resolve_path=True, help="Where it runs.")
     ] = None,
@@ -78,6 +79,7 @@ def add(
     """
     content: dict[str, Any] = {"version": version} if version else {}
     content |= {"mode": mode} if mode != "shared" else {}
+    content |= {"era": era} if era != "auto" else {}
     if sum(map(bool, (command, url, project))) != 1:
         raise BadInput(
             "give a command after --, or --url, or --project; for example: tekup add time -- uvx mcp-server-time"

@@ -56,10 +56,22 @@ class Egress:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, way: Way, answer_bytes: int | None = None) -> AsyncIterator["Egress"]:
-        """Listening on a free port of loopback inside the block; every connection is cut after it."""
+    async def open(
+        cls, way: Way, answer_bytes: int | None = None, *, host: str = "127.0.0.1", port: int = 0
+    ) -> AsyncIterator["Egress"]:
+        """Listening inside the block; every connection is cut after it.
+
+        Args:
+            way: How hosts are reached.
+            answer_bytes: The most one connection may bring; then it is cut.
+            host: Address to listen on.
+            port: 0 for a free one.
+
+        Raises:
+            OSError: It cannot be listened on.
+        """
         egress = cls(way, answer_bytes)
-        server = await asyncio.start_server(egress._accept, "127.0.0.1", 0, limit=HEAD_BYTES)
+        server = await asyncio.start_server(egress._accept, host, port, limit=HEAD_BYTES)
         egress.port = server.sockets[0].getsockname()[1]
         try:
             yield egress

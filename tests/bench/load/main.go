@@ -2,6 +2,8 @@
 //
 //	load serve ADDRESS                               answers every POST and GET with a small JSON-RPC result
 //	load call URL WORKERS SECONDS HEADER=VALUE... <body
+//
+// With the header Mcp-Session-Id=each, every worker begins a session of its own first and calls within it.
 package main
 
 import (
@@ -62,7 +64,15 @@ func serve(address string) {
 	os.Exit(1)
 }
 
+const (
+	session     = "Mcp-Session-Id"
+	each        = session + "=each"
+	initialize  = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"load","version":"1"}}}`
+	initialized = `{"jsonrpc":"2.0","method":"notifications/initialized"}`
+)
+
 type worker struct {
+	headers    []string
 	times      []time.Duration
 	failures   int
 	bytes      int
@@ -76,6 +86,9 @@ func call(url string, workers int, length time.Duration, headers []string) {
 		Transport: &http.Transport{MaxIdleConnsPerHost: workers, MaxConnsPerHost: workers},
 	}
 	team := make([]worker, workers)
+	for i := range team {
+		team[i].headers = inSession(client, url, headers)
+	}
 	var group sync.WaitGroup
 	began := time.Now()
 	for i := range team {
@@ -83,7 +96,7 @@ func call(url string, workers int, length time.Duration, headers []string) {
 		go func(me *worker) {
 			defer group.Done()
 			for time.Since(began) < length && len(me.times) < mostCalls/workers {
-				me.once(client, url, string(body), headers)
+				me.once(client, url, string(body))
 			}
 		}(&team[i])
 	}
@@ -91,7 +104,33 @@ func call(url string, workers int, length time.Duration, headers []string) {
 	print(team, time.Since(began))
 }
 
-func (me *worker) once(client *http.Client, url, body string, headers []string) {
+// InSession returns the headers with the id of a session that was begun with them, where one is asked for.
+func inSession(client *http.Client, url string, headers []string) []string {
+	var own []string
+	for _, header := range headers {
+		if header != each {
+			own = append(own, header)
+		}
+	}
+	if len(own) == len(headers) {
+		return headers
+	}
+	for _, body := range []string{initialize, initialized} {
+		answer, err := client.Do(post(url, body, own))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "load:", err)
+			os.Exit(1)
+		}
+		_, _ = io.Copy(io.Discard, answer.Body)
+		_ = answer.Body.Close()
+		if id := answer.Header.Get(session); id != "" && body == initialize {
+			own = append(own, session+"="+id)
+		}
+	}
+	return own
+}
+
+func post(url, body string, headers []string) *http.Request {
 	request, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
@@ -101,6 +140,11 @@ func (me *worker) once(client *http.Client, url, body string, headers []string) 
 		name, value, _ := strings.Cut(header, "=")
 		request.Header.Set(name, value)
 	}
+	return request
+}
+
+func (me *worker) once(client *http.Client, url, body string) {
+	request := post(url, body, me.headers)
 	began := time.Now()
 	failure := ""
 	answer, err := client.Do(request)

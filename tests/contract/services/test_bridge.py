@@ -68,7 +68,7 @@ def pear(bridges: Bridges, tmp_path_factory: pytest.TempPathFactory) -> Instance
 def nothing_is_left() -> Iterator[None]:
     """Whatever a test starts, no process of it has init for a parent afterwards."""
     yield
-    assert not [one.pid for one in psutil.process_iter() if _is_orphan(one)]
+    until(lambda: not [one.pid for one in psutil.process_iter() if _is_orphan(one)], "no orphan is left")
 
 
 def _is_orphan(process: psutil.Process) -> bool:
@@ -240,6 +240,14 @@ async def test_each_client_has_a_child_of_its_own_when_told_so(bridges: Bridges)
 
 
 @pytest.mark.feature("B10")
+@pytest.mark.long
+async def test_a_server_of_the_newer_era_may_take_longer_to_begin_than_the_sdk_waits(bridges: Bridges) -> None:
+    instance = bridges.start("modern", "slower-start", era="modern")
+    async with instance.session() as session:
+        assert (await session.call("pear_echo", text="at last")).text == "at last"
+    assert instance.end() == 0
+
+
 async def test_nothing_is_left_of_a_child_whatever_it_started_and_however_the_bridge_ends(bridges: Bridges) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         instance = bridges.start()

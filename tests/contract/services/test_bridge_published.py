@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,81 +16,19 @@ from mcp_types import CallToolResult
 
 from tests.contract.services.conftest import Instance, Session, Starter
 from tests.contract.services.test_bridge_hostile import again
-from tests.support.programs import program
+from tests.published.servers import NETWORK, SERVERS, Published, filled, furnish, public
 
 pytestmark = [pytest.mark.local, pytest.mark.feature("B11"), pytest.mark.timeout(300)]
-HERE = "{here}"
-"""Stands for a folder of the test's own."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """A server and what is asked of it.
-
-    Args:
-        name: Its service's.
-        command: What comes after the program.
-        call: A tool by its own name, arguments, and what its answer holds.
-        wrong: A tool and arguments that it refuses.
-        env: Its variables.
-        by: The program that runs it.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    call: tuple[str, dict[str, Any], str]
-    wrong: tuple[str, dict[str, Any]]
-    env: dict[str, str] = field(default_factory=dict)
-    by: str = "published-npm"
-
-
-PLACE = {"path": HERE}
-SERVERS = (
-    Published("time", ("-m", "mcp_server_time", "--local-timezone", "UTC"),
-              ("get_current_time", {"timezone": "Europe/Paris"}, "Europe/Paris"),
-              ("get_current_time", {"timezone": "Nowhere/At_All"}), by="published-python"),
-    Published("git", ("-m", "mcp_server_git"), ("git_status", {"repo_path": f"{HERE}/repo"}, "No commits yet"),
-              ("git_status", {"repo_path": "/nonexistent"}), by="published-python"),
-    Published("fetch", ("-m", "mcp_server_fetch", "--ignore-robots-txt"), ("fetch", {"url": "http://127.0.0.1:9/"}, ""),
-              ("fetch", {}), by="published-python"),
-    Published("sqlite", ("-c", "from mcp_server_sqlite import main; main()", "--db-path", f"{HERE}/a.db"),
-              ("read_query", {"query": "select 6*7 as answer"}, "42"), ("read_query", {"query": "drop table x"}),
-              by="published-python-old"),
-    Published("calculator", ("-m", "mcp_server_calculator"), ("calculate", {"expression": "6*7"}, "42"),
-              ("calculate", {"expression": "import os"}), by="published-python-old"),
-    Published("everything", ("@modelcontextprotocol/server-everything",), ("echo", {"message": "hi"}, "hi"),
-              ("echo", {"message": 7})),
-    Published("memory", ("@modelcontextprotocol/server-memory",), ("read_graph", {}, "entities"),
-              ("open_nodes", {"names": 7}), env={"MEMORY_FILE_PATH": f"{HERE}/memory.jsonl"}),
-    Published("files", ("@modelcontextprotocol/server-filesystem", HERE),
-              ("read_text_file", {"path": f"{HERE}/note.txt"}, "lighthouse"),
-              ("read_text_file", {"path": "/etc/passwd"})),
-    Published("thinking", ("@modelcontextprotocol/server-sequential-thinking",),
-              ("sequentialthinking", {"thought": "a", "thoughtNumber": 1, "totalThoughts": 1,
-                                      "nextThoughtNeeded": False}, "thoughtNumber"),
-              ("sequentialthinking", {"thought": 7})),
-    Published("chart", ("@antv/mcp-server-chart",), ("generate_pie_chart", {"data": []}, ""),
-              ("generate_pie_chart", {"data": 7})),
-    Published("docs", ("@upstash/context7-mcp",), ("resolve-library-id", {"libraryName": "x", "query": "x"}, ""),
-              ("resolve-library-id", {"libraryName": 7})),
-)  # fmt: skip
-NETWORK = ("fetch", "chart", "docs")
-"""Their calls need somebody else's server: that they are answered, with an error, is all that is asked here."""
-
-
-def filled(value: Any, folder: Path) -> Any:
-    return json.loads(json.dumps(value).replace(HERE, str(folder)))
 
 
 @pytest.fixture(params=[pytest.param(one, marks=() if one.name == "time" else pytest.mark.long, id=one.name)
                         for one in SERVERS])  # fmt: skip
 def served(request: pytest.FixtureRequest, starter: Starter, tmp_path: Path) -> Iterator[tuple[Published, Instance]]:
     one: Published = request.param
-    (tmp_path / "note.txt").write_text("the lighthouse")
-    subprocess.run(["git", "init", "-q", tmp_path / "repo"], check=True)
+    furnish(tmp_path)
     file = tmp_path / "declaration.json"
-    command = [program(one.by), *filled(one.command, tmp_path)]
-    file.write_text(json.dumps({"name": one.name, "command": command, "env": filled(one.env, tmp_path)}))
+    declared = {"name": one.name, "command": one.argv(tmp_path), "env": filled(one.env, tmp_path)}
+    file.write_text(json.dumps(declared))
     settings = {"MCP_BRIDGE_FILE": file, "MCP_TOOL_DEADLINE_S": 30, "HOME": tmp_path}
     instance = starter.start(one.name, module="services.bridge", **settings)
     yield one, instance
@@ -105,10 +41,6 @@ def _is_of(process: psutil.Process, folder: Path) -> bool:
         return process.environ().get("HOME") == str(folder)
     except psutil.Error:
         return False
-
-
-def public(service: str, tool: str) -> str:
-    return tool if tool.startswith(f"{service}_") else f"{service}_{tool}"
 
 
 async def test_it_lists_answers_refuses_and_is_back_after_its_child_was_killed(

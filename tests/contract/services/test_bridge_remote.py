@@ -26,8 +26,8 @@ WITHIN_S = 30.0
 class Remote:
     """A server that can be restarted on its port."""
 
-    def __init__(self, transport: str) -> None:
-        self.transport, self.port = transport, free_port()
+    def __init__(self, transport: str, issuer: str = "") -> None:
+        self.transport, self.port, self.issuer = transport, free_port(), issuer
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -35,7 +35,7 @@ class Remote:
         return f"http://127.0.0.1:{self.port}/{'sse' if self.transport == 'sse' else 'mcp'}"
 
     def start(self) -> None:
-        argv = [sys.executable, str(REMOTE), str(self.port), self.transport]
+        argv = [sys.executable, str(REMOTE), str(self.port), self.transport, *filter(None, [self.issuer])]
         env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + WITHIN_S

@@ -40,10 +40,27 @@ def test_of_two_that_would_be_called_alike_the_one_called_so_already_is_kept() -
     assert "git_status" in bad["status"]
 
 
-@given(st.text(min_size=1))
+@given(st.one_of(st.text(min_size=1), st.text().map("pear://{}".format), st.text().map("pear://=x:{}".format)))
 def test_a_uri_leads_back_to_the_servers(uri: str) -> None:
     assert there_uri("pear", public_uri("pear", uri)) == uri
     assert there_uri("fig", public_uri("pear", uri)) == ""
+
+
+@pytest.mark.parametrize(
+    ("there", "public"),
+    [
+        ("file:///a", "pear://file:///a"),
+        ("pear://a/b", "pear://a/b"),
+        ("pear://host:80/a", "pear://host:80/a"),
+        ("pear://file:///a", "pear://pear://file:///a"),
+        ("pear://{name}", "pear://{name}"),
+        ("urn:isbn:1", "pear://urn:isbn:1"),
+        ("a", "pear://=a"),
+    ],
+)
+def test_a_uri_of_the_services_own_scheme_stays_and_any_other_gets_it_before(there: str, public: str) -> None:
+    assert public_uri("pear", there) == public
+    assert there_uri("pear", public) == there
 
 
 def test_resources_within_results_are_called_as_they_are_here() -> None:

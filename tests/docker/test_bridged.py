@@ -1,0 +1,224 @@
+"""Servers of other people in containers, one each: the server as a user of its own, and its one way out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp_types import CallToolResult, TextContent
+
+from tests.docker.test_isolation import METADATA, outsider
+from tests.support.command_line import REPOSITORY, told
+from tests.support.container_environment import UP_S, ContainerEnvironment
+from tests.support.engine import Engine
+from tests.support.gate import wait_until
+
+pytestmark = [pytest.mark.docker, pytest.mark.feature("B11", "E2", "E3", "E4")]
+RUNS = (
+    *("setup", "mcp-gateway", "consul", "consul-access", "control-plane", "mcp-agent", "mcp-hub"),
+    *("mcp-pear", "mcp-time", "way-out-time"),
+)
+"""Of the environment what these servers need."""
+PEAR = {"command": ["python3", "/server/hostile_child.py"], "limits": {"memory_mb": 150, "processes": 30}}
+TIME = {
+    "command": ["mcp-server-time", "--local-timezone", "UTC"],
+    "probe": {"tool": "get_current_time", "arguments": {"timezone": "UTC"}},
+}
+
+
+def folder_of(folder: Path, name: str, declaration: dict[str, Any]) -> Path:
+    """A server's folder, as somebody would write it."""
+    made = folder / name
+    made.mkdir()
+    (made / "declaration.json").write_text(json.dumps({"name": name, "version": "2.0", **declaration}))
+    return made
+
+
+def bridged(engine: Engine, *arguments: str) -> str:
+    """What the command for such servers prints."""
+    command = [sys.executable, "-m", "compose.containers.bridged", *arguments]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=dict(engine.env), capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def outside(engine: Engine, images: str, run_prefix: str) -> Iterator[str]:
+    """Somebody who may be reached, because the declaration says so."""
+    with outsider(engine, run_prefix) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def running(
+    engine: Engine, images: str, third_parties: list[str], run_prefix: str, outside: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ContainerEnvironment]:  # fmt: skip
+    """Development's environment with two such servers: one that does on demand what it should not, one published."""
+    folder = tmp_path_factory.mktemp("bridged")
+    pear = folder_of(folder, "pear", PEAR)
+    shutil.copy(REPOSITORY / "tests/support/hostile_child.py", pear)
+    time = folder_of(folder, "time", {**TIME, "hosts": [f"{outside}:8000"]})
+    shutil.copy(REPOSITORY / "tests/docker/time.lock", time / "requirements.lock")
+    (time / "secrets").mkdir()
+    folders = (str(pear), str(time))
+    bridged(engine, "--build", *folders)
+    laid_over = folder / "bridged.yml"
+    laid_over.write_text(bridged(engine, *folders))
+    made = ContainerEnvironment(engine.env, "dev", folder, f"{run_prefix}-bridged", laid_over=(laid_over,))
+    try:
+        made.said("up", "-d", "--no-build", *RUNS)
+        made.operator_token = made.said("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
+        (folder / "operator.token").write_text(made.operator_token)
+        allowed = ("clients", "add", "team", "--allow", "*", "--reason", "a test")
+        wait_until(lambda: made.tekup(*allowed).returncode == 0, "the control plane to answer", UP_S)
+        made.key = told(made.tekup("keys", "create", "team", "--json", "--reason", "a test"))["key"]
+        yield made
+    finally:
+        made.stop()
+
+
+async def called(running: ContainerEnvironment, mode: str, tool: str, **arguments: Any) -> str:
+    """What a tool answers at the hub, once it is there."""
+    async with (
+        httpx2.AsyncClient(headers={"Authorization": f"Bearer {running.key}"}, timeout=60) as http,
+        Client(streamable_http_client(f"{running.gateway_url}/mcp", http_client=http), mode=mode) as client,
+    ):
+        result = await client.call_tool(tool, arguments)
+        assert isinstance(result, CallToolResult)
+        said = "".join(block.text for block in result.content if isinstance(block, TextContent))
+        assert not result.is_error, said
+        return said
+
+
+@pytest.fixture(scope="module", autouse=True)
+def served(running: ContainerEnvironment) -> None:
+    """Both are at the gate."""
+
+    def listed() -> bool:
+        sent = {"Authorization": f"Bearer {running.key}", "Accept": "application/json, text/event-stream"}
+        asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+        try:
+            said = httpx2.post(f"{running.gateway_url}/mcp", json=asked, headers=sent, timeout=10).text
+        except httpx2.HTTPError:
+            return False
+        return "pear_echo" in said and "time_get_current_time" in said
+
+    try:
+        wait_until(listed, "both servers to be listed by the hub", UP_S)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{running.compose('logs', '--tail', '30').stdout}") from error
+
+
+@pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
+async def test_both_answer_through_gate_and_hub(running: ContainerEnvironment, mode: str) -> None:
+    assert await called(running, mode, "pear_echo", text=mode) == mode
+    assert "Europe/Paris" in await called(running, mode, "time_get_current_time", timezone="Europe/Paris")
+
+
+async def test_a_server_is_a_user_of_its_own_who_can_read_nothing_of_the_platform_s(
+    running: ContainerEnvironment,
+) -> None:
+    files = ["/run/tekup", "/run/tekup/secrets.json", "/run/tekup/consul.token", "/proc/1/environ", "/proc/7/environ"]
+    found = json.loads(await called(running, "2026-07-28", "pear_look", files=files))
+    read = found.pop("files")
+    assert found == {"user": 10002, "groups": [10002], "no_new_privileges": "1", "capabilities": ["0" * 16]}
+    assert read["/run/tekup/secrets.json"] == read["/run/tekup/consul.token"] == "PermissionError"
+    assert ":read" not in read["/run/tekup"]
+    assert read["/proc/1/environ"] != "read"
+    assert read["/proc/7/environ"] != "read"
+    environment = await called(running, "2026-07-28", "pear_environment")
+    assert "MCP_" not in environment
+    kept = running.said("exec", "-T", "--user", "10001", "mcp-pear", "cat", "/run/tekup/secrets.json")
+    assert json.loads(kept)["keys"][0] not in environment, "and it would have been there to be read"
+
+
+async def test_a_server_that_declares_nobody_reaches_nobody(running: ContainerEnvironment, outside: str) -> None:
+    gateway = ".".join([*outside.split(".")[:3], "1"])
+    asked = [
+        *(("mcp-gateway", 3000), ("consul", 8500), ("mcp-hub", 3004), ("control-plane", 3010), ("mcp-time", 3005)),
+        *(("way-out-time", 3128), (outside, 8000), (gateway, 22), METADATA),
+    ]
+    found = json.loads(await called(running, "2026-07-28", "pear_reach", places=asked))
+    assert {name for name, said in found.items() if said == "reached"} == {"mcp-gateway:3000", "consul:8500"}
+
+
+def test_a_way_out_leads_to_the_declared_hosts_alone(running: ContainerEnvironment, outside: str) -> None:
+    fetch = """
+import sys, urllib.error, urllib.request
+for url in sys.argv[1:]:
+    try:
+        print(urllib.request.urlopen(url, timeout=20).status)
+    except urllib.error.HTTPError as error:
+        print(error.code, "declaration" in error.read().decode())
+    except OSError as error:
+        print(type(error).__name__)
+"""
+    way = "http://way-out-time:3128"
+    asked = (f"http://{outside}:8000/", f"http://{outside}:8001/", "http://control-plane:3010/")
+    own = ("exec", "-T", "--user", "10002", "--env", f"http_proxy={way}", "mcp-time", "python3", "-c", fetch)
+    assert running.said(*own, *asked).split("\n") == ["200", "403 True", "403 True", ""]
+    past = ("exec", "-T", "--user", "10002", "mcp-time", "python3", "-c", fetch)
+    assert running.said(*past, asked[0]).strip() == "URLError"
+    assert "way_out.refused" in running.said("logs", "--no-log-prefix", "way-out-time")
+
+
+async def test_a_server_that_forks_or_eats_is_bounded_by_its_container_and_leaves_nothing(
+    running: ContainerEnvironment, engine: Engine
+) -> None:
+    (about,) = json.loads(engine.docker("inspect", running.said("ps", "--quiet", "mcp-pear").strip()))
+    held = about["HostConfig"]
+    assert held["Memory"] == held["MemorySwap"] == (150 + 256) << 20
+    assert held["PidsLimit"] == 30 + 64
+    assert held["NanoCpus"] > 0
+    assert held["ReadonlyRootfs"]
+    assert sorted(held["CapAdd"]) == ["CAP_KILL", "CAP_SETGID", "CAP_SETUID"]
+    with pytest.raises(AssertionError):
+        await called(running, "2026-07-28", "pear_fork", n=300)
+
+    def recovered() -> bool:
+        done = running.compose("exec", "-T", "mcp-pear", "sh", "-c", "ls -d /proc/[0-9]* | wc -l")
+        return done.returncode == 0 and int(done.stdout) < 12
+
+    wait_until(recovered, "all that it forked to be gone", 60)
+
+    async def again() -> bool:
+        try:
+            return await called(running, "2026-07-28", "pear_echo", text="on") == "on"
+        except AssertionError:
+            return False
+
+    for _ in range(20):
+        if await again():
+            break
+    assert await again()
+
+
+def test_what_is_taken_out_again_has_no_credentials_left(running: ContainerEnvironment) -> None:
+    """Last: it changes who is there."""
+    (file,) = running.laid_over
+    whole = yaml.safe_load(file.read_text())
+    whole["services"]["setup"]["environment"]["MCP_BRIDGED"] = "pear"
+    whole["services"]["setup"]["volumes"].pop()
+    file.write_text(yaml.safe_dump(whole))
+    running.said("up", "-d", "--no-build", "--no-deps", "--force-recreate", "setup")
+    kept = ("run", "--rm", "--no-deps", "-T", "--entrypoint", "sh", "setup", "-c")
+    listed = ("ls /keep/.tekup/bridges /keep/.tekup/secrets /keep/.tekup/secrets/consul; "
+              "cat /keep/.tekup/gate/tables/secrets.json")  # fmt: skip
+    wait_until(lambda: '"time"' not in running.said(*kept, listed), "its secrets to be forgotten", 60)
+    found = running.said(*kept, listed)
+    assert "pear.json" in found
+    assert "time.json" not in found
+    assert "service-time" not in found
