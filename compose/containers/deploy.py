@@ -1,8 +1,6 @@
-"""Deploys an environment of containers on this machine: what was tested and nothing else, until all is healthy."""
+"""Deploys an environment of containers, on one machine or three: what was tested, until all of it is healthy."""
 
-import json
 import os
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +10,12 @@ import httpx
 
 from compose.images.tested import ids_of, untested
 from compose.local.errors import LocalError, StepFailed, WaitedTooLong
-from compose.local.files import repository
 from compose.local.operators_api import OperatorsApi
 from compose.local.progress import Reporter
 
-KINDS = {"dev": "development", "staging": "staging", "prod": "production"}
-COMMAND_S = 900.0
+from . import swarm
+from .command import Compose
+
 AGAIN_S = 1.0
 NOTE_S = 20.0
 
@@ -34,45 +32,6 @@ class Deployed:
     seconds: float
     noted: str
     """Where the reason stands, or why it stands nowhere."""
-
-
-class Compose:
-    """`docker compose` on one environment's file.
-
-    Args:
-        kind: `dev`, `staging` or `prod`.
-        version: Tag of our images.
-    """
-
-    def __init__(self, kind: str, version: str) -> None:
-        self._file = repository() / "compose" / f"docker-compose.{kind}.yml"
-        self._env = {**os.environ, "VERSION": version}
-
-    def run(self, *args: str) -> str:
-        """What it prints.
-
-        Raises:
-            StepFailed: It failed; has its last lines.
-        """
-        command = ["docker", "compose", "--ansi", "never", "-f", str(self._file), *args]
-        try:
-            done = subprocess.run(
-                command, env=self._env, capture_output=True, text=True, timeout=COMMAND_S, check=False
-            )
-        except FileNotFoundError as error:
-            raise StepFailed(
-                "there is no command `docker` here; install Docker Engine with its plugin compose"
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise StepFailed(f"`docker compose {args[0]}` took longer than {COMMAND_S:.0f} s") from error
-        if done.returncode != 0:
-            said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
-            raise StepFailed(f"`docker compose {args[0]}` failed:\n{said}")
-        return done.stdout
-
-    def containers(self) -> list[dict[str, object]]:
-        """What `ps` says of each, those that have ended among them."""
-        return [json.loads(line) for line in self.run("ps", "--all", "--format", "json").splitlines()]
 
 
 def deploy(kind: str, version: str, reason: str, record: Path, timeout_s: float, report: Reporter) -> Deployed:
@@ -95,17 +54,29 @@ def deploy(kind: str, version: str, reason: str, record: Path, timeout_s: float,
     if strange := untested(images, record):
         raise StepFailed(f"not deployed: {', '.join(strange)} not tested, as {record} says; `make test-docker` tests "
                          "what this checkout builds")  # fmt: skip
+    if kind == swarm.KIND:
+        several = swarm.swarm(version)
+        several.up(began + timeout_s, report, _left_out())
+        running, seconds = several.running(), time.monotonic() - began
+        return Deployed(kind, version, images, running, seconds, several.note(_what(kind, version), reason, NOTE_S))
     compose = Compose(kind, version)
     compose.run("up", "--detach", "--no-build", "--remove-orphans", *_services(compose))
     _wait(compose, began + timeout_s, report)
     running = len([one for one in compose.containers() if one["State"] == "running"])
-    noted = _note(compose, f"deploy {kind} {version}", reason, report)
+    noted = _note(compose, _what(kind, version), reason, report)
     return Deployed(kind, version, images, running, time.monotonic() - began, noted)
 
 
 def _services(compose: Compose) -> list[str]:
-    left_out = set(filter(None, os.environ.get("MCP_DEPLOY_WITHOUT", "").split(",")))
-    return sorted(set(compose.run("config", "--services").split()) - left_out)
+    return sorted(set(compose.run("config", "--services").split()) - _left_out())
+
+
+def _left_out() -> frozenset[str]:
+    return frozenset(filter(None, os.environ.get("MCP_DEPLOY_WITHOUT", "").split(",")))
+
+
+def _what(kind: str, version: str) -> str:
+    return f"deploy {kind} {version}"
 
 
 def _wait(compose: Compose, deadline: float, report: Reporter) -> None:

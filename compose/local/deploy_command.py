@@ -1,4 +1,4 @@
-"""`tekup deploy`: an environment of containers on this machine, brought to a version."""
+"""`tekup deploy`: an environment of containers on this machine, or on those of a Swarm, brought to a version."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +10,7 @@ from . import show
 from .errors import StepFailed
 from .progress import reporter
 
-Kind = Annotated[Literal["dev", "staging", "prod"], typer.Argument(help="Which environment of containers.")]
+Kind = Annotated[Literal["dev", "staging", "prod", "swarm"], typer.Argument(help="Which environment of containers.")]
 
 
 def deploy(
@@ -26,6 +26,8 @@ def deploy(
     Images that were not tested are refused before anything is touched. An earlier version is brought back likewise.
 
     Example: tekup deploy staging --reason "release 1.2.0"
+
+    `swarm` is production on three machines, from an engine that is a manager of their Swarm.
 
     Example: tekup deploy prod --version 1.1.0 --reason "back: 1.2.0 is slow"
     """
