@@ -15,7 +15,7 @@ NOWHERE = "nowhere"
 """The network of those who need none: Swarm puts everybody into one."""
 LOOPBACK = "127.0.0.1"
 SAME = (
-    "image", "command", "entrypoint", "environment", "user", "init", "read_only", "cap_drop", "cap_add", "ulimits",
+    "image", "command", "entrypoint", "environment", "user", "init", "read_only", "cap_drop", "cap_add",
     "stop_grace_period", "hostname", "labels",
 )  # fmt: skip
 START_PERIOD = "300s"
@@ -47,6 +47,8 @@ def stack(config: Said, keep: str, only: Sequence[str] = ()) -> dict[str, Any]:
 def _service(project: str, name: str, said: Said) -> dict[str, Any]:
     made = {key: said[key] for key in SAME if said.get(key) is not None}
     made["volumes"] = [*map(_mount, said.get("volumes", [])), *_memory(said)]
+    # Compose leaves a limit of 0 out
+    made["ulimits"] = {limit: how or 0 for limit, how in said["ulimits"].items()}
     made["networks"] = said.get("networks") or {NOWHERE: {}}
     made["logging"] = _logging(project, name, said["logging"])
     made["healthcheck"] = {"start_period": START_PERIOD, **said.get("healthcheck", {})}

@@ -7,6 +7,7 @@ gives each container its own, as on one machine.
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,7 +126,8 @@ class Swarm:
 
 def well(how: str) -> bool:
     """Whether as many run, or have ended well, as should."""
-    counted = how.partition("(")[2].partition(" completed")[0] or how.split(" ", maxsplit=1)[0]
+    of_job = re.search(r"\((\d+/\d+) completed\)", how)
+    counted = of_job[1] if of_job else how.split(" ", maxsplit=1)[0]
     have, _, wanted = counted.partition("/")
     return have == wanted
 

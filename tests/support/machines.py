@@ -75,6 +75,7 @@ class Machine:
             NoEngine: It does not.
         """
         (self.run / "docker.sock").unlink(missing_ok=True)
+        _ip("link", "set", f"{self.name}c", "up")
         dockerd = [
             "dockerd", "--data-root", str(self.data), "--host", self.host, "--cgroup-parent", f"/{self.name}",
             *self.settings,
@@ -103,9 +104,10 @@ class Machine:
         return False
 
     def cut_power(self) -> None:
-        """End everything on it this instant; its disk stays."""
+        """End everything on it this instant, and pull its cable: nobody says goodbye. Its disk stays."""
         if self._process is None:
             return
+        _ip("link", "set", f"{self.name}c", "down")
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         self._process.wait(STOP_S)
