@@ -1,6 +1,7 @@
 """Deploys an environment of containers, on one machine or three: what was tested, until all of it is healthy."""
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from compose.images.tested import ids_of, untested
 from compose.local.errors import LocalError, StepFailed, WaitedTooLong
 from compose.local.operators_api import OperatorsApi
 from compose.local.progress import Reporter
+from compose.local.settings import SERVICES
 
 from . import swarm
 from .command import Compose
 
+VERSION = re.compile(r"[0-9A-Za-z.]{1,32}")
 AGAIN_S = 1.0
 NOTE_S = 20.0
 
@@ -56,7 +59,7 @@ def deploy(kind: str, version: str, reason: str, record: Path, timeout_s: float,
                          "what this checkout builds")  # fmt: skip
     if kind == swarm.KIND:
         several = swarm.swarm(version)
-        several.up(began + timeout_s, report, _left_out())
+        several.up(began + timeout_s, report, _left_out(), _beside(record))
         running, seconds = several.running(), time.monotonic() - began
         return Deployed(kind, version, images, running, seconds, several.note(_what(kind, version), reason, NOTE_S))
     compose = Compose(kind, version)
@@ -73,6 +76,19 @@ def _services(compose: Compose) -> list[str]:
 
 def _left_out() -> frozenset[str]:
     return frozenset(filter(None, os.environ.get("MCP_DEPLOY_WITHOUT", "").split(",")))
+
+
+def _beside(record: Path) -> dict[str, str]:
+    """Further versions of services that are to run, each tested."""
+    found = {}
+    for one in filter(None, os.environ.get("MCP_DEPLOY_BESIDE", "").split(",")):
+        service, _, version = one.partition("=")
+        if service not in SERVICES or not VERSION.fullmatch(version):
+            raise StepFailed(f"MCP_DEPLOY_BESIDE has {one!r}; give SERVICE=VERSION, as in search=0.2.0")
+        if strange := untested(ids_of(version, [service]), record):
+            raise StepFailed(f"not deployed: {', '.join(strange)} not tested, as {record} says")
+        found[service] = version
+    return found
 
 
 def _what(kind: str, version: str) -> str:

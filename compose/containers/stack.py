@@ -5,11 +5,14 @@ is told otherwise than several stands in compose/swarm.yml, not here.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 KEEP = "keep"
 """The secret by which `setup` on each machine gets what was made on the first (decision 0042)."""
 USER = "10001"
+PREFIX = "mcp-"
+"""Of the Compose services that are services of the platform."""
 SHARED = "/dev/shm"  # noqa: S108 (whose memory several processes of one container share)
 NOWHERE = "nowhere"
 """The network of those who need none: Swarm puts everybody into one."""
@@ -23,15 +26,23 @@ START_PERIOD = "300s"
 Said = Mapping[str, Any]
 
 
-def stack(config: Said, keep: str, only: Sequence[str] = ()) -> dict[str, Any]:
+def stack(
+    config: Said, keep: str, only: Sequence[str] = (), beside: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
     """The whole file for `docker stack deploy`.
 
     Args:
         config: What `docker compose config --format json` says.
         keep: The name of the secret with what `setup` made on the first machine.
         only: Services to take; none: all.
+        beside: A further version of a service, which is started beside the one there is. Who gets calls is the control
+            plane's to say; Swarm replaces nothing by it.
     """
     services = {name: said for name, said in config["services"].items() if not only or name in only}
+    for service, version in beside.items():
+        if (there := services.get(f"{PREFIX}{service}")) is not None:
+            image = f"{there['image'].rpartition(':')[0]}:{version}"
+            services[f"{PREFIX}{service}-{version.replace('.', '-').lower()}"] = {**there, "image": image}
     return {
         "version": "3.13",
         "services": {name: _service(config["name"], name, said) for name, said in services.items()},

@@ -40,13 +40,14 @@ class Swarm:
     project: str
     machines: tuple[str, ...]
 
-    def up(self, deadline: float, report: Reporter, without: frozenset[str]) -> None:
+    def up(self, deadline: float, report: Reporter, without: frozenset[str], beside: Mapping[str, str]) -> None:
         """Bring it to what the Compose file says, and wait until all of it runs and is healthy.
 
         Args:
             deadline: Until when, monotonic.
             report: Told what is waited for.
             without: Services to leave out.
+            beside: Further versions of services.
 
         Raises:
             LocalError: Something failed, or took too long.
@@ -57,8 +58,9 @@ class Swarm:
         wanted = [name for name in config["services"] if name not in without]
         self._deploy(stack(config, keep, ["setup"]))
         self._wait(["setup"], deadline, report)
-        self._deploy(stack(config, keep, wanted), "--prune")
-        self._wait(wanted, deadline, report)
+        made = stack(config, keep, wanted, beside)
+        self._deploy(made, "--prune")
+        self._wait(list(made["services"]), deadline, report)
         self._forget(keep)
 
     def running(self) -> int:

@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from compose.local.cache import cache_folder
+from compose.local.files import lock_holder, try_lock
 from tests.support.engine import COMMAND_S, Engine, with_plugins
 from tests.support.engine_install import NoEngine, install_packages, told
 
@@ -247,3 +249,23 @@ def _mtu() -> int:
 
 def _ip(*arguments: str) -> None:
     told(["ip", *arguments], timeout_s=ASK_S)
+
+
+@contextlib.contextmanager
+def usual_machines(count: int, settings: Sequence[str] = ()) -> Iterator[list[Machine]]:
+    """Machines whose disks lie in the user's cache, or below TEKUP_MACHINES_FOLDER; one run at a time has them.
+
+    Args:
+        count: How many.
+        settings: Further arguments of every `dockerd`.
+
+    Raises:
+        NoEngine: Somebody has them, or one could not be started.
+    """
+    root = Path(os.environ.get("TEKUP_MACHINES_FOLDER") or cache_folder().parent / "machines")
+    root.mkdir(parents=True, exist_ok=True)
+    with try_lock(lock := root / "lock") as mine:
+        if not mine:
+            raise NoEngine(f"process {lock_holder(lock)} runs machines on {root}: wait for its end")
+        with machines([root / str(number) for number in range(1, count + 1)], settings) as made:
+            yield made

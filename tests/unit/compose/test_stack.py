@@ -106,6 +106,16 @@ def test_a_volume_has_the_name_that_compose_gives_it() -> None:
     assert told(volumes=[mount])["volumes"][0] == mount
 
 
+def test_a_further_version_is_a_service_beside_the_one_that_is_there() -> None:
+    config = {"name": "shop", "services": {"mcp-hub": BOUNDED, "setup": BOUNDED}, "networks": {}, "volumes": {}}
+    made = stack(config, "k", beside={"hub": "0.2.0", "search": "0.2.0"})["services"]
+    assert {name: said["image"] for name, said in made.items()} == {
+        "mcp-hub": "tekup/mcp-hub:latest",
+        "setup": "tekup/mcp-hub:latest",
+        "mcp-hub-0-2-0": "tekup/mcp-hub:0.2.0",
+    }
+
+
 @pytest.mark.parametrize(
     ("how", "is_well"),
     [("3/3", True), ("2/3", False), ("1/1 (max 1 per node)", True), ("0/3 (3/3 completed)", True),
