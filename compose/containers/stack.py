@@ -21,24 +21,25 @@ SAME = (
     "image", "command", "entrypoint", "environment", "user", "init", "read_only", "cap_drop", "cap_add",
     "stop_grace_period", "hostname", "labels",
 )  # fmt: skip
-START_PERIOD = "300s"
-"""Swarm replaces who is not healthy, and nobody is before Consul has its servers and knows its tokens."""
+CHECKED = {"start_period": "300s", "interval": "10s", "timeout": "10s"}
+"""Swarm replaces who is not healthy, and nobody is before Consul has its servers and knows its tokens. Gates look by
+themselves, each second: that the engine looks as well is for a deployment that waits."""
 Said = Mapping[str, Any]
 
 
 def stack(
-    config: Said, keep: str, only: Sequence[str] = (), beside: Mapping[str, str] = MappingProxyType({})
+    config: Said, *, only: Sequence[str], keep: str = "", beside: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Any]:
     """The whole file for `docker stack deploy`.
 
     Args:
         config: What `docker compose config --format json` says.
-        keep: The name of the secret with what `setup` made on the first machine.
-        only: Services to take; none: all.
+        only: Services to take.
+        keep: The name of the secret with what `setup` made on one machine, where `setup` is taken.
         beside: A further version of a service, which is started beside the one there is. Who gets calls is the control
             plane's to say; Swarm replaces nothing by it.
     """
-    services = {name: said for name, said in config["services"].items() if not only or name in only}
+    services = {name: said for name, said in config["services"].items() if name in only}
     for service, version in beside.items():
         if (there := services.get(f"{PREFIX}{service}")) is not None:
             image = f"{there['image'].rpartition(':')[0]}:{version}"
@@ -51,18 +52,22 @@ def stack(
             NOWHERE: {"driver": "overlay", "internal": True},
         },
         "volumes": {name: {"name": said["name"]} for name, said in config["volumes"].items()},
-        "secrets": {KEEP: {"external": True, "name": keep}},
+        "secrets": {KEEP: {"external": True, "name": keep}} if keep else {},
     }
+
+
+def ulimits(said: Said) -> dict[str, Any]:
+    """The limits of a service's processes; `docker compose config` leaves out those of 0, and no one takes that."""
+    return {limit: how or 0 for limit, how in said["ulimits"].items()}
 
 
 def _service(project: str, name: str, said: Said) -> dict[str, Any]:
     made = {key: said[key] for key in SAME if said.get(key) is not None}
     made["volumes"] = [*map(_mount, said.get("volumes", [])), *_memory(said)]
-    # Compose leaves a limit of 0 out
-    made["ulimits"] = {limit: how or 0 for limit, how in said["ulimits"].items()}
+    made["ulimits"] = ulimits(said)
     made["networks"] = said.get("networks") or {NOWHERE: {}}
     made["logging"] = _logging(project, name, said["logging"])
-    made["healthcheck"] = {"start_period": START_PERIOD, **said.get("healthcheck", {})}
+    made["healthcheck"] = {**said.get("healthcheck", {}), **CHECKED}
     made["deploy"] = _deploy(said)
     if said.get("healthcheck", {}).get("disable"):
         made["healthcheck"] = {"disable": True}

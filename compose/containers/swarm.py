@@ -4,23 +4,26 @@ What is secret is made once, on this machine, and reaches the others as a secret
 gives each container its own, as on one machine.
 """
 
-import hashlib
 import json
 import os
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from compose.local.errors import StepFailed, WaitedTooLong
+from compose.local.files import repository
 from compose.local.progress import Reporter
 from compose.local.settings import CONTROL_PLANE
 
-from .command import COMMAND_S, Compose, said
+from .command import COMMAND_S, Compose, read, said
 from .settings import MACHINES
-from .stack import KEEP, stack
+from .stack import stack, ulimits
 
 KIND = "swarm"
+SETUP = "setup"
+ACCESS = "consul-access"
 MOST_BYTES = 500_000
 """Of one secret (docs.docker.com, "Manage sensitive data with Docker secrets")."""
 AGAIN_S = 1.0
@@ -52,16 +55,37 @@ class Swarm:
         Raises:
             LocalError: Something failed, or took too long.
         """
-        self.compose.run("run", "--rm", "--no-deps", "-T", "setup", "compose.containers", "setup")
-        keep = self._keep()
         config = json.loads(self.compose.run("config", "--format", "json"))
-        wanted = [name for name in config["services"] if name not in without]
-        self._deploy(stack(config, keep, ["setup"]))
-        self._wait(["setup"], deadline, report)
-        made = stack(config, keep, wanted, beside)
-        self._deploy(made, "--prune")
-        self._wait(list(made["services"]), deadline, report)
-        self._forget(keep)
+        self._prepare(config, deadline, report)
+        wanted = [name for name in config["services"] if name not in {*without, SETUP}]
+        first = [name for name in wanted if not waits_for_access(config["services"], name)]
+        self._deploy(self.project, stack(config, only=first))
+        self._wait(self.project, first, deadline, report)
+        made = stack(config, only=wanted, beside=beside)
+        self._deploy(self.project, made, "--prune")
+        self._wait(self.project, list(made["services"]), deadline, report)
+
+    def _prepare(self, config: Mapping[str, Any], deadline: float, report: Reporter) -> None:
+        """Have `setup` run on each machine, from what it makes on this one. A stack of its own: Swarm would run a job
+        again at each look at its stack."""
+        _setup(config, SETUP)
+        packed = _setup(config, "hand-over")
+        if len(packed) > MOST_BYTES:
+            raise StepFailed(f"what `setup` made is {len(packed)} bytes, more than the {MOST_BYTES} of a secret")
+        own = f"{self.project}-{SETUP}"
+        self._away(own)
+        try:
+            said(["docker", "secret", "create", own, "-"], given=packed)
+            self._deploy(own, stack(config, only=[SETUP], keep=own))
+            self._wait(own, [SETUP], deadline, report)
+        finally:
+            self._away(own)
+
+    def _away(self, own: str) -> None:
+        if self.state(own):
+            said(["docker", "stack", "rm", "--detach=false", own])
+        if own in said(["docker", "secret", "ls", "--format", "{{.Name}}"]).split():
+            said(["docker", "secret", "rm", own])
 
     def running(self) -> int:
         """How many containers run."""
@@ -86,44 +110,45 @@ class Swarm:
             else:
                 return "in the history of the control plane"
 
-    def _keep(self) -> str:
-        """Make what `setup` has made known to the Swarm, unless it is; the name of the secret."""
-        packed = self.compose.read("run", "--rm", "--no-deps", "-T", "setup", "compose.containers", "hand-over")
-        if len(packed) > MOST_BYTES:
-            raise StepFailed(f"what `setup` made is {len(packed)} bytes, more than the {MOST_BYTES} of a secret")
-        name = f"{self.project}-{KEEP}-{hashlib.sha256(packed).hexdigest()[:12]}"
-        if name not in self._secrets():
-            said(["docker", "secret", "create", name, "-"], given=packed)
-        return name
-
-    def _secrets(self) -> list[str]:
-        prefix = f"{self.project}-{KEEP}-"
-        return said(["docker", "secret", "ls", "--filter", f"name={prefix}", "--format", "{{.Name}}"]).split()
-
-    def _forget(self, keep: str) -> None:
-        if old := [name for name in self._secrets() if name != keep]:
-            said(["docker", "secret", "rm", *old])
-
-    def _deploy(self, made: Mapping[str, object], *arguments: str) -> None:
+    def _deploy(self, name: str, made: Mapping[str, object], *arguments: str) -> None:
         # nothing is pulled: what runs is what was tested, and each machine has it
         command = ["docker", "stack", "deploy", "--detach=true", "--resolve-image", "never", *arguments]
-        said([*command, "--compose-file", "-", self.project], given=json.dumps(made).encode(), timeout_s=COMMAND_S)
+        said([*command, "--compose-file", "-", name], given=json.dumps(made).encode(), timeout_s=COMMAND_S)
 
-    def _wait(self, wanted: list[str], deadline: float, report: Reporter) -> None:
-        while waits := [f"{name} ({how})" for name, how in self.state().items() if name in wanted and not well(how)]:
+    def _wait(self, of: str, wanted: list[str], deadline: float, report: Reporter) -> None:
+        while waits := [f"{name} ({how})" for name, how in self.state(of).items() if name in wanted and not well(how)]:
             if time.monotonic() > deadline:
                 raise WaitedTooLong(
-                    f"not healthy in time: {', '.join(waits)}; see `docker service ps --no-trunc {self.project}_NAME`"
+                    f"not healthy in time: {', '.join(waits)}; see `docker service ps --no-trunc {of}_NAME`"
                 )
             report.update("deploy", f"waiting for {', '.join(waits)}")
             time.sleep(AGAIN_S)
         report.over("deploy")
 
-    def state(self) -> dict[str, str]:
-        """How many of each run, and how many should: `2/3`; of a job `0/3 (3/3 completed)`."""
-        form = ["--filter", f"label=com.docker.stack.namespace={self.project}", "--format", "{{.Name}} {{.Replicas}}"]
+    def state(self, of: str = "") -> dict[str, str]:
+        """How many of each service of a stack run, and how many should: `2/3`; of a job `0/3 (3/3 completed)`."""
+        of = of or self.project
+        form = ["--filter", f"label=com.docker.stack.namespace={of}", "--format", "{{.Name}} {{.Replicas}}"]
         lines = (line.split(" ", 1) for line in said(["docker", "service", "ls", *form]).splitlines())
-        return {name.removeprefix(f"{self.project}_"): how for name, how in lines}
+        return {name.removeprefix(f"{of}_"): how for name, how in lines}
+
+
+def _setup(config: Mapping[str, Any], step: str) -> bytes:
+    """What a step of `setup` prints on this machine. Compose is told of nothing else: it would make every network."""
+    one = config["services"]["setup"]
+    alone = {**config, "services": {"setup": {**one, "ulimits": ulimits(one)}}, "networks": {}}
+    command = ["docker", "compose", "--ansi", "never", "--project-directory", str(repository() / "compose"), "-f", "-"]
+    return read(
+        [*command, "run", "--rm", "-T", "--interactive=false", "setup", "compose.containers", step],
+        given=json.dumps(alone).encode(),
+        timeout_s=COMMAND_S,
+    )
+
+
+def waits_for_access(services: Mapping[str, Any], name: str) -> bool:
+    """Whether a service comes after Consul and whoever makes it know its tokens, as Compose has it."""
+    after = services[name].get("depends_on", {})
+    return ACCESS in after or any(waits_for_access(services, other) for other in after if other in services)
 
 
 def well(how: str) -> bool:
@@ -150,7 +175,6 @@ def swarm(version: str) -> Swarm:
         )
     env = {
         "MCP_MACHINES": ",".join(machines),
-        "TEKUP_DEPLOYED": str(int(time.time())),  # so that `setup` runs again, and renews what is due
         **{f"MCP_MACHINE_{number}": machine for number, machine in enumerate(machines, 1)},
     }
     compose = Compose(KIND, version, env)

@@ -75,6 +75,8 @@ class SwarmEnvironment:
             "COMPOSE_PROFILES": "proof",
             "MCP_DEPLOY_WITHOUT": WITHOUT,
             "MCP_BROWSER_ALLOW_HOSTS": "pages:8080",
+            "MCP_BROWSER_REPLICAS": "2",
+            "MCP_NETWORK_NAME": f"{self.project}-network",
             **self._any().engine.env,
             **self.settings,
         }

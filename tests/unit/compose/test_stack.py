@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from compose.containers.stack import KEEP, NOWHERE, stack
+from compose.containers.stack import CHECKED, KEEP, NOWHERE, stack
 from compose.containers.swarm import well
 
 BOUNDED: dict[str, Any] = {
@@ -37,7 +37,7 @@ def told(**differs: Any) -> dict[str, Any]:
         "networks": {"hub": {"name": "shop_hub", "internal": True, "ipam": {}}},
         "volumes": {"data": {"name": "shop_data"}},
     }
-    made: dict[str, Any] = stack(config, "shop-keep-1")["services"]["one"]
+    made: dict[str, Any] = stack(config, only=["one"], keep="shop-setup")["services"]["one"]
     return made
 
 
@@ -77,7 +77,8 @@ def test_names_lead_to_containers_and_ports_are_the_machines_own() -> None:
 
 def test_who_is_in_no_network_is_in_one_of_those_who_need_none() -> None:
     made = stack(
-        {"name": "shop", "services": {"one": {**BOUNDED, "networks": None}}, "networks": {}, "volumes": {}}, "k"
+        {"name": "shop", "services": {"one": {**BOUNDED, "networks": None}}, "networks": {}, "volumes": {}},
+        only=["one"],
     )
     assert made["services"]["one"]["networks"] == {NOWHERE: {}}
     assert made["networks"][NOWHERE] == {"driver": "overlay", "internal": True}
@@ -85,8 +86,8 @@ def test_who_is_in_no_network_is_in_one_of_those_who_need_none() -> None:
 
 def test_nobody_is_replaced_for_not_being_healthy_while_the_environment_begins() -> None:
     checked = told(healthcheck={"test": ["CMD", "true"], "interval": "2s"})["healthcheck"]
-    assert checked == {"test": ["CMD", "true"], "interval": "2s", "start_period": "300s"}
-    assert told()["healthcheck"] == {"start_period": "300s"}  # the image's own, with more patience
+    assert checked == {"test": ["CMD", "true"], **CHECKED}
+    assert told()["healthcheck"] == CHECKED  # the image's own, with more patience
     assert told(healthcheck={"disable": True})["healthcheck"] == {"disable": True}
 
 
@@ -108,10 +109,9 @@ def test_a_volume_has_the_name_that_compose_gives_it() -> None:
 
 def test_a_further_version_is_a_service_beside_the_one_that_is_there() -> None:
     config = {"name": "shop", "services": {"mcp-hub": BOUNDED, "setup": BOUNDED}, "networks": {}, "volumes": {}}
-    made = stack(config, "k", beside={"hub": "0.2.0", "search": "0.2.0"})["services"]
+    made = stack(config, only=["mcp-hub"], beside={"hub": "0.2.0", "search": "0.2.0"})["services"]
     assert {name: said["image"] for name, said in made.items()} == {
         "mcp-hub": "tekup/mcp-hub:latest",
-        "setup": "tekup/mcp-hub:latest",
         "mcp-hub-0-2-0": "tekup/mcp-hub:0.2.0",
     }
 
