@@ -11,16 +11,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from compose.containers.third_party import THIRD_PARTIES
 from compose.images.table import IMAGES
 from compose.images.tested import ids_of
 from compose.local.served import WELCOME_FILE, WORD
-from tests.support.engine import Engine
 from tests.support.engine_install import NoEngine
 from tests.support.gate import wait_until
-from tests.support.images import SECCOMP
+from tests.support.images import SECCOMP, our_images
 from tests.support.machines import Machine, usual_machines
 from tests.support.several import Asked, Several
+from tests.support.stand_ins import base_image, stand_in
 from tests.support.swarm_environment import SwarmEnvironment, swarm_environment
 
 pytestmark = [pytest.mark.docker, pytest.mark.long, pytest.mark.feature("F7"), pytest.mark.timeout(45 * 60)]
@@ -41,18 +40,19 @@ BACK_S = 300.0
 
 
 @pytest.fixture(scope="module")
-def environment(
-    engine: Engine, images: str, third_parties: list[str], run_prefix: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SwarmEnvironment]:
-    """Production on three machines, up, every service let in."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in engine.env.items():
-            patch.setenv(name, value)
-        ids = ids_of("latest")
-    names = [*(f"{image.repository}:latest" for image in IMAGES.values()), THIRD_PARTIES["consul"].image]
+def environment(run_prefix: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwarmEnvironment]:
+    """Production on three machines, up, every service let in; the images are built on the first."""
     with usual_machines(COUNT, HARDENED) as machines:
-        for machine in machines:
-            machine.load(names, engine)
+        first, *others = machines
+        base = base_image(first.engine)
+        our_images(first.engine, base)
+        names = [*(f"{image.repository}:latest" for image in IMAGES.values()), stand_in(first.engine, base, "consul")]
+        for machine in others:
+            machine.load(names, first.engine)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in first.engine.env.items():
+                patch.setenv(name, value)
+            ids = ids_of("latest")
         folder = tmp_path_factory.mktemp("machines")
         with swarm_environment(machines, folder, f"{run_prefix}-swarm", ids) as running:
             yield running

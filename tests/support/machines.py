@@ -29,6 +29,8 @@ ASK_S = 20.0
 POLL_S = 0.1
 TAIL = 15
 CGROUPS = Path("/sys/fs/cgroup")
+SHARES = 8 * 1024
+"""Of processor time, where one process has 1024."""
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Machine:
         """
         (self.run / "docker.sock").unlink(missing_ok=True)
         _ip("link", "set", f"{self.name}c", "up")
+        self._share()
         dockerd = [
             "dockerd", "--data-root", str(self.data), "--host", self.host, "--cgroup-parent", f"/{self.name}",
             *self.settings,
@@ -98,6 +101,13 @@ class Machine:
                 last = "\n".join(self.log.read_text(errors="replace").splitlines()[-TAIL:])
                 raise NoEngine(f"the engine of {self.name} does not answer; the last lines of {self.log}:\n{last}")
             time.sleep(POLL_S)
+
+    def _share(self) -> None:
+        """Let its containers together have what as many processes have: a group counts as one process otherwise."""
+        group = CGROUPS / "cpu" / self.name
+        if group.parent.is_dir():
+            group.mkdir(exist_ok=True)
+            (group / "cpu.shares").write_text(str(SHARES), encoding="ascii")
 
     def _answers(self) -> bool:
         with contextlib.suppress(NoEngine):
@@ -196,9 +206,25 @@ def machines(folders: Sequence[Path], settings: Sequence[str] = ()) -> Iterator[
             machine = Machine(f"{mark}m{number}", f"{subnet}.{number + 10}", folder, own, settings)
             until_the_end.enter_context(_plugged(machine, mark, subnet))
             until_the_end.callback(machine.stop)
+            _forgotten(folder)
             machine.start()
+            _emptied(machine.engine)
             made.append(machine)
         yield made
+
+
+def _forgotten(disk: Path) -> None:
+    """Of what lies on a disk images stay: addresses are others each time, and so are Swarm and networks."""
+    for name in ("swarm", "network"):
+        shutil.rmtree(disk / name, ignore_errors=True)
+
+
+def _emptied(engine: Engine) -> None:
+    """What a run that was killed has left."""
+    if containers := engine.docker("ps", "--all", "--quiet").split():
+        engine.docker("rm", "--force", *containers)
+    if volumes := engine.docker("volume", "ls", "--quiet").split():
+        engine.docker("volume", "rm", "--force", *volumes)
 
 
 @contextlib.contextmanager
