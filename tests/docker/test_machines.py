@@ -89,7 +89,7 @@ def test_each_machine_serves_and_holds_its_share(environment: SwarmEnvironment) 
         said = environment.first_calls(machine)
         assert all(call.ok for call in said), (machine.name, said)
         suffix = "" if number == 1 else f"-{number}"
-        for service in (f"mcp-gateway{suffix}", f"control-plane{suffix}", f"consul-{number}", "mcp-hub", "mcp-browser"):
+        for service in (f"mcp-gateway{suffix}", f"control-plane{suffix}", f"consul-{number}", "mcp-hub"):
             assert len(environment.containers(machine, service)) == 1, (machine.name, service)
     first, *others = environment.machines
     assert len(environment.containers(first, "mcp-filesystem")) == len(environment.containers(first, "mcp-search")) == 2

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from compose.local.cache import cache_folder
@@ -62,7 +63,7 @@ class Machine:
         """What its engine writes."""
         return self.run / "docker.log"
 
-    @property
+    @cached_property
     def engine(self) -> Engine:
         """To run commands on it."""
         return Engine(with_plugins({**os.environ, "DOCKER_HOST": self.host}), ours=True, host=self.host)
