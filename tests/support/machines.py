@@ -158,14 +158,10 @@ class Machine:
         wanted = [name for name in names if here.get(name) != there[name]]
         if not wanted:
             return
-        saving = subprocess.Popen(["docker", "save", *wanted], env=dict(source.env), stdout=subprocess.PIPE)
-        try:
+        with subprocess.Popen(["docker", "save", *wanted], env=dict(source.env), stdout=subprocess.PIPE) as saving:
             command = ["docker", "load", "--quiet"]
             subprocess.run(command, env=dict(self.engine.env), stdin=saving.stdout, check=True, timeout=COMMAND_S,
                            stdout=subprocess.DEVNULL)  # fmt: skip
-        finally:
-            saving.kill()
-            saving.wait()
 
 
 def _child_of(pid: int) -> int | None:

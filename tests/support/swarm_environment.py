@@ -95,8 +95,8 @@ class SwarmEnvironment:
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.told_of_all()}"
         self.ca.write_text(self.inside(self.machines[0], "certificate", "cat", "/run/tekup/ca.pem"))
         self._admit()
-        self.tekup("clients", "create", "load", "--allow", "*", "--reason", "a test")
-        self.key = self.tekup_json("keys", "create", "load", "--reason", "a test")["key"]
+        self.tekup("clients", "add", "load", "--reason", "a test")
+        self.key = self.tekup("keys", "create", "load", "--reason", "a test").splitlines()[0]
         return done.stdout
 
     def _any(self) -> Machine:
@@ -109,16 +109,17 @@ class SwarmEnvironment:
                 return True
             return False
 
+        versions: dict[str, str] = {}
+
         def registered() -> bool:
             with contextlib.suppress(NoEngine):
                 known = self.tekup_json("traffic", "show")["services"]
-                return {one["name"] for one in known if one["instances"]} == set(SERVICES)
-            return False
+                versions.update({one["name"]: one["instances"][0]["version"] for one in known if one["instances"]})
+            return set(versions) == set(SERVICES)
 
         wait_until(begun, "a first state, once a gate has reported", 180)
         wait_until(registered, "every service to have registered", 180)
-        for name in SERVICES:
-            version = self.tekup_json("traffic", "show", name)["instances"][0]["version"]
+        for name, version in versions.items():
             self.tekup("traffic", "set", name, f"{version}=100", "--reason", "first release")
 
     def containers(self, machine: Machine, service: str) -> list[str]:
