@@ -18,6 +18,7 @@ from .registry import keep_access
 from .saved import give, put, take_over
 from .settings import ContainerSettings
 from .setup import prepare
+from .takeover import hand_over, take_over
 
 EX_CONFIG = 78
 
@@ -27,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m compose.containers", description=__doc__)
     steps: dict[str, Callable[[Here], None]] = {
         "setup": prepare,
+        "hand-over": lambda here: hand_over(here.layout),
         "consul-access": keep_access,
         "certificate": keep_certificate,
         "first-call": lambda here: prove(here, PlainLines()),
@@ -35,8 +37,12 @@ def main() -> None:
         "take-over": take_over,
     }
     parser.add_argument("step", choices=steps, help="see docs/containers.md")
-    step = parser.parse_args().step
+    parser.add_argument("--from", dest="made", type=Path, help="of `setup`: what another machine's has made")
+    given = parser.parse_args()
+    step = given.step
     try:
+        if given.made:
+            take_over(given.made, Layout(Path("/") / KEEP))
         steps[step](Here(load(Layout(Path("/") / KEEP), os.environ, ContainerSettings)))
     except LocalError as error:
         sys.stderr.write(f"{step}: {error}\n")

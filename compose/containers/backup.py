@@ -27,7 +27,8 @@ from compose.local.errors import BadInput, LocalError, StepFailed
 from compose.local.platform_table import package_version
 from compose.local.progress import Reporter, Silent
 
-from .deploy import COMMAND_S, Compose, plane
+from .command import COMMAND_S, Compose, said
+from .deploy import plane
 
 __all__ = ["compose_of", "create", "restore", "workspace_of"]
 
@@ -136,10 +137,7 @@ def workspace_of(compose: Compose) -> Path:
         return Path(found["source"])
     name = told["volumes"][found["source"]]["name"]
     asked = ["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name]
-    done = subprocess.run(asked, env=compose.env, capture_output=True, text=True, timeout=CALL_S, check=False)
-    if done.returncode != 0:
-        raise StepFailed(f"the engine does not tell where volume {name} lies: {done.stderr.strip()}")
-    return Path(done.stdout.strip())
+    return Path(said(asked, env=compose.env, timeout_s=CALL_S).strip())
 
 
 def _tar(files: Path, names: Iterable[str]) -> IO[bytes]:
@@ -170,8 +168,8 @@ def _run(compose: Compose, step: str, *, given: IO[bytes] | None = None, out: IO
         if given:
             given.close()
     if done.returncode != 0:
-        said = _last(done.stderr.decode(errors="replace").splitlines())
-        raise StepFailed(f"`{step}` in the environment failed: {said}")
+        last = _last(done.stderr.decode(errors="replace").splitlines())
+        raise StepFailed(f"`{step}` in the environment failed: {last}")
 
 
 def _last(lines: Sequence[str]) -> str:

@@ -1,8 +1,7 @@
-"""Deploys an environment of containers on this machine, or one of its services: what was tested and nothing else."""
+"""Deploys containers, on one machine or three, all or one service of them: what was tested and nothing else."""
 
-import json
 import os
-import subprocess
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,12 +11,14 @@ import httpx
 
 from compose.images.tested import ids_of, untested
 from compose.local.errors import LocalError, StepFailed, WaitedTooLong
-from compose.local.files import repository
 from compose.local.operators_api import DeploymentShown, OperatorsApi
 from compose.local.progress import Reporter
+from compose.local.settings import SERVICES
 
-KINDS = {"dev": "development", "staging": "staging", "prod": "production"}
-COMMAND_S = 900.0
+from . import swarm
+from .command import Compose
+
+VERSION = re.compile(r"[0-9A-Za-z.]{1,32}")
 AGAIN_S = 1.0
 NOTE_S = 20.0
 
@@ -54,44 +55,6 @@ class Wanted:
         return {key: value for key, value in asdict(self).items() if key != "service" and value is not None}
 
 
-class Compose:
-    """`docker compose` on one environment's file.
-
-    Args:
-        kind: `dev`, `staging` or `prod`.
-        version: Tag of our images.
-    """
-
-    def __init__(self, kind: str, version: str) -> None:
-        file = repository() / "compose" / f"docker-compose.{kind}.yml"
-        self.command = ("docker", "compose", "--ansi", "never", "-f", str(file))
-        self.env = {**os.environ, "VERSION": version}
-
-    def run(self, *args: str) -> str:
-        """What it prints.
-
-        Raises:
-            StepFailed: It failed; has its last lines.
-        """
-        command = [*self.command, *args]
-        try:
-            done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=COMMAND_S, check=False)
-        except FileNotFoundError as error:
-            raise StepFailed(
-                "there is no command `docker` here; install Docker Engine with its plugin compose"
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise StepFailed(f"`docker compose {args[0]}` took longer than {COMMAND_S:.0f} s") from error
-        if done.returncode != 0:
-            said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
-            raise StepFailed(f"`docker compose {args[0]}` failed:\n{said}")
-        return done.stdout
-
-    def containers(self) -> list[dict[str, object]]:
-        """What `ps` says of each, those that have ended among them."""
-        return [json.loads(line) for line in self.run("ps", "--all", "--format", "json").splitlines()]
-
-
 def deploy(kind: str, version: str, reason: str, record: Path, timeout_s: float, report: Reporter) -> Deployed:
     """Bring an environment to a version, or find that it is there; another version is brought back in the same way.
 
@@ -112,17 +75,42 @@ def deploy(kind: str, version: str, reason: str, record: Path, timeout_s: float,
     if strange := untested(images, record):
         raise StepFailed(f"not deployed: {', '.join(strange)} not tested, as {record} says; `make test-docker` tests "
                          "what this checkout builds")  # fmt: skip
+    if kind == swarm.KIND:
+        several = swarm.swarm(version)
+        several.up(began + timeout_s, report, _left_out(), _beside(record))
+        running, seconds = several.running(), time.monotonic() - began
+        return Deployed(kind, version, images, running, seconds, several.note(_what(kind, version), reason, NOTE_S))
     compose = Compose(kind, version)
     compose.run("up", "--detach", "--no-build", "--remove-orphans", *_services(compose))
     _wait(compose, began + timeout_s, report)
     running = len([one for one in compose.containers() if one["State"] == "running"])
-    noted = _note(compose, f"deploy {kind} {version}", reason, report)
+    noted = _note(compose, _what(kind, version), reason, report)
     return Deployed(kind, version, images, running, time.monotonic() - began, noted)
 
 
 def _services(compose: Compose) -> list[str]:
-    left_out = set(filter(None, os.environ.get("MCP_DEPLOY_WITHOUT", "").split(",")))
-    return sorted(set(compose.run("config", "--services").split()) - left_out)
+    return sorted(set(compose.run("config", "--services").split()) - _left_out())
+
+
+def _left_out() -> frozenset[str]:
+    return frozenset(filter(None, os.environ.get("MCP_DEPLOY_WITHOUT", "").split(",")))
+
+
+def _beside(record: Path) -> dict[str, str]:
+    """Further versions of services that are to run, each tested."""
+    found = {}
+    for one in filter(None, os.environ.get("MCP_DEPLOY_BESIDE", "").split(",")):
+        service, _, version = one.partition("=")
+        if service not in SERVICES or not VERSION.fullmatch(version):
+            raise StepFailed(f"MCP_DEPLOY_BESIDE has {one!r}; give SERVICE=VERSION, as in search=0.2.0")
+        if strange := untested(ids_of(version, [service]), record):
+            raise StepFailed(f"not deployed: {', '.join(strange)} not tested, as {record} says")
+        found[service] = version
+    return found
+
+
+def _what(kind: str, version: str) -> str:
+    return f"deploy {kind} {version}"
 
 
 def _wait(compose: Compose, deadline: float, report: Reporter) -> None:

@@ -15,7 +15,8 @@ from compose.local.keep_certificate import from_authority, from_files, keep, tur
 from compose.local.log import log
 from compose.local.trust import source_of
 
-from .places import GATE_FOLDER, GIVEN, HOSTS, Here
+from .places import GATE_FOLDER, GIVEN, HOSTS, Here, further
+from .settings import MACHINES
 
 KEEPER = "certificate"
 
@@ -26,7 +27,7 @@ def make_edge_authority(here: Here, now: datetime) -> None:
         return
     public = urlsplit(here.settings.public_url).hostname or ""
     gate = HOSTS["MCP_GATEWAY_PORT"][0]
-    if make_authority(here.layout.authority, now, public, gate, f"{gate}-2"):
+    if make_authority(here.layout.authority, now, public, gate, *further(gate, MACHINES)):
         log(
             "made an authority for the gate's certificate; clients have to trust it",
             file=str(here.layout.authority / CA),

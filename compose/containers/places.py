@@ -1,9 +1,10 @@
 """Where everything is in an environment of containers: folders of the one-shot containers, addresses in networks."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from compose.local.consul_acl import CONSUL, GATE, GATE_ID, ROLES, Role, gate_role, keeper_role, server_role
+from compose.local.consul_acl import CONSUL, GATE, GATE_ID, NODE, ROLES, Role, gate_role, keeper_role, server_role
 from compose.local.layout import Layout
 from compose.local.log_source import LogSource, of_containers
 from compose.local.parts import ConsulServers, Parts
@@ -47,6 +48,17 @@ HOSTS: Mapping[str, tuple[str, int]] = {
 """Each named port of the platform: whose it is, and its number inside."""
 
 
+@dataclass(frozen=True)
+class Agent:
+    """Consul's agent of one machine, whom everybody there asks."""
+
+    node: str
+    """Its name in Consul."""
+    role: str
+    names: tuple[str, ...]
+    """By which it is found."""
+
+
 class Here(Parts):
     """The parts of an environment of containers: each address is one in its networks, whatever is published outside."""
 
@@ -82,14 +94,32 @@ class Here(Parts):
         return {gate: self.layout.state / gate for gate in (GATE, *further(GATE, self.settings.gates))}
 
     @property
+    def agents(self) -> Mapping[str, Agent]:
+        """Consul's agents by who is given what each needs: one, or one on each machine."""
+        machines = self.settings.machines.split(",")
+        first = Agent(NODE, CONSUL, (CONSUL, *_on(machines[0])))
+        others = {
+            f"{CONSUL}-agent-{number}": Agent(
+                node := f"{NODE}-{number}", server_role(node).name, (CONSUL, *_on(machine))
+            )
+            for number, machine in enumerate(machines[1:], 2)
+        }
+        return {CONSUL: first, **others}
+
+    @property
     def servers(self) -> tuple[str, ...]:
         """Consul's servers by name; none: the one agent is the server."""
         return tuple(f"{CONSUL}-{number}" for number in range(1, self.settings.consul_servers + 1))
 
     def roles(self) -> tuple[Role, ...]:
         """Who has a token of Consul's; the last is the operator, whom all wait for."""
-        gates = (gate_role(gate_id(gate)) for gate in self.gates if gate != GATE)
-        return (*(server_role(server) for server in self.servers), *gates, keeper_role(), *ROLES)
+        agents = [agent.node for agent in self.agents.values()]
+        gates = (
+            gate_role(gate_id(gate), agents[number] if len(agents) > 1 else NODE)
+            for number, gate in enumerate(self.gates)
+            if gate != GATE
+        )
+        return (*(server_role(server) for server in (*self.servers, *agents[1:])), *gates, keeper_role(), *ROLES)
 
     def address(self, name: str) -> str:
         """Host and port by which others reach a named port."""
@@ -115,8 +145,8 @@ class Here(Parts):
         return GIVEN / "consul.token"
 
     def usage(self) -> str:
-        """The container that asks the engine."""
-        return self.address("usage")
+        """The container that asks the engine; none where there are several engines."""
+        return "" if self.settings.machines else self.address("usage")
 
     def log_source(self) -> LogSource:
         """What Docker writes of this project's containers."""
@@ -132,6 +162,11 @@ class Here(Parts):
     def consul_url(self) -> str:
         """Consul's API, for everybody."""
         return f"{'https' if self.servers else 'http'}://{self.address('MCP_CONSUL_PORT')}"
+
+
+def _on(machine: str) -> tuple[str, ...]:
+    """How those on a machine find its agent (`compose/swarm.yml`)."""
+    return (f"{machine}.{CONSUL}",) if machine else ()
 
 
 def further(name: str, count: int) -> tuple[str, ...]:

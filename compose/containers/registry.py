@@ -1,22 +1,25 @@
-"""Consul in an environment of containers: one agent for everybody on the machine, with servers behind it or as one.
+"""Consul in an environment of containers: one agent for everybody on a machine, with servers behind it or as one.
 
 With servers, all of Consul's speaks TLS by an authority of its own, made here: between agents both sides prove
 themselves, its API proves itself to whoever asks.
 """
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
+
 from compose.local.authority import CA, LEAF_LIFE, is_of, issue, make_authority
 from compose.local.certificates import Pair, read_pair
-from compose.local.consul_acl import CONSUL, keep
+from compose.local.consul_acl import CONSUL, keep, server_role
 from compose.local.consul_config import private_text
 from compose.local.errors import BadCertificate
 from compose.local.files import PRIVATE, carried, write_atomically
 from compose.local.observability import DATACENTER
 
-from .places import CONSUL_CA, GIVEN, Here
+from .places import CONSUL_CA, GIVEN, Agent, Here
 
 MOST_SERVERS = 7
 LIFE = timedelta(days=180)
@@ -62,28 +65,30 @@ def consul_files(here: Here) -> dict[str, dict[str, str]]:
         given = {"agent.json": _source("agent.json"), "private.json": private_text(here.layout, CONSUL),
                  "zz-container.json": _text(EVERYWHERE)}  # fmt: skip
         return {CONSUL: given}
-    return {CONSUL: _behind(here, CONSUL), **{server: _behind(here, server) for server in here.servers}}
-
-
-def _behind(here: Here, name: str) -> dict[str, str]:
-    """The agent, or one of several servers."""
-    server = name != CONSUL
-    role = f"{CONSUL}-{name}" if server else CONSUL
-    pair = _pair(here, name, server=server)
     return {
-        "agent.json": _source("agent.prod.json" if server else "agent.client.json"),
+        **{name: _given(here, name, agent.role, agent) for name, agent in here.agents.items()},
+        **{server: _given(here, server, server_role(server).name) for server in here.servers},
+    }
+
+
+def _given(here: Here, name: str, role: str, agent: Agent | None = None) -> dict[str, str]:
+    """What an agent, or one of the servers behind it, is given."""
+    pair = _pair(here, name, agent.names if agent else (name, f"server.{DATACENTER}.consul"))
+    differs = {"node_name": agent.node} if agent else {"node_name": name, "bootstrap_expect": len(here.servers)}
+    return {
+        "agent.json": _source("agent.client.json" if agent else "agent.prod.json"),
         "private.json": private_text(here.layout, role),
         # the last: what differs here
-        "zz-container.json": _text(_own(here, name, server=server)),
+        "zz-container.json": _text(_own(here) | differs),
         CONSUL_CA: authority_text(here),
         CERTIFICATE: pair.chain,
         KEY: pair.key,
     }
 
 
-def _own(here: Here, name: str, *, server: bool) -> dict[str, object]:
+def _own(here: Here) -> dict[str, object]:
     files = {"ca_file": CONSUL_CA, "cert_file": CERTIFICATE, "key_file": KEY}
-    own: dict[str, object] = {
+    return {
         "datacenter": DATACENTER,
         "bind_addr": "0.0.0.0",
         "advertise_addr": SUBNET_TEMPLATE.format(subnet=here.settings.consul_subnet),
@@ -91,17 +96,16 @@ def _own(here: Here, name: str, *, server: bool) -> dict[str, object]:
         "auto_reload_config": True,
         "tls": {"defaults": {setting: str(GIVEN / file) for setting, file in files.items()}},
     }
-    return own | ({"node_name": name, "bootstrap_expect": len(here.servers)} if server else {})
 
 
-def _pair(here: Here, name: str, *, server: bool) -> Pair:
-    """The certificate in place while it has a third of its time left, else a new one."""
+def _pair(here: Here, name: str, names: Sequence[str]) -> Pair:
+    """The certificate in place while it has a third of its time left and all names, else a new one."""
     folder, now = here.layout.consul_authority, datetime.now(UTC)
     certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
-    if (kept := _good(certificate, key, folder, now)) is not None:
+    wanted = (*names, "localhost")
+    if (kept := _good(certificate, key, folder, now)) is not None and _names(kept) >= set(wanted):
         return kept
-    names = [name, *([f"server.{DATACENTER}.consul"] if server else []), "localhost"]
-    pair = issue(folder, now, LIFE, names=names, called=name)
+    pair = issue(folder, now, LIFE, names=wanted, called=name)
     write_atomically(key, pair.key, PRIVATE)
     write_atomically(certificate, pair.chain)
     return pair
@@ -115,6 +119,11 @@ def _good(certificate: Path, key: Path, folder: Path, now: datetime) -> Pair | N
     except (BadCertificate, ValueError):
         return None
     return pair if good else None
+
+
+def _names(pair: Pair) -> set[str]:
+    names = pair.leaf().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return set(names.get_values_for_type(x509.DNSName))
 
 
 def _source(name: str) -> str:

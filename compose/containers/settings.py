@@ -14,6 +14,9 @@ from compose.local.settings import Settings
 LEAST_BYTES = {"browser": 512 << 20, "filesystem": 96 << 20, "search": 128 << 20, "hub": 96 << 20}
 """With less memory an instance does not get as far as its first call (docs/containers.md, "Limits")."""
 LEAST_CPUS = 0.05
+MACHINES = 3
+"""An environment on several machines has a server of Consul on each; of three, one may be lost."""
+_MACHINE = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _BYTES = re.compile(r"([1-9][0-9]*)([bkmg]?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -44,6 +47,15 @@ def _at_least(service: str) -> AfterValidator:
 def _sent(text: str) -> str:
     if bytes_per_second(text) < LEAST:
         raise ValueError(f"{LEAST * 8 // 1_000_000}mbit is the least that serves")
+    return text
+
+
+def _three(text: str) -> str:
+    names = [name for name in text.split(",") if name]
+    if not all(_MACHINE.fullmatch(name) for name in names):
+        raise ValueError("a machine's name has lower-case letters, digits and hyphens; `docker node ls` tells it")
+    if len(set(names)) != len(names) or len(names) not in (0, MACHINES):
+        raise ValueError(f"it must be {MACHINES} different names with commas between, or none")
     return text
 
 
@@ -90,7 +102,10 @@ class ContainerSettings(Settings):
     project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")] = Field(
         "tekup-mcp", alias="MCP_PROJECT", description="the Compose project, by which log lines are known"
     )
-    gates: Annotated[int, Field(ge=1, le=2)] = Field(1, alias="MCP_GATES", description="how many gates")
+    machines: Annotated[str, AfterValidator(_three)] = Field(
+        "", alias="MCP_MACHINES", description="names of the machines, where the environment is on several"
+    )
+    gates: Annotated[int, Field(ge=1, le=MACHINES)] = Field(1, alias="MCP_GATES", description="how many gates")
     consul_servers: Annotated[Literal[0, 1, 3], BeforeValidator(int)] = Field(
         0, alias="MCP_CONSUL_SERVERS", description="Consul's servers behind the agent; 0: the agent is the one server"
     )

@@ -87,9 +87,9 @@ ROLES = (
 )
 
 
-def gate_role(gate: str) -> Role:
-    """The role of the agent beside a further gate."""
-    return Role(f"{GATE}-{gate}", "gate", {"gate": gate, "node": NODE})
+def gate_role(gate: str, node: str = NODE) -> Role:
+    """The role of the agent beside a further gate, on a node of Consul's."""
+    return Role(f"{GATE}-{gate}", "gate", {"gate": gate, "node": node})
 
 
 def keeper_role() -> Role:

@@ -1,4 +1,4 @@
-"""`tekup deploy`: an environment of containers on this machine, or one of its services, brought to a version."""
+"""`tekup deploy`: an environment of containers, or one of its services, brought to a version, here or on a Swarm."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +11,7 @@ from .errors import BadInput, StepFailed
 from .progress import reporter
 from .settings import SERVICES
 
-Kind = Annotated[Literal["dev", "staging", "prod"], typer.Argument(help="Which environment of containers.")]
+Kind = Annotated[Literal["dev", "staging", "prod", "swarm"], typer.Argument(help="Which environment of containers.")]
 Strategy = Literal["canary", "blue-green", "immediate"]
 
 
@@ -36,6 +36,8 @@ def deploy(
 
     Example: tekup deploy staging --reason "release 1.2.0"
 
+    `swarm` is production on three machines, from an engine that is a manager of their Swarm.
+
     Example: tekup deploy prod --version 1.1.0 --reason "back: 1.2.0 is slow"
 
     Example: tekup deploy prod search --version 1.2.0 --strategy blue-green
@@ -52,7 +54,7 @@ def deploy(
                 _refuse_without_service(instances=instances, strategy=strategy, keep_warm=keep_warm)
                 done = deployment.deploy(kind, version, reason, record, timeout or 300, report)
             else:
-                _refuse_unknown(service, version)
+                _refuse_unknown(kind, service, version)
                 wanted = deployment.Wanted(service, version, reason, instances, strategy, keep_warm)
                 shown = deployment.deploy_service(kind, wanted, record, timeout or 3600, report)
     except ImageError as error:
@@ -72,7 +74,10 @@ def _refuse_without_service(**given: object) -> None:
         raise BadInput(f"--{odd[0].replace('_', '-')} is about one service; name it: tekup deploy prod search …")
 
 
-def _refuse_unknown(service: str, version: str) -> None:
+def _refuse_unknown(kind: str, service: str, version: str) -> None:
+    if kind == "swarm":
+        raise BadInput("one service is deployed on one machine; on a Swarm run its new version beside the old one "
+                       "with MCP_DEPLOY_BESIDE=SERVICE=VERSION, then shift calls: docs/containers.md")  # fmt: skip
     if service not in SERVICES:
         raise BadInput(f"there is no service {service!r}; there are: {', '.join(SERVICES)}")
     if version == "latest":

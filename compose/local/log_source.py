@@ -51,7 +51,9 @@ def of_processes(logs: Path) -> LogSource:
 
 
 def of_containers(project: str) -> LogSource:
-    """Docker's, of the containers of one Compose project: their lines bear the tag `<project>/<service>/<number>`.
+    """Docker's, of the containers of one project: their lines bear the tag `<project>/<service>/<number>`.
+
+    In the place of the number is the container's id where Swarm numbers nobody.
 
     Args:
         project: Its name.
@@ -78,6 +80,6 @@ def of_containers(project: str) -> LogSource:
     return LogSource(
         files=(f"{FOLDER}/*/*-json.log*",),
         left_out=(),
-        names=rf"^[^/]+/(?P<instance>(?:mcp-(?P<service>{services})|(?:mcp-)?(?P<process>[a-z-]+?)(?:-\d+)?)/\d+)$",
+        names=rf"^[^/]+/(?P<instance>(?:mcp-(?P<service>{services})|(?:mcp-)?(?P<process>[a-z-]+?)(?:-\d+)?)/[0-9a-f]+)$",
         unpacked=unpacked,
     )

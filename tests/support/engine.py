@@ -119,14 +119,14 @@ def engine(place: Place | None = None) -> Iterator[Engine]:
     """
     env = dict(os.environ)
     if _answers(env):
-        yield Engine(_with_plugins(env), ours=False, host=env.get("DOCKER_HOST", ""))
+        yield Engine(with_plugins(env), ours=False, host=env.get("DOCKER_HOST", ""))
         return
     install_packages()
     if _answers(env):  # a machine whose init system starts what is installed
-        yield Engine(_with_plugins(env), ours=False, host=env.get("DOCKER_HOST", ""))
+        yield Engine(with_plugins(env), ours=False, host=env.get("DOCKER_HOST", ""))
         return
     with own_engine(place or usual_place()) as host:
-        yield Engine(_with_plugins({**env, "DOCKER_HOST": host}), ours=True, host=host)
+        yield Engine(with_plugins({**env, "DOCKER_HOST": host}), ours=True, host=host)
 
 
 def _answers(env: Mapping[str, str]) -> bool:
@@ -136,7 +136,12 @@ def _answers(env: Mapping[str, str]) -> bool:
     return False
 
 
-def _with_plugins(env: dict[str, str]) -> dict[str, str]:
+def with_plugins(env: dict[str, str]) -> dict[str, str]:
+    """An environment whose `docker` has its plugins compose and buildx.
+
+    Raises:
+        NoEngine: They are not there and could not be fetched.
+    """
     if not lacks_plugins(env):
         return env
     folder = cache_folder().parent / "docker-cli"

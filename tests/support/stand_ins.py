@@ -144,10 +144,20 @@ def stand_ins(engine: Engine, base: str) -> list[str]:
     """
     with ThreadPoolExecutor(2) as side_by_side:
         wanted = [service for service in STAND_INS if service not in left_out()]
-        return list(side_by_side.map(lambda service: _image(engine, base, service), wanted))
+        return list(side_by_side.map(lambda service: stand_in(engine, base, service), wanted))
 
 
-def _image(engine: Engine, base: str, service: str) -> str:
+def stand_in(engine: Engine, base: str, service: str) -> str:
+    """Build one stand-in, unless it is there; its name with tag.
+
+    Args:
+        engine: Where.
+        base: The image it is built on.
+        service: Its service in the Compose files.
+
+    Raises:
+        NoEngine: It could not be built.
+    """
     name = THIRD_PARTIES[service].image
     wanted = STAND_INS[service]
     programs = {Path(program(which)): path for which, path in wanted.programs.items()}

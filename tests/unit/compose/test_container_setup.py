@@ -1,6 +1,9 @@
 """What `setup` makes for an environment of containers, and what each container is given of it."""
 
+import io
 import json
+import stat
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from cryptography import x509
 from compose.containers.places import Here
 from compose.containers.settings import ContainerSettings, bytes_of
 from compose.containers.setup import prepare
+from compose.containers.takeover import hand_over, take_over
 from compose.local.errors import BadSettings, StepFailed
 from compose.local.files import repository
 from compose.local.layout import Layout
@@ -255,6 +259,60 @@ def test_the_on_call_stack_finds_everybody_by_name(production: Path) -> None:
     assert (production / "given/collector/collector.yml").stat().st_mode & 0o777 == 0o644
 
 
+MACHINES = {**PRODUCTION, "MCP_GATES": "3", "MCP_MACHINES": "anna,bert,carl"}
+AGENTS = {"consul": "anna", "consul-agent-2": "bert", "consul-agent-3": "carl"}
+
+
+@pytest.fixture
+def machines(volumes: Path) -> Path:
+    """All volumes of production on three machines, prepared."""
+    for name in (*FURTHER, "gate-3", "consul-agent-2", "consul-agent-3"):
+        (volumes / "given" / name).mkdir()
+    prepare(here(volumes, **MACHINES))
+    return volumes
+
+
+def test_each_machine_has_an_agent_of_its_own_that_is_found_by_the_machines_name(machines: Path) -> None:
+    for agent, machine in AGENTS.items():
+        given = texts(machines / "given" / agent)
+        leaf = x509.load_pem_x509_certificate(given["consul.pem"].encode())
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == ["consul", f"{machine}.consul", "localhost"]
+    own = [json.loads(texts(machines / "given" / agent)["zz-container.json"])["node_name"] for agent in AGENTS]
+    assert own == ["tekup", "tekup-2", "tekup-3"]
+
+
+def test_a_gate_may_hold_sessions_on_its_own_machine_alone(machines: Path) -> None:
+    rules = {role.name: role.rules() for role in here(machines, **MACHINES).roles()}
+    assert 'session "tekup-3"' in rules["gate-local-3"]
+    assert 'session "tekup"' in rules["gate"]
+    assert 'node "tekup-2"' in rules["consul-tekup-2"]
+
+
+def test_what_one_machine_has_made_is_the_same_on_another(
+    machines: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    layout, other = Layout(machines / "keep"), Layout(tmp_path / "other/keep")
+    hand_over(layout)
+    packed = tmp_path / "packed"
+    packed.write_bytes(capfdbinary.readouterr().out)
+    other.state.mkdir(parents=True)
+    take_over(packed, other)
+    assert texts(other.secrets) == texts(layout.secrets)
+    assert texts(other.authority) == texts(layout.authority)
+    assert texts(other.state / "gate") == {"tables/secrets.json": (layout.gate / "tables/secrets.json").read_text()}
+    assert stat.S_IMODE((other.secrets / "consul/operator.token").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside"])
+def test_a_file_that_would_lie_outside_is_not_taken_over(tmp_path: Path, name: str) -> None:
+    packed = tmp_path / "packed"
+    with tarfile.open(packed, "w") as archive:
+        archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    with pytest.raises(StepFailed, match="no file of ours"):
+        take_over(packed, Layout(tmp_path / "keep"))
+
+
 def test_an_environment_of_one_server_has_no_more_than_it_needs(volumes: Path) -> None:
     prepare(here(volumes))
     assert sorted(texts(volumes / "given/consul")) == ["agent.json", "private.json", "zz-container.json"]
@@ -264,7 +322,9 @@ def test_an_environment_of_one_server_has_no_more_than_it_needs(volumes: Path) -
     ("settings", "said"),
     [
         ({"MCP_CONSUL_SERVERS": "2"}, "MCP_CONSUL_SERVERS"),
-        ({"MCP_GATES": "3"}, "MCP_GATES"),
+        ({"MCP_GATES": "4"}, "MCP_GATES"),
+        ({"MCP_MACHINES": "a,b"}, "MCP_MACHINES"),
+        ({"MCP_MACHINES": "a,b,A"}, "MCP_MACHINES"),
         ({"MCP_CONSUL_SUBNET": "here"}, "MCP_CONSUL_SUBNET"),
         ({"MCP_TLS": "files"}, "MCP_TLS_CERT_FILE is missing"),
         ({"MCP_ENV": "prod"}, "MCP_ENV"),
