@@ -18,7 +18,7 @@ from .registry import keep_access
 from .saved import give, put, take_over
 from .settings import ContainerSettings
 from .setup import prepare
-from .takeover import hand_over, take_over
+from .takeover import hand_over, take_in
 
 EX_CONFIG = 78
 
@@ -42,7 +42,7 @@ def main() -> None:
     step = given.step
     try:
         if given.made:
-            take_over(given.made, Layout(Path("/") / KEEP))
+            take_in(given.made, Layout(Path("/") / KEEP))
         steps[step](Here(load(Layout(Path("/") / KEEP), os.environ, ContainerSettings)))
     except LocalError as error:
         sys.stderr.write(f"{step}: {error}\n")

@@ -39,7 +39,7 @@ def _handed_over(layout: Layout) -> Iterator[Path]:
             yield path
 
 
-def take_over(packed: Path, layout: Layout) -> None:
+def take_in(packed: Path, layout: Layout) -> None:
     """Put each file in place; what is there and not among them stays.
 
     Args:

@@ -13,7 +13,7 @@ from cryptography import x509
 from compose.containers.places import Here
 from compose.containers.settings import ContainerSettings, bytes_of
 from compose.containers.setup import prepare
-from compose.containers.takeover import hand_over, take_over
+from compose.containers.takeover import hand_over, take_in
 from compose.local.errors import BadSettings, StepFailed
 from compose.local.files import repository
 from compose.local.layout import Layout
@@ -297,7 +297,7 @@ def test_what_one_machine_has_made_is_the_same_on_another(
     packed = tmp_path / "packed"
     packed.write_bytes(capfdbinary.readouterr().out)
     other.state.mkdir(parents=True)
-    take_over(packed, other)
+    take_in(packed, other)
     assert texts(other.secrets) == texts(layout.secrets)
     assert texts(other.authority) == texts(layout.authority)
     assert texts(other.state / "gate") == {"tables/secrets.json": (layout.gate / "tables/secrets.json").read_text()}
@@ -310,7 +310,7 @@ def test_a_file_that_would_lie_outside_is_not_taken_over(tmp_path: Path, name: s
     with tarfile.open(packed, "w") as archive:
         archive.addfile(tarfile.TarInfo(name), io.BytesIO())
     with pytest.raises(StepFailed, match="no file of ours"):
-        take_over(packed, Layout(tmp_path / "keep"))
+        take_in(packed, Layout(tmp_path / "keep"))
 
 
 def test_an_environment_of_one_server_has_no_more_than_it_needs(volumes: Path) -> None:
