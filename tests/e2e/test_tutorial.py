@@ -70,7 +70,7 @@ def test_the_tutorial_ends_with_a_canary_that_was_rolled_back(fresh_environment:
     waited = said['tekup rollout status search --wait --timeout 240 || echo "it was not promoted"']
     assert "it was not promoted" in waited
     explained = said["tekup rollout explain search"]
-    assert "rolled back" in explained
+    assert "back to 0.1.0" in explained
     assert "'ok'" in explained.splitlines()[-1]
     assert fresh_environment.running() == []
     assert not psutil.pid_exists(int((folder / "load.pid").read_text()))
