@@ -17,7 +17,7 @@ from compose.local.finding import Finding
 from compose.local.layout import Layout
 from tests.e2e.conftest import Environment, make_environment
 
-pytestmark = [pytest.mark.local, pytest.mark.timeout(900), pytest.mark.feature("G3")]
+pytestmark = [pytest.mark.local, pytest.mark.long, pytest.mark.timeout(900), pytest.mark.feature("G3")]
 WITHIN_S = 60.0
 
 

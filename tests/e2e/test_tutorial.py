@@ -65,12 +65,12 @@ def test_the_tutorial_ends_with_a_canary_that_was_rolled_back(fresh_environment:
         end_load(folder)
     assert "filesystem_read_file" in said["tekup connect python > hello.py"]
     tutorial = said["tekup clients add tutorial --allow 'search_*' --reason \"the tutorial\""]
-    assert "search_code" in tutorial
+    assert "search_grep" in tutorial
     assert "filesystem_read_file" not in tutorial
     waited = said['tekup rollout status search --wait --timeout 240 || echo "it was not promoted"']
     assert "it was not promoted" in waited
     explained = said["tekup rollout explain search"]
-    assert "rolled back" in explained
+    assert "back to 0.1.0" in explained
     assert "'ok'" in explained.splitlines()[-1]
     assert fresh_environment.running() == []
     assert not psutil.pid_exists(int((folder / "load.pid").read_text()))

@@ -43,7 +43,9 @@ def command_of(folder: Path) -> Path:
     tekup = folder / "tekup"
     tekup.write_text(f"#!{sys.executable}\nfrom control_plane.cli import main\n\nmain()\n")
     tekup.chmod(0o755)
-    (folder / "python").symlink_to(sys.executable)
+    python = folder / "python"  # by a link it would not know the packages beside it
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
     return folder
 
 
