@@ -204,7 +204,7 @@ def crash(stack: ContainerEnvironment, engine: Engine, kind: str) -> Callable[[]
     form = "{{.State.StartedAt}}"
     began = engine.docker("inspect", "--format", form, found)
     with suppress(NoEngine):
-        engine.docker("exec", "--user", "0", found, "sh", "-c", "kill -9 $(cut -d' ' -f1 /proc/1/task/1/children)")
+        engine.docker("exec", found, "sh", "-c", "kill -9 $(cut -d' ' -f1 /proc/1/task/1/children)")
 
     def back() -> bool:
         one = next(iter(containers(stack, kind)), None)
