@@ -104,7 +104,7 @@ async def test_all_is_lost_and_comes_back_and_a_damaged_backup_is_refused_before
         archive = Path(taken["path"])
         assert await asyncio.to_thread(backup, stack, "verify", str(archive))
         identifier = ended.split("_")[1]
-        ask(stack, "DELETE", f"/v1/clients/ended/keys/{identifier}?reason=test")
+        ask(stack, "DELETE", f"/v1/keys/{identifier}?reason=test")
         later = await asyncio.to_thread(backup, stack, "create")
         forget(later["path"])  # what is known of revocations is newer than the backup that is restored
         before = ask(stack, "GET", "/v1/state/resources")

@@ -183,7 +183,7 @@ async def test_the_number_of_containers_follows_the_load_within_15_s_and_no_call
 
         async def there() -> bool:
             shown = await asyncio.to_thread(stack.tekup_json, "traffic", "show", "filesystem")
-            return wanted == sum(one["passing"] and one["state"] == "serving" for one in shown["instances"])
+            return bool(wanted == sum(one["passing"] and one["state"] == "serving" for one in shown["instances"]))
 
         await eventually(there, f"{wanted} instances", SOON_S)
         return time.monotonic() - began
