@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +14,10 @@ from compose.local.errors import NotRunning, StepFailed
 from compose.local.layout import Layout
 from compose.local.link import Link
 from compose.local.operators_api import OperatorsApi, first_to_answer
-from compose.local.programs import Resolver
-from compose.local.progress import Silent, reporter
+from compose.local.progress import Silent
 
 from .commands import JsonFlag, Of
-from .replica import Round, carry_out, keep
+from .replica import Round, carry_out, keep, rsync_program
 
 replica = typer.Typer(no_args_is_help=True, help="A standby replica of the workspace, elsewhere.")
 CALL_S = 10.0
@@ -39,8 +37,7 @@ def replica_run(
 
     Example: tekup replica run /mnt/standby --once --of prod
     """
-    with reporter() as report:
-        rsync = asyncio.run(Resolver(report).find("rsync")).path
+    rsync = rsync_program()
     where = source or _workspace(of)
     tell = _teller(of)
     if not once:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
-from compose.backup.archive import read, write
+from compose.backup.archive import read, unpack, write
 from compose.backup.create import Taken, known_revocations, write_revocations
 from compose.backup.kept import to_delete
 from compose.backup.key import make_key
@@ -57,7 +57,7 @@ def create(compose: Compose, folder: Path, key: Path, kept: BackupSettings) -> T
         with packed.open("wb") as out:
             _run(compose, "give", out=out)
         with tarfile.open(packed) as tar:
-            tar.extractall(files, filter="data")
+            unpack(tar, files)
         packed.unlink()
         manifest = read_manifest((files / MANIFEST).read_bytes())
         path = write(manifest, files, folder, key)

@@ -6,16 +6,15 @@ out and takes goes through its standard output and input as a tar, so that neith
 
 from __future__ import annotations
 
-import os
 import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from compose.backup import snapshot
+from compose.backup.archive import unpack
 from compose.backup.create import aside
 from compose.backup.gather import gather
 from compose.backup.manifest import MANIFEST, SNAPSHOT, read_manifest
@@ -99,9 +98,7 @@ def _taken(where: Path) -> Iterator[Path]:
         files = Path(folder)
         try:
             with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as tar:
-                tar.extractall(files, filter="data")
+                unpack(tar, files)
         except (tarfile.TarError, OSError) as error:
             raise StepFailed(f"what came cannot be read: {error}") from error
-        now = time.time()
-        os.utime(files, (now, now))
         yield files

