@@ -190,12 +190,6 @@ _TABLE = (
         (NpmPackage("tests/oauth", "server.mjs", ours=True),),
         "see why npm could not fetch the packages of tests/oauth/package-lock.json",
     ),
-    # Published clients before the gate, for the tests.
-    Program(
-        "inspector", "2.12.0", "2.12", ("--version",),
-        (NpmPackage("tests/clients", "inspector.mjs", ours=True),),
-        "see why npm could not fetch the packages of tests/clients/package-lock.json",
-    ),
     # Published servers behind the bridge, for the tests: those of npm, and a Python that sees those of PyPI.
     Program(
         "published-npm", "2026.8.31", "2026.8", ("--version",),
