@@ -190,10 +190,10 @@ _TABLE = (
         (NpmPackage("tests/oauth", "server.mjs", ours=True),),
         "see why npm could not fetch the packages of tests/oauth/package-lock.json",
     ),
-    # Published clients before the gate, for the tests: what `tekup connect` prints for Node is run with them.
+    # Published clients, for the tests: what `tekup connect` prints for Node is run with them.
     Program(
         "inspector", "2.12.0", "2.12", ("--version",),
-        (NpmPackage("tests/clients", "inspector.mjs", ours=True),),
+        (NpmPackage("tests/clients", "@modelcontextprotocol/inspector/clients/launcher/build/index.js"),),
         "see why npm could not fetch the packages of tests/clients/package-lock.json",
     ),
     # Published servers behind the bridge, for the tests: those of npm, and a Python that sees those of PyPI.

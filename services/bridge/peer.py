@@ -163,9 +163,9 @@ class Peer:
                     await asyncio.wait({over, greeting}, return_when=asyncio.FIRST_COMPLETED)
                     if not greeting.done():
                         raise MCPError(CONNECTION_CLOSED, link.why())
-                    if (error := greeting.exception()) is not None:
-                        self._note(link)  # now, since the end that follows is ours
-                        self.problem = self.problem or self._told(error)
+                    error = greeting.exception()
+                    if isinstance(error, MCPError) and error.error.message != _CLOSED:
+                        self.problem = self.problem or self._told(error)  # now, since the end that follows is ours
                     greeting.result()
                 finally:
                     for task in (over, greeting):
@@ -205,6 +205,7 @@ class Peer:
         params: Mapping[str, Any],
         *,
         headers: Mapping[str, str] | None = None,
+        capabilities: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
         deadline_s: float,
     ) -> dict[str, Any]:
@@ -214,6 +215,7 @@ class Peer:
             method: JSON-RPC method.
             params: Its parameters.
             headers: `Mcp-Param-*`, for a modern server at a URL.
+            capabilities: The caller's, for a modern server, which may answer that it needs something of it.
             progress: Told of progress meanwhile.
             deadline_s: The most it may take.
 
@@ -228,7 +230,7 @@ class Peer:
             options["on_progress"] = self._noting(progress)
         sent = dict(params)
         if self._modern:
-            sent["_meta"] = {**(sent.get("_meta") or {}), **self._meta()}
+            sent["_meta"] = {**(sent.get("_meta") or {}), **self._meta(capabilities or {})}
             options["headers"] |= {**_routing(method, sent), **(headers or {})}
         if self._unanswered_since is None:
             self._unanswered_since = time.monotonic()
@@ -277,11 +279,11 @@ class Peer:
 
         return told
 
-    def _meta(self) -> dict[str, Any]:
+    def _meta(self, capabilities: Mapping[str, Any]) -> dict[str, Any]:
         return {
             PROTOCOL_VERSION_META_KEY: self._version,
             CLIENT_INFO_META_KEY: self._info.model_dump(by_alias=True, exclude_none=True),
-            CLIENT_CAPABILITIES_META_KEY: {},
+            CLIENT_CAPABILITIES_META_KEY: dict(capabilities),
         }
 
     async def _on_message(self, message: object) -> None:

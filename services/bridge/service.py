@@ -14,10 +14,10 @@ from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.inbound import mcp_param_headers, x_mcp_header_map
 from mcp_types import (
+    CLIENT_CAPABILITIES_META_KEY,
     HEADER_MISMATCH,
     INTERNAL_ERROR,
     INVALID_PARAMS,
-    MISSING_REQUIRED_CLIENT_CAPABILITY,
     UNSUPPORTED_PROTOCOL_VERSION,
     CallToolRequestParams,
     CallToolResult,
@@ -58,7 +58,7 @@ READ_AGAIN_S: Final = 60.0
 LIST_DEADLINE_S: Final = 15.0
 DOWN: Final = 503
 LOST: Final = 502
-_OF_THE_HOP: Final = frozenset({HEADER_MISMATCH, MISSING_REQUIRED_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION})
+_OF_THE_HOP: Final = frozenset({HEADER_MISMATCH, UNSUPPORTED_PROTOCOL_VERSION})
 """Errors about one connection, which the caller's is not."""
 _FAILURES: Final = (Down, Lost)
 
@@ -308,6 +308,7 @@ class Bridge:
                     ctx.method,
                     params,
                     headers=headers,
+                    capabilities=((ctx.params or {}).get("_meta") or {}).get(CLIENT_CAPABILITIES_META_KEY),
                     progress=ctx.session.report_progress if wanted else None,
                     deadline_s=self._kit.settings.tool_deadline_s,
                 )

@@ -3,7 +3,7 @@
 It comes in the source distribution of the very SDK that is installed, checked against our lock file. It runs stateless,
 on Hypercorn, as our services do, and answers `/ready` as well.
 
-`python -m tests.conformance.everything SOURCE FD` serves it on an inherited listening socket, without FD over stdio.
+`python -m tests.conformance.everything SOURCE FD` serves it on an inherited listening socket.
 """
 
 from __future__ import annotations
@@ -108,18 +108,9 @@ def everything_server(folder: Path, log: Path) -> Iterator[int]:
             running.wait()
 
 
-def stdio_command(folder: Path) -> list[str]:
-    """By which it is run over stdio, from this checkout."""
-    return [sys.executable, "-m", __name__, str(folder)]
-
-
-def _server(folder: str) -> Any:
-    sys.path.insert(0, folder)
-    return importlib.import_module(f"{PACKAGE}.server").mcp
-
-
 async def _serve(folder: str, descriptor: int) -> None:
-    server = _server(folder)
+    sys.path.insert(0, folder)
+    server: Any = importlib.import_module(f"{PACKAGE}.server").mcp
 
     async def ready(_: Request) -> Response:
         return JSONResponse({"ready": True})
@@ -134,7 +125,4 @@ async def _serve(folder: str, descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        asyncio.run(_serve(sys.argv[1], int(sys.argv[2])))
-    else:
-        _server(sys.argv[1]).run("stdio")
+    asyncio.run(_serve(sys.argv[1], int(sys.argv[2])))

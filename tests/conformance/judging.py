@@ -43,14 +43,12 @@ class Explained(BaseModel):
 
     Attributes:
         through_the_gate: How the everything-server scores differently there than when asked directly.
-        over_stdio: The same, where it runs over stdio behind the bridge: what stdio cannot carry.
         not_met: What our own services do not meet.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     through_the_gate: tuple[Explanation, ...]
-    over_stdio: tuple[Explanation, ...]
     not_met: tuple[Explanation, ...]
 
 

@@ -335,3 +335,19 @@ def test_settings_that_make_no_environment_are_refused_by_name(
 ) -> None:
     with pytest.raises(BadSettings, match=said):
         here(volumes, **settings)
+
+
+def test_a_server_of_somebody_else_has_credentials_of_its_own_for_as_long_as_it_is_asked_for(volumes: Path) -> None:
+    for number in (1, 2):
+        (volumes / "given" / f"bridged-{number}").mkdir()
+    prepare(here(volumes, MCP_BRIDGED="pear,time"))
+    pear, time = (texts(volumes / "given" / f"bridged-{number}") for number in (1, 2))
+    assert pear.keys() == time.keys() == {"consul.token", "consul-ca.pem", "secrets.json"}
+    assert json.loads(time["secrets.json"])["service"] == "time"
+    assert pear["consul.token"] != time["consul.token"]
+    prepare(here(volumes, MCP_BRIDGED="pear"))
+    assert texts(volumes / "given" / "bridged-1") == pear
+    known = json.loads((volumes / "keep/.tekup/gate/tables/secrets.json").read_text())["services"]
+    assert "pear" in known
+    assert "time" not in known
+    assert not (volumes / "keep/.tekup/secrets/consul/service-time.token").exists()
