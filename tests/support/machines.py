@@ -263,6 +263,8 @@ def _plugged(machine: Machine, bridge: str, subnet: str) -> Iterator[None]:
             _ip("-n", name, *command)
         yield
     finally:
+        if Path("/sys/class/net", cable).exists():  # the kernel is slow to take it away with the namespace
+            _ip("link", "del", cable)
         _ip("netns", "del", name)
 
 
