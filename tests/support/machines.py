@@ -205,7 +205,7 @@ def machines(folders: Sequence[Path], settings: Sequence[str] = ()) -> Iterator[
             until_the_end.callback(machine.stop)
             _forgotten(folder)
             machine.start()
-            _emptied(machine.engine)
+            emptied(machine.engine)
             made.append(machine)
         yield made
 
@@ -216,8 +216,8 @@ def _forgotten(disk: Path) -> None:
         shutil.rmtree(disk / name, ignore_errors=True)
 
 
-def _emptied(engine: Engine) -> None:
-    """What a run that was killed has left."""
+def emptied(engine: Engine) -> None:
+    """Remove every container and volume."""
     if containers := engine.docker("ps", "--all", "--quiet").split():
         engine.docker("rm", "--force", *containers)
     if volumes := engine.docker("volume", "ls", "--quiet").split():
@@ -263,6 +263,8 @@ def _plugged(machine: Machine, bridge: str, subnet: str) -> Iterator[None]:
             _ip("-n", name, *command)
         yield
     finally:
+        if Path("/sys/class/net", cable).exists():  # the kernel is slow to take it away with the namespace
+            _ip("link", "del", cable)
         _ip("netns", "del", name)
 
 

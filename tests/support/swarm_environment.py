@@ -22,7 +22,7 @@ from compose.local.trust import Gateway
 from tests.support.command_line import run_tekup
 from tests.support.engine_install import NoEngine
 from tests.support.gate import wait_until
-from tests.support.machines import Machine
+from tests.support.machines import Machine, emptied
 
 DEPLOY_S = 900.0
 ASK_S = 60.0
@@ -188,8 +188,7 @@ class SwarmEnvironment:
         wait_until(
             lambda: not machine.engine.docker("ps", "--all", "--quiet", "--filter", mark), "containers to go", 120
         )
-        if left := machine.engine.docker("volume", "ls", "--quiet", "--filter", f"name={self.project}_").split():
-            machine.engine.docker("volume", "rm", "--force", *left)
+        emptied(machine.engine)
 
 
 @contextlib.contextmanager
