@@ -37,7 +37,7 @@ down: $(READY) ## Stop everything that `make up` started
 	@$(BIN)/tekup down
 
 programs: $(READY)
-	@$(BIN)/python -m compose.local.programs consul traefik chromium rg go conformance prometheus promtool alertmanager amtool loki jaeger collector hadolint dclint > /dev/null
+	@$(BIN)/python -m compose.local.programs consul traefik chromium rg rsync go conformance prometheus promtool alertmanager amtool loki jaeger collector hadolint dclint > /dev/null
 
 test: $(READY) programs lint types go-test ## Lint, types, unit, contract and local end-to-end tests
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not docker and not long"

@@ -9,7 +9,6 @@ Source: rsync(1), "--delay-updates", "--delete-delay", "--timeout".
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import tempfile
 import time
@@ -17,10 +16,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from compose.local.errors import BadInput, LocalError, ProgramUnavailable, StepFailed
+from compose.local.errors import BadInput, LocalError, StepFailed
 from compose.local.log import log
 
-__all__ = ["STAMP", "Round", "carry_out", "keep", "rsync_program"]
+__all__ = ["STAMP", "Round", "carry_out", "keep"]
 
 STAMP = ".replica.json"
 """What is behind the target's name in the name of the file that says how old it is."""
@@ -51,18 +50,6 @@ class Round:
     def bound_s(self) -> float:
         """What a loss of the machine costs at most, in seconds, where rounds go on like this one."""
         return self.every_s + 2 * self.seconds
-
-
-def rsync_program() -> Path:
-    """The rsync of this machine.
-
-    Raises:
-        ProgramUnavailable: There is none.
-    """
-    found = shutil.which("rsync")
-    if found is None:
-        raise ProgramUnavailable("rsync is not on PATH; as root run `apt-get install rsync`, here and on a second host")
-    return Path(found)
 
 
 def carry_out(rsync: Path, source: Path, target: str, every_s: float) -> Round:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +15,11 @@ from compose.local.errors import NotRunning, StepFailed
 from compose.local.layout import Layout
 from compose.local.link import Link
 from compose.local.operators_api import OperatorsApi, first_to_answer
+from compose.local.programs import found
 from compose.local.progress import Silent
 
 from .commands import JsonFlag, Of
-from .replica import Round, carry_out, keep, rsync_program
+from .replica import Round, carry_out, keep
 
 replica = typer.Typer(no_args_is_help=True, help="A standby replica of the workspace, elsewhere.")
 CALL_S = 10.0
@@ -30,6 +32,7 @@ def replica_run(
     once: Annotated[bool, typer.Option("--once", help="One round, then end.")] = False,
     of: Of = None,
     source: Annotated[Path | None, typer.Option("--from", help="The workspace, where it is another folder.")] = None,
+    json: JsonFlag = False,
 ) -> None:
     """Keep a replica of the workspace until a signal ends this, or carry out one round; tells the control plane.
 
@@ -37,13 +40,16 @@ def replica_run(
 
     Example: tekup replica run /mnt/standby --once --of prod
     """
-    rsync = rsync_program()
+    rsync = found("rsync")
     where = source or _workspace(of)
     tell = _teller(of)
     if not once:
         keep(lambda: carry_out(rsync, where, target, every), tell, every, typer.echo)
     done = carry_out(rsync, where, target, 0)
     tell(done)
+    if json:
+        show.as_json(asdict(done))
+        return
     typer.echo(f"{done.target} is up to date, after {done.seconds:.1f} s")
 
 
@@ -53,10 +59,10 @@ def replica_show(of: Of = None, json: JsonFlag = False) -> None:
 
     Example: tekup replica show
     """
-    found = _plane(of).standby()
-    done = Round(**found)
+    told = _plane(of).standby()
+    done = Round(**told)
     if json:
-        show.as_json(found | {"age_s": time.time() - done.at, "bound_s": done.bound_s})
+        show.as_json(told | {"age_s": time.time() - done.at, "bound_s": done.bound_s})
         return
     bound = f"{done.bound_s:.0f} s while rounds go on like that" if done.every_s else "what was written since"
     typer.echo(f"{done.target}: {show.age(done.at)} old, its last round took {done.seconds:.1f} s")

@@ -6,9 +6,11 @@ declaration names hosts, a container that is its way out to those.
 """
 
 import argparse
+import json
 import os
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +23,6 @@ from compose.images.errors import ImageError
 from compose.local.bridged.declared import checked_name
 from compose.local.errors import BadInput, LocalError
 from compose.local.files import repository
-from services.bridge.declaration import BadDeclaration, Declaration, read_declaration
 
 __all__ = ["Bridged", "build", "main", "overlay", "read_bridged"]
 
@@ -33,6 +34,7 @@ CPUS: Final = 0.5
 """Of a server that declares none."""
 WAY_OUT: Final = "http://{}:3128"
 _BUILD_S: Final = 1800.0
+_JUDGE_S: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,13 @@ class Bridged:
 
     folder: Path
     file: str
-    declaration: Declaration
+    declared: Mapping[str, Any]
+    """As the bridge understands it."""
 
     @property
     def name(self) -> str:
         """The service's name."""
-        return self.declaration.name
+        return str(self.declared["name"])
 
     @property
     def image(self) -> str:
@@ -56,7 +59,7 @@ class Bridged:
     @property
     def reaches(self) -> bool:
         """Whether it reaches anybody, and so has a way out."""
-        return bool(self.declaration.hosts or self.declaration.url)
+        return bool(self.declared["hosts"] or self.declared["url"])
 
 
 def read_bridged(folder: Path) -> Bridged:
@@ -68,12 +71,13 @@ def read_bridged(folder: Path) -> Bridged:
     file = next((name for name in FILES if (folder / name).is_file()), None)
     if file is None:
         raise BadInput(f"{folder} holds no declaration: write {FILES[0]} (docs/contracts.md, A bridge's declaration)")
-    try:
-        declaration = read_declaration(folder / file)
-    except BadDeclaration as error:
-        raise BadInput(str(error)) from error
-    checked_name(declaration.name)
-    return Bridged(folder.resolve(), file, declaration)
+    command = [sys.executable, "-m", "services.bridge.judged", str(folder / file)]
+    judged = subprocess.run(command, capture_output=True, text=True, timeout=_JUDGE_S, check=False)
+    if judged.returncode != 0:
+        raise BadInput(judged.stderr.strip())
+    one = Bridged(folder.resolve(), file, json.loads(judged.stdout))
+    checked_name(one.name)
+    return one
 
 
 def overlay(servers: Sequence[Bridged]) -> dict[str, Any]:
@@ -147,17 +151,20 @@ def _way_out(name: str) -> str:
 
 
 def _server(one: Bridged) -> dict[str, Any]:
-    limits = one.declaration.limits
+    limits = one.declared["limits"]
     own = one.folder / "secrets"
     return {
         "extends": _kind("bridge"),
         "image": f"{one.image}:${{VERSION:-latest}}",
         "environment": _told(one) | ({"MCP_BRIDGE_PROXY": WAY_OUT.format(_way_out(one.name))} if one.reaches else {}),
-        "mem_limit": f"{limits.memory_mb + BRIDGE_MB}m",
-        "memswap_limit": f"{limits.memory_mb + BRIDGE_MB}m",
-        "cpus": limits.cpus or CPUS,
-        "pids_limit": limits.processes + BRIDGE_PROCESSES,
-        "ulimits": {"nofile": {"soft": max(limits.open_files, 4096), "hard": max(limits.open_files, 4096)}, "core": 0},
+        "mem_limit": f"{limits['memory_mb'] + BRIDGE_MB}m",
+        "memswap_limit": f"{limits['memory_mb'] + BRIDGE_MB}m",
+        "cpus": limits["cpus"] or CPUS,
+        "pids_limit": limits["processes"] + BRIDGE_PROCESSES,
+        "ulimits": {
+            "nofile": {"soft": max(limits["open_files"], 4096), "hard": max(limits["open_files"], 4096)},
+            "core": 0,
+        },
         "volumes": [
             f"{_given(one.name)}:/run/tekup:ro",
             f"{_data(one.name)}:/data",

@@ -18,9 +18,6 @@ for name in $services; do
     cp -a services/__init__.py services/__pycache__ services/common "services/$name" "/apps/$name/services/"
     cp -a observability/__init__.py observability/telemetry "/apps/$name/observability/"
 done
-# A bridged server's way out is made of the pages'.
-mkdir /apps/bridge/services/browser
-cp -a services/browser/__init__.py services/browser/addresses.py services/browser/egress /apps/bridge/services/browser/
 mkdir /apps/control-plane
 cp -a control_plane compose consul traefik observability pyproject.toml /apps/control-plane/
 

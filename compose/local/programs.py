@@ -72,6 +72,11 @@ _TABLE = (
         "or run `python -m playwright install chromium`",
     ),
     Program(
+        "rsync", "", "3.1", ("--version",),
+        (OnPath(("rsync",)), DebianPackage("rsync", "rsync")),
+        "as root run `apt-get install rsync`, here and on a second host",
+    ),
+    Program(
         "rg", "14.1.0", "13", ("--version",),
         (InOurEnvironment("rg", "ripgrep"), OnPath(("rg",))),
         "run `uv sync` (it brings the wheel ripgrep), or install ripgrep 13 or newer",
@@ -316,8 +321,9 @@ async def version_of(path: Path, argv: tuple[str, ...]) -> str:
     Raises:
         SourceFailed: it does not run, or prints no version.
     """
-    ended = await run([str(path), *argv], timeout_s=VERSION_S)
-    version = printed_version("\n".join(ended.tail))
+    lines: list[str] = []
+    ended = await run([str(path), *argv], timeout_s=VERSION_S, on_line=lines.append)
+    version = printed_version("\n".join(lines))
     if ended.code != 0 or not version:
         raise SourceFailed(f"{path} does not tell its version (exit code {ended.code}): {' '.join(ended.tail)[:200]}")
     return version
@@ -337,6 +343,15 @@ def main(argv: list[str] | None = None, say: Callable[[str], None] = print) -> i
     for name in names:
         say(str(found[name].path))
     return 0
+
+
+def found(name: str) -> Path:
+    """Path of a program, fetched or built where it is not there.
+
+    Raises:
+        ProgramUnavailable: no source of it worked.
+    """
+    return asyncio.run(_resolve_named([name]))[name].path
 
 
 async def _resolve_named(names: list[str]) -> dict[str, Found]:

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 
 from observability.telemetry.logs import configure_logging
 from services.bridge.declaration import BadDeclaration, Declaration, read_declaration
-from services.browser.addresses import HostRule, Policy
-from services.browser.egress import Direct, Egress, Refused
-from services.browser.egress.streams import Streams
-from services.browser.egress.ways import FORBIDDEN, RefusedError, authority
+from services.common.addresses import HostRule, Policy
+from services.common.egress import Direct, Egress, Refused
+from services.common.egress.streams import Streams
+from services.common.egress.ways import FORBIDDEN, RefusedError, authority
 
 __all__ = ["Declared", "hosts_of", "main"]
 

@@ -19,9 +19,9 @@ import playwright
 import psutil
 from playwright.async_api import Browser, CDPSession, Error, Playwright, async_playwright
 
-from services.browser.addresses import Policy
-from services.browser.egress import Direct, Egress
 from services.browser.workdir import WorkDir, work_dir
+from services.common.addresses import Policy
+from services.common.egress import Direct, Egress
 
 __all__ = ["Chromium", "ChromiumError", "Launch"]
 

@@ -30,12 +30,12 @@ from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 from observability.telemetry.traces import span
 from services.browser.dialogs import Dialogs
 from services.browser.downloads import Downloads
-from services.browser.egress import Egress, Refused, Way
 from services.browser.files import PageFiles
 from services.browser.happenings import Happenings, cut
 from services.browser.shapes import Limits, PageError, PageGone, State, Tab, located, said
 from services.browser.tabs import Tabs
 from services.browser.urls import is_foreign
+from services.common.egress import Egress, Refused, Way
 
 __all__ = ["OpenPage"]
 

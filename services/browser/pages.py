@@ -9,16 +9,16 @@ from contextlib import asynccontextmanager, contextmanager
 from playwright.async_api import Error
 
 from services.browser import answers, views
-from services.browser.addresses import HostRule, Policy
 from services.browser.chromium import Chromium, ChromiumError
-from services.browser.egress import Direct, Through, Way
-from services.browser.egress.passes import made_pass
 from services.browser.page import OpenPage
 from services.browser.settings import BrowserSettings
 from services.browser.shapes import Limits, PageError, PageGone, State
 from services.browser.turns import Turns
 from services.browser.urls import UrlError
 from services.common import Handles, Kit, ToolError, current_call
+from services.common.addresses import HostRule, Policy
+from services.common.egress import Direct, Through, Way
+from services.common.egress.passes import made_pass
 from services.common.paths import PathError, Roots
 
 __all__ = ["OpenPages", "answer_of", "foreseen"]

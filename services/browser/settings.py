@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
-from services.browser.addresses import HostRule
 from services.common import Folders, ServiceSettings, Words
+from services.common.addresses import HostRule
 from services.common.paths import Roots
 
 __all__ = ["GROUPS", "BrowserSettings"]

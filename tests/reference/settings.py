@@ -19,8 +19,8 @@ from control_plane.oauth.settings import OAuthSettings
 from control_plane.rule_keeper import KeeperSettings
 from control_plane.settings import AgentSettings, ControlPlaneSettings
 from services.bridge.service import BridgeSettings
-from services.browser.egress.process import EgressSettings
 from services.browser.settings import BrowserSettings
+from services.common.egress.process import EgressSettings
 from services.common.settings import KitSettings
 from services.filesystem.service import FilesystemSettings
 from services.hub.service import HubSettings

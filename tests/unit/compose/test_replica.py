@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from compose.backup.replica import STAMP, carry_out
 from compose.local.errors import BadInput, StepFailed
+from tests.support.programs import program
 
-pytestmark = [
-    pytest.mark.local,
-    pytest.mark.feature("F5"),
-    pytest.mark.skipif(shutil.which("rsync") is None, reason="no rsync here; apt-get install rsync"),
-]
+pytestmark = [pytest.mark.local, pytest.mark.feature("F5")]
 
 
 def test_a_round_brings_what_is_there_takes_what_is_gone_and_says_its_age(tmp_path: Path) -> None:
-    rsync, source, target = Path("rsync"), tmp_path / "workspace", tmp_path / "standby"
+    rsync, source, target = Path(program("rsync")), tmp_path / "workspace", tmp_path / "standby"
     (source / "deep").mkdir(parents=True)
     (source / "deep/a.txt").write_text("one")
     first = carry_out(rsync, source, str(target), 30)
@@ -34,7 +30,7 @@ def test_a_round_brings_what_is_there_takes_what_is_gone_and_says_its_age(tmp_pa
 
 
 def test_a_workspace_that_is_empty_or_missing_empties_nothing(tmp_path: Path) -> None:
-    rsync, target = Path("rsync"), tmp_path / "standby"
+    rsync, target = Path(program("rsync")), tmp_path / "standby"
     target.mkdir()
     (target / "kept.txt").write_text("kept")
     (tmp_path / "empty").mkdir()
@@ -48,4 +44,4 @@ def test_a_target_that_cannot_be_written_is_said_in_rsyncs_words(tmp_path: Path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a/file").write_text("x")
     with pytest.raises(StepFailed, match="rsync failed"):
-        carry_out(Path("rsync"), tmp_path / "a", "/proc/nowhere/standby", 30)
+        carry_out(Path(program("rsync")), tmp_path / "a", "/proc/nowhere/standby", 30)

@@ -133,7 +133,8 @@ async def test_a_dry_run_of_a_key_makes_none(api: httpx.AsyncClient) -> None:
 async def test_the_openapi_document_names_the_query(api: httpx.AsyncClient) -> None:
     paths = (await api.get("/v1/openapi.json")).json()["paths"]
     assert [one["name"] for one in paths["/v1/state/history"]["get"]["parameters"]] == ["limit", "before"]
-    assert [one["name"] for one in paths["/v1/keys/{key}"]["delete"]["parameters"]] == ["key", "reason", "dry_run"]
+    of_a_change = [one["name"] for one in paths["/v1/keys/{key}"]["delete"]["parameters"]]
+    assert of_a_change == ["key", "reason", "dry_run", "Idempotency-Key"]
 
 
 LIMITED: dict[str, Any] = {

@@ -38,6 +38,7 @@ VERBS = dict(verbs(TREE))
 LOOKING = {
     *[("audit", name) for name in ("list", "export", "verify")],
     *[("backup", name) for name in ("list", "verify")],
+    ("replica", "show"),
     *[("clients", name) for name in ("list", "show", "can")],
     *[("rollout", name) for name in ("list", "history", "explain", "lint", "review", "status")],
     *[("rules", name) for name in ("list", "show", "test")],
@@ -53,6 +54,7 @@ OF_THIS_MACHINE = {
     *[(name,) for name in ("up", "down", "restart", "scale", "add", "remove", "import", "new-service")],
     ("backup", "create"),
     ("backup", "restore"),
+    ("replica", "run"),
     ("logs", "level"),
 }
 """Changes of the processes on this machine, which no record of the policy holds: they take no reason."""

@@ -5,8 +5,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from services.browser.addresses import HostRule, Policy, refusal
 from services.browser.urls import UrlError, checked_url, is_foreign
+from services.common.addresses import HostRule, Policy, refusal
 
 pytestmark = pytest.mark.feature("B1")
 

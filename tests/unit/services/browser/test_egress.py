@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.browser.addresses import Address, HostRule, Policy
-from services.browser.egress import Direct, Egress, Way
+from services.common.addresses import Address, HostRule, Policy
+from services.common.egress import Direct, Egress, Way
 
 if TYPE_CHECKING:
     from tests.unit.services.browser.conftest import Web

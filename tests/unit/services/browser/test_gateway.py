@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.browser.addresses import Address, HostRule, Policy
-from services.browser.egress import Egress, Through
-from services.browser.egress.gateway import Gateway
-from services.browser.egress.passes import PassError, made_pass, read_pass
+from services.common.addresses import Address, HostRule, Policy
+from services.common.egress import Egress, Through
+from services.common.egress.gateway import Gateway
+from services.common.egress.passes import PassError, made_pass, read_pass
 from services.common.signing import Keyring
 from tests.support.lines import whole_lines
 
@@ -145,7 +145,7 @@ async def test_an_egress_server_that_is_away_is_told(web: "Web") -> None:
 
 def started(env: dict[str, str], log: Path) -> "subprocess.Popen[bytes]":
     with log.open("wb") as out:
-        command = [sys.executable, "-m", "services.browser.egress"]
+        command = [sys.executable, "-m", "services.common.egress"]
         return subprocess.Popen(command, env=env, cwd=ROOT, stdout=out, stderr=out)
 
 
@@ -193,7 +193,7 @@ async def test_it_runs_as_a_process_of_its_own_takes_up_new_keys_and_ends_in_ord
 
 async def test_a_process_without_the_keys_does_not_start() -> None:
     env = {"PATH": os.environ["PATH"], "MCP_EGRESS_LISTEN": "nowhere", "MCP_STANDALONE": "true"}
-    command = [sys.executable, "-m", "services.browser.egress"]
+    command = [sys.executable, "-m", "services.common.egress"]
     done = await asyncio.to_thread(
         subprocess.run, command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )

@@ -18,13 +18,13 @@ import pytest
 from playwright.async_api import Locator
 
 from services.browser import shots, views
-from services.browser.addresses import HostRule, Policy
 from services.browser.chromium import Chromium, ChromiumError, Launch
-from services.browser.egress import Direct, Through
-from services.browser.egress.gateway import Gateway
-from services.browser.egress.passes import made_pass
 from services.browser.page import OpenPage
 from services.browser.shapes import Limits, PageError, PageGone
+from services.common.addresses import HostRule, Policy
+from services.common.egress import Direct, Through
+from services.common.egress.gateway import Gateway
+from services.common.egress.passes import made_pass
 from services.common.signing import Keyring
 
 if TYPE_CHECKING:

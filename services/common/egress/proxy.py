@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from html import escape
 from urllib.parse import urlsplit
 
-from services.browser.egress.streams import CHUNK_BYTES, HEAD_BYTES, TooMuchError, both, closed, relay
-from services.browser.egress.ways import Refused, RefusedError, Way
+from services.common.egress.streams import CHUNK_BYTES, HEAD_BYTES, TooMuchError, both, closed, relay
+from services.common.egress.ways import Refused, RefusedError, Way
 
 __all__ = ["Egress"]
 

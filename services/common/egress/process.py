@@ -11,8 +11,8 @@ from pydantic import AfterValidator
 from pydantic_settings import SettingsConfigDict
 
 from observability.telemetry.logs import configure_logging
-from services.browser.egress.gateway import Gateway
 from services.common.background import beside
+from services.common.egress.gateway import Gateway
 from services.common.errors import SettingsError
 from services.common.metrics import Metrics
 from services.common.rekey import keep_keys

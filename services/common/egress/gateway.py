@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from services.browser.egress.passes import Pass, PassError, read_pass
-from services.browser.egress.streams import HEAD_BYTES, both, closed, relay
-from services.browser.egress.ways import REFUSED_HEADER, Direct, RefusedError, Resolver, resolve
+from services.common.egress.passes import Pass, PassError, read_pass
+from services.common.egress.streams import HEAD_BYTES, both, closed, relay
+from services.common.egress.ways import REFUSED_HEADER, Direct, RefusedError, Resolver, resolve
 from services.common.signing import Keyring
 
 __all__ = ["Gateway"]

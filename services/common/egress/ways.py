@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final, Protocol
 
-from services.browser.addresses import Address, Policy
-from services.browser.egress.streams import HEAD_BYTES, Streams, closed
+from services.common.addresses import Address, Policy
+from services.common.egress.streams import HEAD_BYTES, Streams, closed
 
 __all__ = ["REFUSED_HEADER", "Direct", "Refused", "RefusedError", "Resolver", "Through", "Way", "authority", "resolve"]
 

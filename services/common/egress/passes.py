@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.browser.addresses import HostRule, Policy
+from services.common.addresses import HostRule, Policy
 
 __all__ = ["LIFE_S", "Pass", "PassError", "made_pass", "read_pass"]
 
