@@ -217,7 +217,7 @@ def clients_can(
 ) -> None:
     """Say whether a client may use a name, by which glob, and within which limits. Ends with 1 if one is denied.
 
-    Example: tekup clients can ci search_code filesystem://notes/a.txt
+    Example: tekup clients can ci search_grep filesystem://notes/a.txt
     """
     answer = Api.here().ask("GET", f"/v1/clients/{part(client)}")
     policy = ClientPolicy.parse(json_text.dumps(answer["client"]), f"client {client}")
