@@ -4,6 +4,7 @@ Runs before everything else, and again at each `docker compose up`: what is ther
 volume with what it was given, never the folder they come from.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -129,7 +130,8 @@ def _files(here: Here) -> dict[str, dict[str, str]]:
         **{slot: _of_service(here, name) for slot, name in slots(here.settings.servers_of_others).items()},
         EGRESS: {"secrets.json": service_secrets(layout, "browser").read_text(encoding="utf-8")},
         **keeper_files(here),
-        **({KEEPER: _of_role(here, KEEPER)} if (here.given / KEEPER).is_dir() else {}),
+        # Its folder is in the image too; where there is a keeper, a volume is mounted there that can be written.
+        **({KEEPER: _of_role(here, KEEPER)} if os.access(here.given / KEEPER, os.W_OK) else {}),
         **{name: dict(_of_program(here, name)) for name in asked},
     }
 
