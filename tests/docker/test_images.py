@@ -195,8 +195,9 @@ def test_every_module_in_an_image_finds_what_it_imports(engine: Engine, images: 
         "        importlib.import_module('.'.join(file.with_suffix('').parts))\n"
         "print('all')"
     )
-    options = ("--rm", "--network", "none", *hardened("filesystem"))
-    assert engine.docker("run", *options, tagged(name), "python", "-W", "error", "-c", imports) == "all"
+    options = ("--rm", "--network", "none", *hardened("filesystem"), "--user", "10001:10001")
+    options += ("--entrypoint", "/opt/tekup/bin/python")
+    assert engine.docker("run", *options, tagged(name), "-W", "error", "-c", imports) == "all"
 
 
 @pytest.mark.feature("E6")
