@@ -14,6 +14,7 @@ from control_plane.api import create_app
 from control_plane.api.forward import FORWARDED, REPLICA, Forward
 from control_plane.book import HISTORY_PREFIX
 from control_plane.engine import Engine
+from control_plane.form import SCHEMA
 from control_plane.leadership import LEADER_KEY
 from control_plane.loop import ControlPlane
 from control_plane.model import HistoryRecord
@@ -234,4 +235,4 @@ async def test_every_replica_names_the_leader_and_all_that_live(two: Two) -> Non
 
 
 async def test_a_standby_is_ready_once_somebody_leads(two: Two) -> None:
-    assert (await two.api.get("/ready")).json() == {"status": "standing by", "led": True}
+    assert (await two.api.get("/ready")).json() == {"status": "standing by", "led": True, "form": SCHEMA}
