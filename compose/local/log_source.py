@@ -12,7 +12,8 @@ from .settings import SERVICES
 FOLDER = Path("/logs")
 """Where the collector's container has the engine's folder of containers."""
 _VERSION = r"[0-9A-Za-z]*[0-9.][0-9A-Za-z.]*"
-"""A service's, added ones too: with a digit or a dot, which no process has before its number (`control-plane-2`)."""
+"""Of an added service, as far as it is known here: with a digit or a dot, which no process has before its number
+(`control-plane-2`)."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class LogSource:
     files: tuple[str, ...]
     left_out: tuple[str, ...]
     names: str
-    """Regular expression over `log.file.name`: groups `instance`, and `service` or `process`."""
+    """Regular expression over `log.file.name`: groups `instance`, and `service`, `added` or `process`."""
     unpacked: tuple[str, ...] = ()
     """Operators before that, one line of YAML each."""
 
@@ -42,11 +43,13 @@ def of_processes(logs: Path) -> LogSource:
     Args:
         logs: Their folder.
     """
+    services = "|".join(SERVICES)
     return LogSource(
         files=(f"{logs}/*.log", f"{logs}/*.log.1"),
         # Its own lines stay in its file: each failure to send would be one more line to send.
         left_out=(f"{logs}/collector.log", f"{logs}/collector.log.1"),
-        names=rf"^(?P<instance>(?:(?P<service>[a-z][a-z0-9-]*?)-{_VERSION}-\d+|(?P<process>[a-z-]+?)(?:-\d+)?))\.log(?:\.1)?$",
+        names=rf"^(?P<instance>(?:(?P<service>{services})-.+-\d+|(?P<added>[a-z][a-z0-9-]*?)-{_VERSION}-\d+"
+        r"|(?P<process>[a-z-]+?)(?:-\d+)?))\.log(?:\.1)?$",
     )
 
 
