@@ -273,7 +273,7 @@ async def test_an_alert_rule_is_written_tried_added_fires_and_is_removed(desk: D
         await me.page.get_by_role("heading", name="night added").wait_for()
         await me.confirm("Add rules", "searches queue at night")
         await me.says("is in force on every gate")
-        await me.page.locator("#groups").get_by_text("live", exact=True).wait_for()
+        await me.page.locator("#groups .badge.good").filter(has_text="live").wait_for()
         assert await me.breaches() == []
         await me.go("/alerts")
         await me.says("the queue is deep", within_ms=90_000)
