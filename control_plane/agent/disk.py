@@ -25,7 +25,7 @@ ROUTES = "routes.yml"
 IDENTITY = "identity.yml"
 CHANGES = "clients-changes"
 # Whatever else lies in the watched folder is read by Traefik too, and one bad file there blocks every later write.
-OURS = frozenset({"gate.yml", "tls.yml", "oauth.yml", ROUTES, IDENTITY})
+OURS = frozenset({"gate.yml", "tls.yml", "oauth.yml", "operators.yml", ROUTES, IDENTITY})
 
 
 @dataclass(frozen=True)
