@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.support.command_line import REPOSITORY, told
 from tests.support.container_environment import UP_S, ContainerEnvironment
 from tests.support.engine import Engine
 from tests.support.gate import wait_until
+from tests.support.leftovers import LABEL
 
 pytestmark = [pytest.mark.docker, pytest.mark.feature("B11", "E2", "E3", "E4")]
 RUNS = (
@@ -28,6 +30,7 @@ RUNS = (
     *("mcp-pear", "mcp-time", "way-out-time"),
 )
 """Of the environment what these servers need."""
+DECLARED = "declared"
 PEAR = {"command": ["python3", "/server/hostile_child.py"], "limits": {"memory_mb": 150, "processes": 30}}
 TIME = {
     "command": ["mcp-server-time", "--local-timezone", "UTC"],
@@ -55,21 +58,32 @@ def bridged(engine: Engine, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def outside(engine: Engine, images: str, run_prefix: str) -> Iterator[str]:
-    """Somebody who may be reached, because the declaration says so."""
+    """Somebody whom nobody declares."""
     with outsider(engine, run_prefix) as address:
         yield address
 
 
+@contextmanager
+def declared_host(engine: Engine, prefix: str) -> Iterator[None]:
+    """Somebody in the network that the way out leads to."""
+    place = ("--network", f"{prefix}-bridged_outside", "--network-alias", DECLARED, "--label", f"{LABEL}={prefix}")
+    command = ("--entrypoint", "python", "tekup/mcp-control-plane:latest", "-m", "http.server", "8000")
+    made = engine.docker("run", "--detach", *place, *command)
+    try:
+        yield
+    finally:
+        engine.docker("rm", "--force", "--volumes", made)
+
+
 @pytest.fixture(scope="module")
 def running(
-    engine: Engine, images: str, third_parties: list[str], run_prefix: str, outside: str,
-    tmp_path_factory: pytest.TempPathFactory,
+    engine: Engine, images: str, third_parties: list[str], run_prefix: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ContainerEnvironment]:  # fmt: skip
     """Development's environment with two such servers: one that does on demand what it should not, one published."""
     folder = tmp_path_factory.mktemp("bridged")
     pear = folder_of(folder, "pear", PEAR)
     shutil.copy(REPOSITORY / "tests/support/hostile_child.py", pear)
-    time = folder_of(folder, "time", {**TIME, "hosts": [f"{outside}:8000"]})
+    time = folder_of(folder, "time", {**TIME, "hosts": [f"{DECLARED}:8000"]})
     shutil.copy(REPOSITORY / "tests/docker/time.lock", time / "requirements.lock")
     (time / "secrets").mkdir()
     folders = (str(pear), str(time))
@@ -77,8 +91,10 @@ def running(
     laid_over = folder / "bridged.yml"
     laid_over.write_text(bridged(engine, *folders))
     made = ContainerEnvironment(engine.env, "dev", folder, f"{run_prefix}-bridged", laid_over=(laid_over,))
+    life = ExitStack()
     try:
         made.said("up", "-d", "--no-build", *RUNS)
+        life.enter_context(declared_host(engine, run_prefix))
         made.operator_token = made.said("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
         (folder / "operator.token").write_text(made.operator_token)
         begun = ("state", "init", "--reason", "a test")
@@ -88,6 +104,7 @@ def running(
         made.key = told(made.tekup("keys", "create", "team", "--json", "--reason", "a test"))["key"]
         yield made
     finally:
+        life.close()
         made.stop()
 
 
@@ -156,7 +173,7 @@ async def test_a_server_that_declares_nobody_reaches_nobody(running: ContainerEn
     assert {name for name, said in found.items() if said == "reached"} == {"mcp-gateway:3000", "consul:8500"}
 
 
-def test_a_way_out_leads_to_the_declared_hosts_alone(running: ContainerEnvironment, outside: str) -> None:
+def test_a_way_out_leads_to_the_declared_hosts_alone(running: ContainerEnvironment) -> None:
     fetch = """
 import sys, urllib.error, urllib.request
 for url in sys.argv[1:]:
@@ -168,7 +185,7 @@ for url in sys.argv[1:]:
         print(type(error).__name__)
 """
     way = "http://way-out-time:3128"
-    asked = (f"http://{outside}:8000/", f"http://{outside}:8001/", "http://control-plane:3010/")
+    asked = (f"http://{DECLARED}:8000/", f"http://{DECLARED}:8001/", "http://control-plane:3010/")
     own = ("exec", "-T", "--user", "10002", "--env", f"http_proxy={way}", "mcp-time", "python3", "-c", fetch)
     assert running.said(*own, *asked).split("\n") == ["200", "403 True", "403 True", ""]
     past = ("exec", "-T", "--user", "10002", "mcp-time", "python3", "-c", fetch)
