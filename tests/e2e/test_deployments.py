@@ -25,6 +25,7 @@ from tests.support.wait import eventually
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.production,
+    pytest.mark.long,
     pytest.mark.timeout(20 * 60),
     pytest.mark.feature("C5", "C11", "F3"),
 ]
@@ -139,7 +140,6 @@ async def test_what_was_not_tested_and_what_is_no_service_is_refused_before_anyt
     assert versions(stack, "search") == before
 
 
-@pytest.mark.long
 async def test_a_version_that_is_aborted_on_its_way_goes_and_leaves_things_as_they_were(
     stack: ContainerEnvironment, record: Path
 ) -> None:
@@ -160,7 +160,6 @@ async def test_a_version_that_is_aborted_on_its_way_goes_and_leaves_things_as_th
     assert versions(stack, "search") == before
 
 
-@pytest.mark.long
 async def test_the_number_of_containers_follows_the_load_within_15_s_and_no_call_is_lost(
     stack: ContainerEnvironment,
 ) -> None:
@@ -214,7 +213,6 @@ def crash(stack: ContainerEnvironment, engine: Engine, kind: str) -> Callable[[]
     return back
 
 
-@pytest.mark.long
 @pytest.mark.drill
 @pytest.mark.parametrize(
     ("kind", "most_s"),
@@ -238,7 +236,6 @@ async def test_the_kill_of_any_one_container_loses_no_call_but_its_own_and_it_is
     recovered(f"a container of {kind}", took_s, most_s)
 
 
-@pytest.mark.long
 async def test_the_kill_of_the_only_gate_is_over_when_the_engine_has_started_it_again(
     stack: ContainerEnvironment, engine: Engine
 ) -> None:

@@ -73,6 +73,7 @@ def flapping(gate: Gate, canary_pct: float) -> Iterator[Counter[str]]:
 
 
 @pytest.mark.feature("C4")
+@pytest.mark.timeout(300)
 def test_a_canary_at_1_percent_gets_it_of_20000_calls_while_another_service_flaps(gate: Gate, make: Maker) -> None:
     decide(gate, 1, rule(1, ("alpha_read",)))
     by_rule, by_lane = (make.modern("tools/call", tool) for tool in ("alpha_read", "alpha_write"))
