@@ -44,7 +44,7 @@ test: $(READY) programs lint types go-test ## Lint, types, unit, contract and lo
 
 test-docker: $(READY) ## Tests that need a Docker engine; on a bare Debian machine, as root, one is installed
 	@$(BIN)/python -m compose.local.programs consul prometheus promtool alertmanager amtool loki jaeger collector osv-scanner > /dev/null
-	$(BIN)/python -m tests.support.engine sh -euc '$(BIN)/pytest -m "docker and not production and not long"; $(BIN)/pytest -m anywhere --environment=dev; $(BIN)/pytest -m "anywhere or production" --environment=staging; $(BIN)/pytest -m "anywhere or production" --environment=prod; $(BIN)/python -m compose.images tested'
+	$(BIN)/python -m tests.support.engine sh -euc '$(BIN)/pytest -m "docker and not production and not long"; $(BIN)/pytest -m "anywhere and not long" --environment=dev; $(BIN)/pytest -m "(anywhere or production) and not long" --environment=staging; $(BIN)/pytest -m "(anywhere or production) and not long" --environment=prod; $(BIN)/python -m compose.images tested'
 
 test-long: $(READY) ## Races, soaks and drills
 	$(BIN)/pytest -m long
