@@ -74,7 +74,8 @@ def carry_out(rsync: Path, source: Path, target: str, every_s: float) -> Round:
     with tempfile.TemporaryDirectory(prefix="tekup-replica-") as folder:
         stamp = Path(folder, "stamp.json")
         stamp.write_text(json.dumps(asdict(done), indent=1) + "\n", encoding="utf-8")
-        _run([str(rsync), f"--timeout={SILENT_S}", str(stamp), f"{target}{STAMP}"])
+        # two stamps of one second and one length are not the same
+        _run([str(rsync), "--ignore-times", f"--timeout={SILENT_S}", str(stamp), f"{target}{STAMP}"])
     return done
 
 

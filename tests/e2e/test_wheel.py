@@ -30,7 +30,8 @@ class Installed:
 
     def run(self, *command: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run one of its programs with nothing of this test's Python in reach."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_", "UV"))}
+        ours = ("PYTHON", "VIRTUAL_", "UV", "PWD", "OLDPWD", "MAKE", "_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         path = os.pathsep.join(one for one in kept["PATH"].split(os.pathsep) if Path(one) != BESIDE)
         ports = {f"MCP_{name}_PORT": "0" for name in PORTS}
         return subprocess.run(
