@@ -20,7 +20,7 @@ from compose.local.settings import Settings, load
 
 from .archive import write
 from .gather import backup_id, gather
-from .kept import to_delete
+from .kept import prune
 from .key import key_file, make_key
 from .manifest import Manifest
 from .site import Site
@@ -73,10 +73,7 @@ def create(layout: Layout) -> Taken:
     with aside(layout) as files:
         manifest = gather(Site.local(layout), url, settings, files)
         path = write(manifest, files, folder, key)
-    deleted = to_delete(folder.iterdir(), manifest.environment,
-                        daily=settings.backup_keep_daily, weekly=settings.backup_keep_weekly)  # fmt: skip
-    for old in deleted:
-        old.unlink(missing_ok=True)
+    deleted = prune(folder, manifest.environment, daily=settings.backup_keep_daily, weekly=settings.backup_keep_weekly)
     untold = ""
     try:
         answer = first_to_answer(layout, status.processes, CALL_S)
@@ -87,8 +84,7 @@ def create(layout: Layout) -> Taken:
             note_revocations(layout, answer[0], folder)
     except (LocalError, OSError) as error:
         untold = str(error)
-    names = tuple(old.name for old in deleted)
-    return Taken(path, manifest, time.monotonic() - began_s, names, new_key, untold)
+    return Taken(path, manifest, time.monotonic() - began_s, deleted, new_key, untold)
 
 
 @contextmanager

@@ -17,6 +17,21 @@ def taken_at(path: Path) -> datetime.datetime | None:
     return datetime.datetime.strptime(found["at"], STAMP).replace(tzinfo=datetime.UTC)
 
 
+def prune(folder: Path, environment: str, *, daily: int, weekly: int) -> tuple[str, ...]:
+    """Delete the backups that `to_delete` names; their names.
+
+    Args:
+        folder: Where backups lie.
+        environment: Whose.
+        daily: As of `to_delete`.
+        weekly: Likewise.
+    """
+    deleted = to_delete(folder.iterdir(), environment, daily=daily, weekly=weekly)
+    for old in deleted:
+        old.unlink(missing_ok=True)
+    return tuple(old.name for old in deleted)
+
+
 def to_delete(paths: Iterable[Path], environment: str, *, daily: int, weekly: int) -> list[Path]:
     """The backups of one environment that nobody needs any more; the newest is never among them.
 

@@ -18,7 +18,7 @@ from typing import IO
 
 from compose.backup.archive import read, unpack, write
 from compose.backup.create import Taken, known_revocations, write_revocations
-from compose.backup.kept import to_delete
+from compose.backup.kept import prune
 from compose.backup.key import make_key
 from compose.backup.manifest import MANIFEST, SNAPSHOT, read_manifest
 from compose.backup.restore import Restored, take_keys_back
@@ -61,10 +61,7 @@ def create(compose: Compose, folder: Path, key: Path, kept: BackupSettings) -> T
         packed.unlink()
         manifest = read_manifest((files / MANIFEST).read_bytes())
         path = write(manifest, files, folder, key)
-    deleted = to_delete(folder.iterdir(), manifest.environment,
-                        daily=kept.backup_keep_daily, weekly=kept.backup_keep_weekly)  # fmt: skip
-    for old in deleted:
-        old.unlink(missing_ok=True)
+    deleted = prune(folder, manifest.environment, daily=kept.backup_keep_daily, weekly=kept.backup_keep_weekly)
     untold = ""
     try:
         api = plane(compose, Silent(), CALL_S)
@@ -72,8 +69,7 @@ def create(compose: Compose, folder: Path, key: Path, kept: BackupSettings) -> T
         write_revocations(folder, manifest.environment, api)
     except (LocalError, OSError) as error:
         untold = str(error)
-    names = tuple(old.name for old in deleted)
-    return Taken(path, manifest, time.monotonic() - began_s, names, new_key, untold)
+    return Taken(path, manifest, time.monotonic() - began_s, deleted, new_key, untold)
 
 
 def restore(

@@ -2,14 +2,12 @@
 
 import asyncio
 import logging
-import os
 import signal
-import sys
 from typing import NoReturn, TypeVar
 
 from observability.telemetry.logs import configure_logging
 from observability.telemetry.traces import Origin, traced
-from services.common.errors import SettingsError
+from services.common.exits import exit_after
 from services.common.instance import Stop, serve_instance
 from services.common.kit import ServiceSpec
 from services.common.reload import serve_reloading
@@ -25,29 +23,25 @@ S = TypeVar("S", bound=ServiceSettings)
 def run(spec: ServiceSpec[S]) -> NoReturn:
     """Serve one instance of `spec` until SIGTERM or SIGINT; `python -m services.<name>` is this.
 
-    Exit codes: 0 stopped as told, 78 the settings do not allow a start (all problems in one message), 1 it broke.
+    Exit codes as of `exit_after`.
 
     Args:
         spec: The service.
     """
-    try:
-        loaded = load_settings(spec.name, spec.settings)
-        kit = loaded.kit
-        about = {"service": spec.name, "version": kit.version, "instance": kit.instance}
-        configure_logging(kit.log_level, about, kit.log_level_file)
-        if kit.reload:
-            serve_reloading(kit.host, {"MCP_PORT": kit.port, "MCP_ADMIN_PORT": kit.admin_port})
-        origin = Origin(f"tekup-{spec.name}", kit.version, kit.instance)
-        # Around everything, clean-up included; what its end may take comes after the instance has left.
-        with traced(origin, kit.otlp_url, kit.trace_sample, describe):
-            asyncio.run(_serve(spec, loaded))
-    except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(os.EX_CONFIG)
-    except Exception:  # the outermost place: what broke goes into the log as everything else does
-        logger.exception("broken")
-        sys.exit(1)
-    sys.exit(0)
+    exit_after(lambda: _begin(spec), logger)
+
+
+def _begin(spec: ServiceSpec[S]) -> None:
+    loaded = load_settings(spec.name, spec.settings)
+    kit = loaded.kit
+    about = {"service": spec.name, "version": kit.version, "instance": kit.instance}
+    configure_logging(kit.log_level, about, kit.log_level_file)
+    if kit.reload:
+        serve_reloading(kit.host, {"MCP_PORT": kit.port, "MCP_ADMIN_PORT": kit.admin_port})
+    origin = Origin(f"tekup-{spec.name}", kit.version, kit.instance)
+    # Around everything, clean-up included; what its end may take comes after the instance has left.
+    with traced(origin, kit.otlp_url, kit.trace_sample, describe):
+        asyncio.run(_serve(spec, loaded))
 
 
 async def _serve(spec: ServiceSpec[S], loaded: Loaded[S]) -> None:

@@ -21,7 +21,7 @@ from tests.chaos.breaking import CannotBreak
 from tests.chaos.faults import FAULTS, NEVER, Fault
 from tests.chaos.platform import CANARY, STABLE, Platform, platform
 from tests.chaos.report import Row, document, line
-from tests.support.gate import wait_until
+from tests.support.trouble import after_s
 
 RESULTS = Path("chaos-results")
 BEFORE_S = 90.0
@@ -106,7 +106,7 @@ def _row(on: Platform, faults: tuple[Fault, ...], name: str, seed: int) -> Row:
                 for fault in faults:
                     fault.breaks(on, mend)
                 broke_s = time.monotonic()
-                _hold(max(fault.lasts_s for fault in faults))
+                after_s(max(fault.lasts_s for fault in faults))
             mended_s = time.monotonic()
             on.well(PATIENCE * bound_s)
             recovered_s = time.monotonic() - mended_s
@@ -127,11 +127,6 @@ def _account(on: Platform, faults: Sequence[Fault], name: str, from_s: float, br
     versions = [version for fault in faults for version in fault.versions]
     allowed = Allowed(from_s, broke_s + longest, versions, nothing=longest == NEVER)
     return accounted(on.calls.sent, on.calls.intruded, on.steps(f"{name}-"), allowed, (STABLE, CANARY))
-
-
-def _hold(seconds: float) -> None:
-    end_s = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() >= end_s, "the clock to go on", seconds + 20)
 
 
 if __name__ == "__main__":

@@ -184,15 +184,11 @@ def consul_disk_full(on: Platform, mend: Mend) -> None:
             pass
 
 
-def _snapshot(on: Platform) -> bytes:
-    return httpx.get(f"{on.cluster.url}/v1/snapshot", timeout=30, trust_env=False).raise_for_status().content
-
-
 def consul_older(on: Platform, mend: Mend) -> None:
     """Back to a moment ago, as one who restores the wrong backup has it; mended by the right one."""
     with on.pen.paused():
         older = on.snapshot
-        now = _snapshot(on)
+        now = on.cluster.snapshot()
         on.cluster.restore(older)
     mend.enter_context(on.pen.paused())
     mend.callback(on.cluster.restore, now)
@@ -200,7 +196,7 @@ def consul_older(on: Platform, mend: Mend) -> None:
 
 def consul_empty(on: Platform, mend: Mend) -> None:
     mend.enter_context(on.pen.paused())
-    now = _snapshot(on)
+    now = on.cluster.snapshot()
     on.cluster.kill()
     on.cluster.lose_data()
     on.cluster.start()

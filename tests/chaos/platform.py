@@ -73,6 +73,10 @@ class SmallDiskCluster(ConsulCluster):
         one.kill()
         one.lose_data()
 
+    def snapshot(self) -> bytes:
+        """All it holds."""
+        return httpx.get(f"{self.url}/v1/snapshot", timeout=30, trust_env=False).raise_for_status().content
+
     def restore(self, snapshot: bytes) -> None:
         """Take over a snapshot."""
         url = f"{self.url}/v1/snapshot"
@@ -194,8 +198,7 @@ def platform(folder: Path, seed: int) -> Iterator[Platform]:
         made.serving(STABLE, INSTANCES)
         made.ask("POST", "/v1/clients", {"id": "written", "reason": "chaos"})
         _until_hubs_serve(made)
-        snapshot = httpx.get(f"{cluster.url}/v1/snapshot", timeout=30, trust_env=False).raise_for_status().content
-        yield Platform(made, portal, cluster, lines, hubs, jaeger, random.Random(seed), snapshot)
+        yield Platform(made, portal, cluster, lines, hubs, jaeger, random.Random(seed), cluster.snapshot())
 
 
 def _jaeger(folder: Path) -> tuple[Process, str]:

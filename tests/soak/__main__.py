@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -121,14 +122,13 @@ def _slower(traffic: Traffic) -> list[str]:
     return said
 
 
-def _latency(traffic: Traffic, service: str) -> list[tuple[float, float]]:
+def _latency(traffic: Traffic, service: str) -> Sequence[tuple[float, float]]:
     """The median of each ten seconds, after the beginning."""
     buckets: dict[float, list[float]] = defaultdict(list)
     for call in traffic.timed:
         if call.service == service:
             buckets[call.began_s // BUCKET_S * BUCKET_S].append(call.took_s)
-    points = sorted((at, statistics.median(took)) for at, took in buckets.items())
-    return points[round(len(points) * 0.3) :]
+    return warm(sorted((at, statistics.median(took)) for at, took in buckets.items()))
 
 
 def _shown(one: Sample) -> tuple[float, ...]:

@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psutil
 
+T = TypeVar("T")
 WARM = 0.3
 """So much of the run is left out: caches fill, pools grow to what they need."""
 
@@ -90,8 +92,8 @@ def growth(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return statistics.median(slopes) * (points[-1][0] - points[0][0]), statistics.median(y for _, y in points)
 
 
-def warm(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """The samples after the beginning."""
+def warm(samples: Sequence[T]) -> Sequence[T]:
+    """What was sampled after the beginning."""
     return samples[round(len(samples) * WARM) :]
 
 

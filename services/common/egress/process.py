@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import os
 import signal
-import sys
 from typing import Annotated, NoReturn
 
 from pydantic import AfterValidator
@@ -14,6 +12,7 @@ from observability.telemetry.logs import configure_logging
 from services.common.background import beside
 from services.common.egress.gateway import Gateway
 from services.common.errors import SettingsError
+from services.common.exits import exit_after
 from services.common.metrics import Metrics
 from services.common.rekey import keep_keys
 from services.common.settings import Loaded, ServiceSettings, load_settings
@@ -56,16 +55,12 @@ async def _serve(loaded: Loaded[EgressSettings]) -> None:
 
 
 def main() -> NoReturn:
-    """Serve until told to stop. Exit codes as of the kit's `run`."""
-    try:
-        loaded = load_settings("browser", EgressSettings)
-        about = {"service": "egress", "version": loaded.kit.version, "instance": loaded.kit.instance}
-        configure_logging(loaded.kit.log_level, about, loaded.kit.log_level_file)
-        asyncio.run(_serve(loaded))
-    except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(os.EX_CONFIG)
-    except Exception:  # the outermost place: what broke goes into the log as everything else does
-        logger.exception("broken")
-        sys.exit(1)
-    sys.exit(0)
+    """Serve until told to stop. Exit codes as of the kit's `exit_after`."""
+    exit_after(_begin, logger)
+
+
+def _begin() -> None:
+    loaded = load_settings("browser", EgressSettings)
+    about = {"service": "egress", "version": loaded.kit.version, "instance": loaded.kit.instance}
+    configure_logging(loaded.kit.log_level, about, loaded.kit.log_level_file)
+    asyncio.run(_serve(loaded))
