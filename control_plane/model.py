@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from control_plane.errors import Refused
 
@@ -303,6 +312,10 @@ GATE_TABLES = (Table.SERVICES, Table.CLIENTS, Table.KEYS)
 """What gates read. The rest of a revision is for the control plane alone."""
 
 
+LATER_TABLES = (Table.RECEIVERS,)
+"""Tables that versions beside this one need not know: a revision names them once there is anything in them."""
+
+
 class TableSum(Document):
     """What a whole table looks like: its digest and how many documents it holds."""
 
@@ -318,7 +331,7 @@ class Revision(Document):
     """The name of one state of the policy. Grows within an epoch; a restore or takeover makes a new epoch.
 
     Attributes:
-        tables: What the tables look like.
+        tables: What the tables look like; one that is not named is empty.
         changed: Keys in Consul that this revision has changed, then those of the one before, and so on; as far as they
             are few. Only a hint what to read anew: the digests decide.
     """
@@ -327,6 +340,11 @@ class Revision(Document):
     number: Annotated[int, Field(ge=0)]
     tables: dict[Table, TableSum]
     changed: tuple[tuple[str, ...], ...] = ()
+
+    @field_validator("tables")
+    @classmethod
+    def _named(cls, tables: dict[Table, TableSum]) -> dict[Table, TableSum]:
+        return {table: found for table, found in tables.items() if found.count or table not in LATER_TABLES}
 
     def following(self, changed: Iterable[str], tables: Mapping[Table, TableSum] | None = None) -> Revision:
         """The next revision of the same epoch.

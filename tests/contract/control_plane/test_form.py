@@ -47,7 +47,6 @@ async def newer(crew: Crew, version: int) -> None:
     await crew.consul.commit([Write(SCHEMA_KEY, form)])
 
 
-@pytest.mark.long
 async def test_the_version_before_and_this_one_lead_in_turn_and_read_what_the_other_wrote(
     three_replicas: Crew, before: Path
 ) -> None:
