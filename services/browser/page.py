@@ -105,7 +105,7 @@ class OpenPage:
             TimeoutError: It does not answer.
         """
         # To its end, whoever gives up meanwhile: what the browser had half made would belong to nobody.
-        with span("chromium open", client=True), anyio.fail_after(limits.navigation_s, shield=True):
+        with span("chromium open", client=True), anyio.fail_after(limits.open_s, shield=True):
             life = AsyncExitStack()
             files = PageFiles(folder, limits.files_bytes)
             try:

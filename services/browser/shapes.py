@@ -23,6 +23,7 @@ class Limits:
     """How long things on a page may take, and how large they may be.
 
     Args:
+        open_s: Until the browser has made a blank page.
         navigation_s: Until the first byte of a page has come and its document is read.
         look_s: Until a page's tree or text has been gathered.
         action_s: Until an element can be clicked or typed into.
@@ -34,6 +35,7 @@ class Limits:
         files_bytes: The most all its files may hold.
     """
 
+    open_s: float = 15.0
     navigation_s: float = 15.0
     look_s: float = 25.0
     action_s: float = 5.0

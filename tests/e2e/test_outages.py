@@ -90,6 +90,7 @@ async def test_a_killed_instance_costs_only_the_calls_it_was_in(environment: Any
         await tekup(environment, "scale", "filesystem=1")
 
 
+@pytest.mark.long
 @pytest.mark.feature("C1")
 @pytest.mark.drill
 async def test_a_consul_that_comes_back_empty_takes_neither_routes_nor_keys_and_it_is_said(

@@ -167,8 +167,8 @@ async def broken(play: Play, drill: Json, said: str) -> None:
         await aside(play.stage.reached, "baking")
         while not calls.of(play.canary):
             await more(calls, 50)
-        play.stage.drill(play.canary, [drill])
         broke_s = time.monotonic()
+        play.stage.drill(play.canary, [drill])
         ended = await aside(play.stage.reached, "rolled_back", "succeeded", "failed", within_s=150)
         over_s = time.monotonic()
         await more(calls, 100)
@@ -211,6 +211,7 @@ async def test_a_version_that_drops_a_tool_is_refused_with_the_difference_unless
     assert "waived" in " ".join(event["said"] for event in waived["events"])
 
 
+@pytest.mark.long
 @pytest.mark.feature("C7")
 async def test_copies_that_come_to_the_same_pass_and_the_canary_gets_no_call(play: Play) -> None:
     asked, calls = await copied(play, "ledger_echo")
@@ -257,6 +258,7 @@ async def test_only_calls_of_one_tool_and_one_cohort_go_to_the_canary(play: Play
     assert {call.version for call in beta.made if call.tool == "ledger_note"} == {play.canary}
 
 
+@pytest.mark.long
 @pytest.mark.feature("C4")
 async def test_a_query_of_ones_own_judges_too_and_nonsense_is_refused_by_prometheus_itself(play: Play) -> None:
     play.put_on()

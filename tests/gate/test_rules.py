@@ -74,15 +74,16 @@ def flapping(gate: Gate, canary_pct: float) -> Iterator[Counter[str]]:
 
 @pytest.mark.feature("C4")
 @pytest.mark.timeout(300)
-def test_a_canary_at_1_percent_gets_it_of_20000_calls_while_another_service_flaps(gate: Gate, make: Maker) -> None:
+@pytest.mark.parametrize("calls", [4_000, pytest.param(20_000, marks=pytest.mark.long)])
+def test_a_canary_at_1_percent_gets_it_while_another_service_flaps(gate: Gate, make: Maker, calls: int) -> None:
     decide(gate, 1, rule(1, ("alpha_read",)))
     by_rule, by_lane = (make.modern("tools/call", tool) for tool in ("alpha_read", "alpha_write"))
     with flapping(gate, 1) as count, ThreadPoolExecutor(4) as pool:
-        parts = list(pool.map(lambda headers: drawn(gate, headers, 5000), (by_rule, by_rule, by_lane, by_lane)))
-    assert count["flaps"] > 20
+        parts = list(pool.map(lambda headers: drawn(gate, headers, calls // 4), (by_rule, by_rule, by_lane, by_lane)))
+    assert count["flaps"] > calls // 1_000
     for seen in (parts[0] + parts[1], parts[2] + parts[3]):
         assert seen.keys() == {STABLE, CANARY}
-        assert abs(seen[CANARY] - 100) <= 10, seen
+        assert abs(seen[CANARY] - calls // 200) <= max(3, calls // 2_000), seen
 
 
 def test_a_rule_for_one_tool_takes_its_calls_only(gate: Gate, make: Maker) -> None:

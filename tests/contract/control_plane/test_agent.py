@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 import pytest
 
+from control_plane.agent.disk import GateFolder
 from control_plane.consul import Consul
 from control_plane.errors import Conflict, NotLeader, Unavailable
 from control_plane.loop import Wish
-from control_plane.model import ClientPolicy, Key, Table
+from control_plane.model import ClientPolicy, InstanceState, Key, Table
 from control_plane.ports import Write
 from tests.support.gate import MAC, SERVICE_KEYS, Load
 from tests.support.wait import eventually
@@ -53,6 +54,13 @@ async def test_versions_that_come_take_everything_and_go_lose_no_call(world: Wor
             await world.instance(*new)
             await world.shift(new[1])
             await world.instance(*old, state="draining")
+
+            async def leaving(name: str = old[0]) -> bool:
+                known = GateFolder(world.gate.folder).recall().instances
+                return any(one.id == name and one.state is InstanceState.DRAINING for one in known)
+
+            # An agent that has not seen it leave believes its own checks, which still find it.
+            await eventually(leaving, f"the agent to see {old[0]} drain")
             world.deregister(old[0])
 
             async def gone(target: str = f"alpha_{old[1].replace('.', '-')}") -> bool:
