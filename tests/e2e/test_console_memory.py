@@ -107,6 +107,7 @@ async def test_a_page_kept_open_for_an_hour_of_events_takes_no_more_memory(
     grown, more = per_hour(watched.heaps), per_hour(watched.nodes)
     print(f"{path}: {watched.heaps[0][1]:,.0f} bytes at first, {watched.heaps[-1][1]:,.0f} in the end; by regression"
           f" over {len(watched.heaps)} samples {grown:+,.0f} bytes and {more:+,.0f} nodes in an hour")  # fmt: skip
+    print("nodes at each sample:", *(f"{count:.0f}" for _, count in watched.nodes))
     assert len(watched.heaps) == HOUR_S // SAMPLE_S
     assert grown < MOST_BYTES_PER_HOUR
     assert more < MOST_NODES_PER_HOUR
