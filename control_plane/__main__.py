@@ -117,6 +117,7 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets, fixed: tuple[Ins
             replica=settings.replica,
             alerts=Alerts(gate_http, settings.alertmanager_url, settings.prometheus_url),
             ended=ended,
+            asked=plane.once.answered,
             links=Links.of(settings.grafana_url, settings.jaeger_url, settings.logs_url),
         )
         api.mount("/console", console)

@@ -177,6 +177,31 @@ class Once:
             raise
         return None
 
+    async def answered(self, operator: str, token: str, key: str) -> Answer | None:
+        """What a call under a key was answered, whatever it asked for; nothing begins by this, and anybody may look.
+
+        Args:
+            operator: Whose it was.
+            token: Their bearer.
+            key: What they called it.
+
+        Returns:
+            The answer, its body empty where that was too large to keep, its status 0 while it is under way (or was,
+            when a leader died); None: there is none, or none for that bearer.
+
+        Raises:
+            Unavailable: Consul does not answer.
+        """
+        call = Call(operator, token, key, b"")
+        entry = (await self._store.read(ASKED_PREFIX + call.name)).entries.get("")
+        before = Remembered.parse(entry.value, "a call that was remembered") if entry else None
+        if before is None or before.at < self._now() - KEEP_S:
+            return None
+        try:
+            return Answer(before.status, call.box().decrypt(before.answer.encode()) if before.answer else b"")
+        except InvalidToken:
+            return None
+
     async def _answered(self, call: Call, before: Remembered) -> Answer | None:
         if before.request != call.digest:
             raise Refused(

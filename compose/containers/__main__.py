@@ -11,7 +11,7 @@ from compose.local.layout import Layout
 from compose.local.progress import PlainLines
 from compose.local.settings import load
 
-from .edge import keep_certificate
+from .edge import keep_certificate, keep_operators_certificate
 from .first import prove
 from .places import KEEP, Here
 from .registry import keep_access
@@ -31,6 +31,7 @@ def main() -> None:
         "hand-over": lambda here: hand_over(here.layout),
         "consul-access": keep_access,
         "certificate": keep_certificate,
+        "certificate-operators": keep_operators_certificate,
         "first-call": lambda here: prove(here, PlainLines()),
         "give": give,
         "put": put,

@@ -79,13 +79,13 @@ class Compose:
         """
         return self.read(*args).decode()
 
-    def read(self, *args: str) -> bytes:
-        """The same, as it is.
+    def read(self, *args: str, given: bytes = b"") -> bytes:
+        """The same, as it is, with something on its standard input.
 
         Raises:
             StepFailed: It failed; has its last lines.
         """
-        return read([*self.command, *args], env=self.env, timeout_s=COMMAND_S)
+        return read([*self.command, *args], env=self.env, given=given, timeout_s=COMMAND_S)
 
     def containers(self) -> list[dict[str, object]]:
         """What `ps` says of each, those that have ended among them."""

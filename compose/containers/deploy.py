@@ -16,6 +16,7 @@ from compose.local.progress import Reporter
 from compose.local.settings import SERVICES
 
 from . import swarm
+from .ask import Inside
 from .command import Compose
 
 VERSION = re.compile(r"[0-9A-Za-z.]{1,32}")
@@ -169,14 +170,8 @@ def deploy_service(kind: str, wanted: Wanted, record: Path, timeout_s: float, re
 
 
 def plane(compose: Compose, report: Reporter, patience_s: float) -> OperatorsApi:
-    """The control plane of an environment, asked again for so long while it does not answer.
-
-    Raises:
-        StepFailed: It does not run.
-    """
-    token = compose.run("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
-    host = compose.run("port", "control-plane", "3010").strip()
-    return OperatorsApi(f"http://{host}", token, report, patience_s)
+    """The control plane of an environment, asked in its container, and again for so long while it does not answer."""
+    return OperatorsApi("http://control-plane", "", report, patience_s, inside=Inside(compose))
 
 
 def _note(compose: Compose, what: str, reason: str, report: Reporter) -> str:

@@ -1,5 +1,6 @@
 """Where everything is in an environment of containers: folders of the one-shot containers, addresses in networks."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ GIVEN = Path("/run/tekup")
 """Where each container finds what it was given."""
 GATE_FOLDER = Path("/gate")
 """The gate's folder, as Traefik and its agent see it."""
+OPERATORS_GATE = "operators-gate"
 DATA = Path("/data")
 """Where a program of the on-call stack keeps its own."""
 CONSUL_CA = "consul-ca.pem"
@@ -28,7 +30,7 @@ HOSTS: Mapping[str, tuple[str, int]] = {
     "MCP_GATEWAY_PORT": ("mcp-gateway", 3000),
     "MCP_INTERNAL_PORT": ("mcp-gateway", 3005),
     "MCP_PRIVATE_PORT": ("mcp-gateway", 3006),
-    "MCP_OPERATORS_PORT": ("mcp-gateway", 3008),
+    "MCP_OPERATORS_PORT": ("operators-gate", 3008),
     "MCP_CONTROL_PLANE_PORT": ("control-plane", 3010),
     **{f"control-plane-{number}": (f"control-plane-{number}", 3010) for number in range(2, 10)},
     "MCP_CONSUL_PORT": ("consul", 8500),
@@ -92,6 +94,17 @@ class Here(Parts):
     def gates(self) -> Mapping[str, Path]:
         """The folder of each gate, by who is given what its agent needs."""
         return {gate: self.layout.state / gate for gate in (GATE, *further(GATE, self.settings.gates))}
+
+    @property
+    def operators_gate(self) -> Path | None:
+        """The folder of the gate for operators alone; there is none where no volume that can be written is mounted."""
+        folder = self.given / OPERATORS_GATE
+        return folder if os.access(folder, os.W_OK) else None
+
+    @property
+    def data(self) -> Path:
+        """Here the volumes are mounted in which programs keep their own."""
+        return self.layout.directory.parent / "data"
 
     @property
     def agents(self) -> Mapping[str, Agent]:

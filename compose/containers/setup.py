@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from compose.local.alerting import OPERATORS, rule_files
+from compose.local.alerting import BASE, LIVE, OPERATORS, rule_files
 from compose.local.bridged.declared import declared, names, remove_declaration, write_declaration
 from compose.local.consul_acl import GATE, KEEPER, PROMETHEUS, gate_role, service_role, token_file
 from compose.local.credentials import (
@@ -20,11 +20,13 @@ from compose.local.credentials import (
     service_secrets,
     write_if_other,
 )
+from compose.local.edge import edge_values
 from compose.local.errors import StepFailed
 from compose.local.files import PRIVATE
-from compose.local.gate_folder import lay_out_gate
+from compose.local.gate_folder import lay_out_gate, lay_out_operators_gate
 from compose.local.log import log
 from compose.local.observability import SCRAPE_S, configuration
+from compose.local.operators_entry import entry_values
 from compose.local.platform_table import gate_values
 from compose.local.served import WELCOME, WELCOME_FILE
 from compose.local.settings import CONTROL_PLANE, SERVICES
@@ -39,7 +41,7 @@ MODES = {"collector": 0o644, KEEPER: 0o640}
 """Of the files of recipients that are another user: who is given no secret, and who is in the group of everybody."""
 
 NO_OPERATORS = {
-    "OPERATORS": "# operators reach the control plane by its own ports, on loopback",
+    "OPERATORS": "# operators have a gate of their own",
     "OPERATORS_SERVERS": "",
 }
 """A gate in containers stands in the networks of all services, none of which may reach the operators' API."""
@@ -73,9 +75,13 @@ def prepare(here: Here) -> None:
     make_consul_authority(here, now)
     make_edge_authority(here, now)
     _gates(here)
+    if here.operators_gate:
+        edge = edge_values(here.effective.settings)
+        lay_out_operators_gate(here.operators_gate, {**edge, **entry_values(here)})
     put_certificates(here, now)
     for recipient, files in _files(here).items():
         _give(here.given / recipient, files)
+    _receivers(here)
     _welcome(here.workspace)
     log("environment prepared", env=here.effective.settings.env)
 
@@ -172,6 +178,13 @@ def _give(folder: Path, files: Mapping[str, str]) -> None:
     except OSError as error:
         raise StepFailed(f"{folder} cannot be written ({error.strerror}); remove its volume, `docker compose down -v`, "
                          "if an earlier version made it") from error  # fmt: skip
+
+
+def _receivers(here: Here) -> None:
+    """What Alertmanager begins with; from then on its keeper writes that (control_plane/receiver_keeper.py)."""
+    own, live = here.given / "alertmanager" / BASE, here.data / "receivers" / LIVE
+    if "alertmanager" in here.effective.settings.extras and live.parent.is_dir() and not live.exists():
+        write_if_other(live, own.read_text(encoding="utf-8"), PRIVATE)
 
 
 def _welcome(workspace: Path) -> None:

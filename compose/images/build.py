@@ -15,6 +15,7 @@ from typing import Final
 
 from compose.images.engine import docker
 from compose.images.errors import ImageError
+from compose.images.programs import place_programs
 from compose.images.table import Image
 from compose.local.files import repository
 from observability.telemetry.about import platform_version
@@ -91,6 +92,7 @@ def build(
     Raises:
         ImageError: the build failed.
     """
+    place_programs([name for image in images for name in image.programs])
     env = {"SOURCE_DATE_EPOCH": str(about.epoch_s), "DOCKER_BUILDKIT": "1"}
     ended = docker(
         *("buildx", "bake", "--load", "--file", "-"),

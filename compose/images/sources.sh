@@ -29,11 +29,11 @@ for name in $services control-plane; do
 done
 mkdir /empty
 # Mount points: a new volume takes over whose the folder is.
-for place in keep/.tekup/gate keep/.tekup/gate-2 keep/.tekup/gate-3 workspace tls \
+for place in keep/.tekup/gate keep/.tekup/gate-2 keep/.tekup/gate-3 workspace tls alert-secrets history \
     data/consul data/consul-agent-2 data/consul-agent-3 data/consul-1 data/consul-2 data/consul-3 \
-    data/prometheus data/rules data/alertmanager data/loki data/jaeger data/collector data/grafana \
+    data/prometheus data/rules data/receivers data/alertmanager data/loki data/jaeger data/collector data/grafana \
     given/consul given/consul-agent-2 given/consul-agent-3 given/consul-1 given/consul-2 given/consul-3 given/control-plane given/gate given/gate-2 given/gate-3 \
-    given/certificate given/keeper given/browser given/egress given/filesystem given/search given/hub \
+    given/certificate given/keeper given/operators-gate given/browser given/egress given/filesystem given/search given/hub \
     given/prometheus given/alertmanager given/loki given/jaeger given/collector; do
     mkdir -p "/volumes/$place"
 done

@@ -18,6 +18,7 @@ WHERE_ASKED = {
     "operators.yml.tmpl": ("dynamic/operators.yml", "OPERATORS_SERVERS"),
 }
 """Rendered where there is a value for the placeholder, and taken away elsewhere."""
+OPERATORS_ALONE = {"operators-gate.yml.tmpl": "traefik.yml", "operators.yml.tmpl": "dynamic/operators.yml"}
 
 
 def lay_out_gate(gate: Path, values: Mapping[str, str]) -> None:
@@ -41,6 +42,22 @@ def lay_out_gate(gate: Path, values: Mapping[str, str]) -> None:
         else:
             (gate / target).unlink(missing_ok=True)
     _copy_plugin(source / "plugin", gate / PLUGIN)
+
+
+def lay_out_operators_gate(gate: Path, values: Mapping[str, str]) -> None:
+    """Write the folder of a gate for operators alone, but for its certificate.
+
+    Args:
+        gate: the folder.
+        values: for the placeholders of the templates.
+
+    Raises:
+        StepFailed: a template wants a value we do not have.
+    """
+    source = carried("traefik")
+    (gate / "dynamic").mkdir(parents=True, exist_ok=True)
+    for template, target in OPERATORS_ALONE.items():
+        write_atomically(gate / target, rendered(source / template, values))
 
 
 def rendered(template: Path, values: Mapping[str, str]) -> str:

@@ -27,8 +27,15 @@ def operators_values(parts: Parts) -> dict[str, str]:
     Args:
         parts: the environment.
     """
-    if parts.effective.settings.tls == "off":
-        return {}
+    return {} if parts.effective.settings.tls == "off" else entry_values(parts)
+
+
+def entry_values(parts: Parts) -> dict[str, str]:
+    """Values for what the templates of a gate say of operators.
+
+    Args:
+        parts: the environment.
+    """
     servers = [{"url": parts.url(port)} for port in replica_ports(parts.effective.settings).values()]
     return {
         "OPERATORS": ENTRYPOINT.format(address=parts.listening(OPERATORS_PORT)),

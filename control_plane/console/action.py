@@ -90,11 +90,13 @@ async def carry_out(visit: Visit, action: Action) -> Response:
         if visit.status is None or visit.old:
             raise Refusal(AWAY, "Nothing was changed", visit.why or "the control plane cannot read its store just now")
         if await _seen(visit, action) != visit.given("seen"):
-            return await _conflict(visit, action)
+            return await _made_before(visit, action) or await _conflict(visit, action)
         before = visit.revision
         try:
             answer = await _call(visit, action, reason, dry_run=False)
         except Refusal as refusal:
+            if refusal.status in (CONFLICT, UNPROCESSABLE) and (made := await _made_before(visit, action)):
+                return made
             await visit.look()
             other = visit.revision != before and action.expects
             if refusal.status == CONFLICT and other and attempt < MOST_ATTEMPTS - 1:
@@ -106,6 +108,14 @@ async def carry_out(visit: Visit, action: Action) -> Response:
     raise AssertionError("the last attempt returns or raises")
 
 
+async def _made_before(visit: Visit, action: Action) -> Response | None:
+    """On to where the same form led when it was sent before; None: it was not, or nothing came of it."""
+    if (answer := await visit.answered()) is None:
+        return None
+    done = f"{action.title}: done when this form was first sent."
+    return visit.go(action.back, said(action, answer) if answer else done)
+
+
 async def _seen(visit: Visit, action: Action) -> str:
     if action.watched is None:
         return str(visit.revision)
@@ -113,12 +123,14 @@ async def _seen(visit: Visit, action: Action) -> str:
 
 
 async def _call(visit: Visit, action: Action, reason: str, *, dry_run: bool) -> Json:
+    once = "" if dry_run else visit.once
     if action.method == "DELETE":
-        return await visit.ask("DELETE", action.path, query={"reason": reason, "dry_run": str(dry_run).lower()})
+        query = {"reason": reason, "dry_run": str(dry_run).lower()}
+        return await visit.ask("DELETE", action.path, query=query, once=once)
     body = {**action.body, "reason": reason, "dry_run": dry_run}
     if action.expects and not dry_run:
         body["expected_revision"] = visit.revision
-    return await visit.ask(action.method, action.path, body)
+    return await visit.ask(action.method, action.path, body, once=once)
 
 
 def said(action: Action, answer: Json) -> str:

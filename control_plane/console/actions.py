@@ -247,7 +247,7 @@ async def silence(visit: Visit) -> Response:
     matchers: list[Json] = [{"name": name, "value": value} for name, value in labels.items()]
     for_s = max(LEAST_SILENCE_S, round(lasts_s))
     wanted: Json = {"matchers": matchers, "for_s": for_s, "reason": reason[:LONGEST_REASON]}
-    await visit.ask("POST", "/v1/silences", wanted)
+    await visit.ask("POST", "/v1/silences", wanted, once=visit.once)
     what = ", ".join(f"{name}={value}" for name, value in labels.items())
     return visit.go(at("alerts"), f"Silenced {what} for {hours} hours.")
 
@@ -257,7 +257,8 @@ async def expire(visit: Visit) -> Response:
     silence_id = visit.named("silence")
     if not silence_id.replace("-", "").isalnum() or len(silence_id) > 64:
         raise Refusal(NOT_FOUND, "Not found", "there is no such silence")
-    await visit.ask("DELETE", api("silences", silence_id), query={"reason": "by hand, in the console"})
+    query = {"reason": "by hand, in the console"}
+    await visit.ask("DELETE", api("silences", silence_id), query=query, once=f"console-end-{silence_id}")
     return visit.go(at("alerts"), "The silence has ended.")
 
 

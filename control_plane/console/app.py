@@ -25,7 +25,7 @@ from control_plane.console.links import Links
 from control_plane.console.session import PATH, TOLD, Sessions, secure
 from control_plane.console.templates import STATIC, environment
 from control_plane.console.trail import Trail
-from control_plane.console.visit import Desk, Visit, at
+from control_plane.console.visit import Asked, Desk, Visit, at
 from control_plane.console.who import Known, may_change
 from control_plane.errors import Unavailable
 
@@ -63,6 +63,7 @@ def create_console(
     alerts: Alerts,
     links: Links | None = None,
     ended: Ended | None = None,
+    asked: Asked | None = None,
     now: Callable[[], float] = time.time,
 ) -> Starlette:
     """The console over a replica's API; to be mounted at ``/console``.
@@ -77,6 +78,7 @@ def create_console(
         alerts: Who knows of alerts.
         links: Where to look further.
         ended: Who has logged out; without, this replica alone knows.
+        asked: What forms that were sent before were answered.
         now: Seconds since the epoch.
     """
     desk = Desk(
@@ -89,6 +91,7 @@ def create_console(
         events,
         trail,
         replica,
+        asked,
     )
     door = Door(desk)
     routes = [

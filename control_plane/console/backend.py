@@ -5,6 +5,7 @@ What was read last is kept: while Consul is away a page shows that and says how 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
@@ -16,6 +17,8 @@ from typing import Any, cast
 import httpx
 from starlette.types import ASGIApp
 
+from control_plane.api.forward import IDEMPOTENCY_KEY
+
 Json = dict[str, Any]
 Query = Mapping[str, str] | None
 ANSWER_S = 60.0
@@ -23,6 +26,10 @@ ANSWER_S = 60.0
 MOST_KEPT = 200
 MOST_KEPT_BYTES = 8 << 20
 AWAY = (502, 503)
+CONFLICT = 409
+UNDER_WAY = "Under way"
+WAIT_S, MOST_WAITS = 0.25, 140
+"""A change is answered within half a minute; so often is it looked whether it is."""
 
 
 class Refusal(Exception):
@@ -62,13 +69,30 @@ class Backend:
         self._kept: OrderedDict[tuple[str, str], Kept] = OrderedDict()
         self._kept_bytes = 0
 
-    async def ask(self, token: str, method: str, path: str, body: Json | None = None, query: Query = None) -> Json:
+    async def ask(
+        self, token: str, method: str, path: str, body: Json | None = None, query: Query = None, once: str = ""
+    ) -> Json:
         """An answer of the API.
+
+        Args:
+            token: The operator's.
+            method: Of HTTP.
+            path: What is asked.
+            body: What is said.
+            query: What is said in the address.
+            once: The key under which a change is made once; what is under way is waited for.
 
         Raises:
             Refusal: It was none of success.
         """
-        return cast("Json", json.loads(await self._answer(token, method, path, body, query)))
+        for _ in range(MOST_WAITS):
+            try:
+                return cast("Json", json.loads(await self._answer(token, method, path, body, query, once)))
+            except Refusal as refusal:
+                if not once or refusal.title != UNDER_WAY:
+                    raise
+            await asyncio.sleep(WAIT_S)
+        raise Refusal(CONFLICT, UNDER_WAY, "the same form was sent before, and is not answered yet; look again")
 
     async def read(self, token: str, path: str, query: Query = None) -> tuple[Json, float]:
         """What a GET answers, or last answered if the API has nothing to answer with now.
@@ -90,8 +114,10 @@ class Backend:
         self._keep(key, answer)
         return cast("Json", json.loads(answer)), 0.0
 
-    async def _answer(self, token: str, method: str, path: str, body: Json | None, query: Query) -> bytes:
-        headers = {"Authorization": f"Bearer {token}"}
+    async def _answer(
+        self, token: str, method: str, path: str, body: Json | None, query: Query, once: str = ""
+    ) -> bytes:
+        headers = {"Authorization": f"Bearer {token}", **({IDEMPOTENCY_KEY: f'"{once}"'} if once else {})}
         answer = await self._http.request(method, path, json=body, params=query, headers=headers)
         if answer.is_success:
             return answer.content

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import quote
 
 import jinja2
@@ -14,14 +18,19 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from control_plane.api.events import Events
 from control_plane.console.alerts import Alerts
-from control_plane.console.backend import Backend, Json, Refusal
+from control_plane.console.backend import AWAY, MOST_WAITS, WAIT_S, Backend, Json, Refusal
 from control_plane.console.links import Links
 from control_plane.console.session import PATH, Session, Sessions
 from control_plane.console.trail import Trail
 from control_plane.console.views import banners, lasted
 from control_plane.console.who import Known, Operator, may_administer, may_change
+from control_plane.errors import Unavailable
+from control_plane.once import Answer
 
 STATUS = "/v1/status"
+ONCE = re.compile(r"[0-9a-f-]{36}")
+Asked = Callable[[str, str, str], Awaitable[Answer | None]]
+"""What a call of an operator with a bearer was answered under a key (`control_plane.once.Once.answered`)."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,7 @@ class Desk:
 
     Attributes:
         replica: Who serves them.
+        asked: What was answered before; without, a form that is sent twice is told a conflict with itself.
     """
 
     backend: Backend
@@ -41,6 +51,7 @@ class Desk:
     events: Events
     trail: Trail
     replica: str
+    asked: Asked | None = None
 
     def render(self, template: str, status_code: int = 200, **values: object) -> Response:
         """A page."""
@@ -76,14 +87,49 @@ class Visit:
         return str(self.request.path_params[name])
 
     async def ask(
-        self, method: str, path: str, body: Json | None = None, query: Mapping[str, str] | None = None
+        self, method: str, path: str, body: Json | None = None, query: Mapping[str, str] | None = None, once: str = ""
     ) -> Json:
         """A change, or a question about one.
+
+        Args:
+            method: Of HTTP.
+            path: What is asked.
+            body: What is said.
+            query: What is said in the address.
+            once: The key under which the change is made once.
 
         Raises:
             Refusal: The API said no.
         """
-        return await self.desk.backend.ask(self.session.token, method, path, body, query)
+        return await self.desk.backend.ask(self.session.token, method, path, body, query, once)
+
+    @property
+    def once(self) -> str:
+        """The key of the form that was sent; "" where it has none, or something else in its place."""
+        given = self.given("once")
+        return f"console-{given}" if ONCE.fullmatch(given) else ""
+
+    async def answered(self) -> Json | None:
+        """What was answered when the same form was sent before, waited for while that is under way.
+
+        Returns:
+            The answer, {} where only that there was one is known; None where there was none.
+
+        Raises:
+            Refusal: That cannot be known now.
+        """
+        if not self.once or not self.desk.asked:
+            return None
+        for _ in range(MOST_WAITS):
+            try:
+                before = await self.desk.asked(self.operator.name, self.session.token, self.once)
+            except Unavailable as error:
+                why = f"whether that was done before cannot be known now: {error}"
+                raise Refusal(AWAY[1], "Not known", why) from error
+            if before is None or before.status:
+                return cast("Json", json.loads(before.body or b"{}")) if before else None
+            await asyncio.sleep(WAIT_S)
+        return None
 
     async def read(self, path: str, query: Mapping[str, str] | None = None) -> Json:
         """What a GET answers.
@@ -123,6 +169,7 @@ class Visit:
             may_change=may_change(self.operator),
             may_administer=may_administer(self.operator),
             csrf=self.session.csrf,
+            once=uuid.uuid4(),
             status=self.status,
             revision=self.revision,
             banners=banners(self.status, self.why, old),

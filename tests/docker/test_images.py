@@ -214,8 +214,37 @@ def test_an_image_holds_nothing_that_builds_installs_or_tests(engine: Engine, im
     found = engine.docker(
         "run", "--rm", "--network", "none", "--user", "0", tagged(name), "sh", "-c", f"({look}) 2> /dev/null"
     )
-    # What servers of other people are installed and run by, in the bridge's image alone.
-    assert [line for line in found.splitlines() if name != "bridge" or not line.startswith("/opt/runtimes/")] == []
+    # What servers of other people are installed and run by, and what keeps the mirror of the history.
+    own = {"bridge": "/opt/runtimes/", "control-plane": "/usr/bin/git"}
+    assert [line for line in found.splitlines() if not (name in own and line.startswith(own[name]))] == []
+
+
+TOOLS_OF_OPERATORS = """
+set -e
+promtool --version > /dev/null 2>&1; amtool --version > /dev/null 2>&1
+git init --quiet --bare --initial-branch=main /tmp/mirror
+git --git-dir=/tmp/mirror fast-import --quiet --done << END
+feature done
+commit refs/heads/main
+committer somebody <somebody@example.org> 0 +0000
+data 1
+x
+done
+END
+git init --quiet --bare /tmp/remote
+git --git-dir=/tmp/mirror push --quiet /tmp/remote refs/heads/main
+git --git-dir=/tmp/mirror ls-remote /tmp/remote refs/heads/main | cut -f2
+git --git-dir=/tmp/mirror ls-remote https://127.0.0.1:9/x 2>&1 | grep -o 'onnect.*' | head -1
+"""
+
+
+def test_the_control_planes_image_has_git_that_pushes_by_https_and_path_promtool_and_amtool(
+    engine: Engine, images: str
+) -> None:
+    script = ("sh", "-c", TOOLS_OF_OPERATORS)
+    said = engine.docker("run", "--rm", *hardened("control-plane"), tagged("control-plane"), *script)
+    assert "refs/heads/main" in said
+    assert "onnect" in said, "git knows no https"
 
 
 @pytest.mark.parametrize("name", IMAGES)

@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import httpx2
 import mcp
 import pytest
@@ -39,8 +38,7 @@ def states(environment: ContainerEnvironment) -> dict[str, dict[str, Any]]:
 
 def instances(environment: ContainerEnvironment, service: str) -> list[dict[str, Any]]:
     """The passing instances of a service, as the control plane has them."""
-    token = {"Authorization": f"Bearer {environment.operator_token}"}
-    answer = httpx.get(f"{environment.control_plane_url}/v1/services", headers=token, timeout=20, trust_env=False)
+    answer = environment.ask("GET", "/v1/services")
     (mine,) = [one for one in answer.json()["services"] if one["name"] == service]
     return [one for one in mine["instances"] if one["passing"] and one["state"] == "serving"]
 

@@ -158,6 +158,38 @@ async def test_an_operator_shifts_traffic_with_the_slider_after_a_look_at_what_i
         assert (await aside(world.lanes)) == {"1.0.0": 100 - share, NEW: share}
 
 
+async def test_a_double_click_and_a_form_sent_again_by_the_way_back_are_one_change(desk: Desk, world: World) -> None:
+    async with desk.operator() as me:
+        before = (await aside(world.stage.ask, "GET", "/v1/status"))["revision"]
+        await me.go(f"/services/ledger/traffic?weight:{NEW}=11")
+        await me.page.get_by_label("Reason").fill("clicked twice")
+        await me.page.get_by_role("button", name="Shift traffic", exact=True).dblclick()
+        await me.says(f"Revision {before + 1} is in force on every gate")
+        # as from a page that the browser has kept: the same form, field by field
+        await me.go(f"/services/ledger/traffic?weight:{NEW}=12")
+        await me.page.get_by_label("Reason").fill("sent again")
+        form = await me.page.locator("form.confirm").evaluate("form => [...new FormData(form)]")
+        await me.page.get_by_role("button", name="Shift traffic", exact=True).click()
+        await me.says(f"Revision {before + 2} is in force on every gate")
+        await me.page.evaluate(AGAIN, form)
+        await me.says(f"Revision {before + 2} is in force on every gate")
+        await me.page.wait_for_url("**/console/services/ledger")
+    assert (await aside(world.stage.ask, "GET", "/v1/status"))["revision"] == before + 2
+    await aside(world.stage.ask, "PUT", "/v1/services/ledger/traffic", {"weights_pct": {NEW: 0}, "reason": "back"})
+
+
+AGAIN = """pairs => {
+  const form = document.createElement("form");
+  form.method = "post";
+  form.action = "/console/services/ledger/traffic";
+  for (const [name, value] of pairs)
+    form.append(Object.assign(document.createElement("input"), {type: "hidden", name, value}));
+  document.body.append(form);
+  form.submit();
+}"""
+"""Sends a form once more, as a page does that the browser has kept."""
+
+
 async def test_what_another_does_shows_within_a_second_without_a_reload(desk: Desk, world: World) -> None:
     async with desk.operator() as me:
         await me.go("/services/ledger")

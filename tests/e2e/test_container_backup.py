@@ -51,9 +51,7 @@ def backup(stack: ContainerEnvironment, *args: str, well: bool = True) -> Any:
 
 
 def ask(stack: ContainerEnvironment, method: str, path: str, given: Json | None = None) -> Json:
-    token = {"Authorization": f"Bearer {stack.operator_token}"}
-    url = f"{stack.control_plane_url}{path}"
-    answer = httpx.request(method, url, json=given, headers=token, timeout=60, trust_env=False)
+    answer = stack.ask(method, path, given)
     assert answer.is_success, answer.text
     found: Json = answer.json()
     return found

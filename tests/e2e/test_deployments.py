@@ -218,7 +218,7 @@ def crash(stack: ContainerEnvironment, engine: Engine, kind: str) -> Callable[[]
     ("kind", "most_s"),
     [
         ("control-plane", 60), ("mcp-agent", 60), ("consul", 90), ("consul-1", 120), ("consul-access", 60),
-        ("keeper", 60), ("certificate", 60), ("mcp-search", 60), ("egress", 60),
+        ("keeper", 60), ("certificate", 60), ("mcp-search", 60), ("egress", 60), ("operators-gate", 60),
     ],
 )  # fmt: skip
 async def test_the_kill_of_any_one_container_loses_no_call_but_its_own_and_it_is_back_in_time(

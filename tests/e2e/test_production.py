@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import ssl
+import subprocess
 import time
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -32,6 +33,19 @@ context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 with context.wrap_socket(socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)) as peer:
     peer.sendall(b"GET /ready HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
     print((peer.recv(200).decode(errors="replace").splitlines() or ["closed"])[0])
+"""
+
+
+CONNECT = """
+import json, socket, sys
+found = {}
+for host, port in json.load(sys.stdin):
+    try:
+        socket.create_connection((host, port), 2).close()
+        found[f"{host}:{port}"] = True
+    except OSError:
+        found[f"{host}:{port}"] = False
+print(json.dumps(found))
 """
 
 
@@ -92,9 +106,11 @@ def test_everything_runs_and_is_healthy_and_only_gates_lead_in_from_beyond_this_
     assert all(one["ExitCode"] == 0 for one in found if one["Service"] in ONE_SHOT)
     assert not [one["Service"] for one in found if one["Health"] not in ("", "healthy")]
     published = {(one["Service"], p["URL"]) for one in found for p in one["Publishers"] or () if p["PublishedPort"]}
-    further = ["mcp-gateway-2", "control-plane-2", "control-plane-3"] if stack.kind == "prod" else []
-    assert {service for service, _ in published} == {"mcp-gateway", "control-plane", *further, *ON_CALL}
-    assert {address for _, address in published} == {"127.0.0.1"}, "MCP_PUBLISH leads gates, and gates alone, elsewhere"
+    further = ["mcp-gateway-2"] if stack.kind == "prod" else []
+    assert {service for service, _ in published} == {"mcp-gateway", "operators-gate", *further, *ON_CALL}
+    assert {address for _, address in published} == {"127.0.0.1"}, (
+        "nobody but gates can be told to be reached elsewhere"
+    )
 
 
 def test_the_gate_proves_itself_and_speaks_no_plain_http(stack: ContainerEnvironment) -> None:
@@ -211,22 +227,142 @@ def test_no_secret_is_in_what_anybody_can_ask_the_engine(stack: ContainerEnviron
             assert not [secret for secret in secrets if secret in stack.said("logs", one["Service"])], one["Service"]
 
 
+def reached(stack: ContainerEnvironment, service: str, *addresses: tuple[str, int]) -> set[str]:
+    """Which of some ports answer somebody inside of a service's container."""
+    done = stack.compose("exec", "-T", service, "python", "-c", CONNECT, given=json.dumps(addresses))
+    assert done.returncode == 0, done.stderr
+    return {host for host, opened in json.loads(done.stdout).items() if opened}
+
+
+@pytest.mark.feature("C9")
+def test_operators_reach_api_and_console_by_tls_on_an_entrypoint_of_their_own(stack: ContainerEnvironment) -> None:
+    assert stack.ask("GET", "/v1/status").json()["leader"]
+    with httpx.Client(base_url=stack.control_plane_url, verify=ssl.create_default_context(cafile=stack.ca),
+                      trust_env=False, timeout=20) as nobody:  # fmt: skip
+        assert nobody.get("/v1/status").status_code == 401
+        assert nobody.get("/").headers["location"].endswith("/console/")
+        page = nobody.get("/console/login")
+        assert "Operator token" in page.text
+        came_in = nobody.post("/console/login", data={"token": stack.operator_token})
+        assert "Secure" in came_in.headers["set-cookie"]
+        assert nobody.get("/metrics").status_code == 404
+    port = stack.settings["MCP_OPERATORS_PORT"]
+    assert httpx.get(f"http://127.0.0.1:{port}/v1/status", timeout=10, trust_env=False).status_code in (400, 404, 426)
+
+
+@pytest.mark.feature("C9")
+@pytest.mark.parametrize("path", ["/console/", "/console/login", "/v1/status", "/v1/openapi.json", "/%2e/v1/status"])
+def test_the_public_entrypoint_leads_nowhere_near_the_operators(stack: ContainerEnvironment, path: str) -> None:
+    trusted = ssl.create_default_context(cafile=stack.ca)
+    for host in ("localhost", f"localhost:{stack.settings['MCP_OPERATORS_PORT']}", "operators-gate", "control-plane"):
+        headers = {"Host": host, "Authorization": f"Bearer {stack.operator_token}"}
+        for port in filter(None, (stack.settings["MCP_GATEWAY_PORT"], stack.settings.get("MCP_GATEWAY_2_PORT"))):
+            if port == stack.settings.get("MCP_GATEWAY_2_PORT") and stack.kind != "prod":
+                continue
+            answer = httpx.get(f"https://localhost:{port}{path}", headers=headers, verify=trusted, trust_env=False)
+            assert answer.status_code in (403, 404, 405), f"{host} {path}: {answer.status_code} {answer.text[:200]}"
+
+
+@pytest.mark.feature("C9")
+@pytest.mark.parametrize("service", ["mcp-browser", "mcp-filesystem", "mcp-search", "mcp-hub", "egress"])
+def test_no_service_reaches_the_operators_entrypoint_or_a_control_plane(
+    stack: ContainerEnvironment, service: str
+) -> None:
+    gate, theirs = ("mcp-gateway", 3000), [("operators-gate", 3008), ("control-plane", 3010), ("mcp-gateway", 3008)]
+    found = json.loads(stack.said("ps", "--format", "json", "operators-gate").splitlines()[0])["ID"]
+    about = json.loads(subprocess.run(["docker", "inspect", found], env=dict(stack.env), capture_output=True, text=True,
+                                      check=True, timeout=60).stdout)[0]  # fmt: skip
+    addresses = [(one["IPAddress"], 3008) for one in about["NetworkSettings"]["Networks"].values()]
+    assert len(addresses) == 2
+    assert reached(stack, service, gate, *theirs, *addresses) == {"mcp-gateway:3000"}
+
+
 OWN_RULES = """
 kind: AlertRules
 name: own
 rules:
-  - {alert: OwnRule, expr: vector(1), labels: {severity: info}, annotations: {summary: "of an operator"}}
+  - {alert: OwnRule, expr: vector(1) > 0, labels: {severity: info}, annotations: {summary: "of an operator"}}
+tests:
+  - {interval: 1m, alert_rule_test: [{eval_time: 1m, alertname: OwnRule, exp_alerts: [
+      {exp_labels: {severity: info}, exp_annotations: {summary: "of an operator"}}]}]}
 """
 
 
-def test_an_alert_rule_of_an_operator_is_live_and_fires_until_it_is_removed(stack: ContainerEnvironment) -> None:
+@pytest.mark.feature("C13")
+def test_an_alert_rule_of_an_operator_is_tested_live_and_fires_until_it_is_removed(stack: ContainerEnvironment) -> None:
+    (stack.directory / "own.yml").write_text(
+        OWN_RULES.replace("eval_time: 1m, alertname: Own", "eval_time: 1m, alertname: Other")
+    )
+    refused = stack.tekup("rules", "add", "-f", "own.yml", "--reason", "a test")
+    assert refused.returncode == 2, refused.stdout + refused.stderr
     (stack.directory / "own.yml").write_text(OWN_RULES)
     added = stack.tekup("rules", "add", "-f", "own.yml", "--reason", "a test")
     assert added.returncode == 0, added.stdout + added.stderr
+    assert "live" in stack.tekup("rules", "list").stdout
     wait_until(lambda: metric(stack, 'ALERTS{alertname="OwnRule", alertstate="firing"}'), "OwnRule to fire", 60)
     removed = stack.tekup("rules", "remove", "own", "--reason", "a test")
     assert removed.returncode == 0, removed.stderr
     wait_until(lambda: not metric(stack, 'ALERTS{alertname="OwnRule"}'), "OwnRule to be gone", 60)
+
+
+TAKES = """
+import http.server, pathlib
+class Takes(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        pathlib.Path("/tmp/told").write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("0.0.0.0", 8099), Takes).serve_forever()
+"""
+LIVE_S = 10.0
+
+
+@pytest.mark.feature("C13")
+def test_a_receiver_of_an_operator_is_checked_live_within_seconds_and_takes_a_message(
+    stack: ContainerEnvironment, engine: Engine
+) -> None:
+    secret = stack.alert_secrets / "pager"
+    secret.write_text("http://control-plane:8099/")
+    name = container(stack, "control-plane")["Name"]
+    engine.docker("exec", "--detach", name, "/opt/tekup/bin/python", "-c", TAKES)
+    began = time.monotonic()
+    made = stack.tekup("receivers", "set", "night", "webhook", "--url-secret", "pager", "--reason", "on call")
+    took_s = time.monotonic() - began
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "live" in stack.tekup("receivers", "list").stdout
+    print(f"live {took_s:.1f} s after the command was typed")
+    assert took_s < LIVE_S
+    tried = stack.tekup("receivers", "test", "night", "--reason", "is it on?")
+    assert tried.returncode == 0, tried.stdout + tried.stderr
+    assert "is it on?" in engine.docker("exec", name, "cat", "/tmp/told") or "night" in tried.stdout
+    removed = stack.tekup("receivers", "remove", "night", "--reason", "a test")
+    assert removed.returncode == 0, removed.stderr
+    engine.docker("exec", name, "/opt/tekup/bin/python", "-c", END_OF_TAKES)
+
+
+END_OF_TAKES = """
+import os, pathlib, signal
+for each in pathlib.Path("/proc").glob("[0-9]*"):
+    if int(each.name) != os.getpid() and b"8099" in (each / "cmdline").read_bytes():
+        os.kill(int(each.name), signal.SIGTERM)
+"""
+
+
+@pytest.mark.feature("C10")
+def test_every_change_is_a_commit_of_the_leaders_mirror_with_its_author_and_reason(stack: ContainerEnvironment) -> None:
+    reason = "a change that is looked for in git"
+    made = stack.tekup("clients", "add", "mirrored", "--allow", "filesystem_*", "--reason", reason)
+    assert made.returncode == 0, made.stderr
+    leader = stack.ask("GET", "/v1/status").json()["leader"]
+
+    def last() -> str:
+        git = ("exec", "-T", leader, "git", f"--git-dir=/history/{leader}", "log", "-1", "--format=%an %s", "main")
+        return stack.compose(*git).stdout
+
+    wait_until(lambda: reason in last(), "the commit", 30)
+    assert last().split()[0] == "operator"
+    assert "history was rewritten" not in stack.ask("GET", "/v1/status").json().get("mirror", "")
+    stack.tekup("clients", "remove", "mirrored", "--yes", "--reason", "a test")
 
 
 async def test_what_hogs_the_network_sends_no_more_than_its_bound(stack: ContainerEnvironment) -> None:
@@ -283,10 +419,8 @@ async def test_a_server_of_consul_that_crashes_is_not_missed(twofold: ContainerE
 
 async def test_a_leading_control_plane_that_crashes_hands_over(twofold: ContainerEnvironment, engine: Engine) -> None:
     def leader() -> str:
-        token = {"Authorization": f"Bearer {twofold.operator_token}"}
-        url = f"{twofold.control_plane_url}/v1/status"
         try:
-            return str(httpx.get(url, headers=token, timeout=10, trust_env=False).json()["leader"])
+            return str(twofold.ask("GET", "/v1/status").json()["leader"])
         except (httpx.TransportError, KeyError, ValueError):
             return ""
 

@@ -116,7 +116,7 @@ async def console_world(
     async with httpx.AsyncClient(trust_env=False) as http:
         console = create_console(
             app, events, trail, secret=TOKEN, known=known or plane.operators.of, replica="replica-1",
-            alerts=alerts or Alerts(http), links=links,
+            alerts=alerts or Alerts(http), links=links, asked=plane.once.answered,
         )  # fmt: skip
         app.mount("/console", console)
         bearer = {"Authorization": f"Bearer {TOKEN}"}

@@ -7,12 +7,15 @@ import json
 import os
 import random
 import re
+import ssl
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+import httpx
 
 from compose.local.settings import SERVICES
 from tests.support.command_line import REPOSITORY, run_tekup, told
@@ -23,8 +26,8 @@ UP_S = 300.0
 WITHOUT = "MCP_DEPLOY_WITHOUT"
 """Services to leave out, as `tekup deploy` does; what needs them fails."""
 PORTS = ("MCP_GATEWAY_PORT", "MCP_CONTROL_PLANE_PORT")
-ON_CALL_PORTS = (
-    *("MCP_GATEWAY_2_PORT", "MCP_CONTROL_PLANE_2_PORT", "MCP_CONTROL_PLANE_3_PORT"),
+SECURE_PORTS = (
+    *("MCP_GATEWAY_PORT", "MCP_GATEWAY_2_PORT", "MCP_OPERATORS_PORT"),
     *(f"MCP_{name}_PORT" for name in ("PROMETHEUS", "ALERTMANAGER", "LOKI", "JAEGER", "GRAFANA")),
 )
 USER = 10001
@@ -60,7 +63,7 @@ class ContainerEnvironment:
 
     def __post_init__(self) -> None:
         """Choose what is this environment's own."""
-        ports = {name: free_port() for name in (*PORTS, *(ON_CALL_PORTS if self.secure else ()))}
+        ports = {name: free_port() for name in (SECURE_PORTS if self.secure else PORTS)}
         self.workspace.mkdir(parents=True)
         os.chown(self.workspace, USER, USER)
         own = {
@@ -72,6 +75,8 @@ class ContainerEnvironment:
         }
         if self.secure:
             own["MCP_FILESYSTEM_BANDWIDTH"] = "40mbit"  # half a processor can send more
+            self.alert_secrets.mkdir()
+            own["MCP_ALERT_SECRETS_FOLDER"] = str(self.alert_secrets)
         if self.kind == "prod":
             own["MCP_ALERT_TIME_SCALE"] = "0.2"  # minutes of rules are twelve seconds
         self.settings = {**own, **self.settings}
@@ -80,6 +85,11 @@ class ContainerEnvironment:
     def workspace(self) -> Path:
         """The folder of filesystem and search, as it is outside."""
         return self.directory / "workspace"
+
+    @property
+    def alert_secrets(self) -> Path:
+        """The folder of what operators' receivers name, as it is outside."""
+        return self.directory / "alert-secrets"
 
     @property
     def secure(self) -> bool:
@@ -103,14 +113,17 @@ class ContainerEnvironment:
 
     @property
     def control_plane_url(self) -> str:
-        """The operators' API."""
+        """The operators' API, by whichever replica answers."""
+        if self.secure:
+            return f"https://localhost:{self.settings['MCP_OPERATORS_PORT']}"
         return f"http://127.0.0.1:{self.settings['MCP_CONTROL_PLANE_PORT']}"
 
-    @property
-    def control_plane_urls(self) -> list[str]:
-        """Every replica's."""
-        names = ["", *(["_2", "_3"] if self.kind == "prod" else [])]
-        return [f"http://127.0.0.1:{self.settings[f'MCP_CONTROL_PLANE{name}_PORT']}" for name in names]
+    def ask(self, method: str, path: str, given: Mapping[str, object] | None = None) -> httpx.Response:
+        """What the operators' API answers whoever has the environment's own token."""
+        token = {"Authorization": f"Bearer {self.operator_token}"}
+        trusted = ssl.create_default_context(cafile=self.ca) if self.secure else True
+        url = f"{self.control_plane_url}{path}"
+        return httpx.request(method, url, json=given, headers=token, timeout=60, trust_env=False, verify=trusted)
 
     def compose(self, *args: str, timeout_s: float = UP_S, given: str = "") -> subprocess.CompletedProcess[str]:
         """`docker compose` on this project, with something on its standard input; never raises for its exit code."""
@@ -142,6 +155,8 @@ class ContainerEnvironment:
         self.said("up", "-d", "--no-build", *sorted(services))
         self.operator_token = self.said("exec", "-T", "control-plane", "cat", "/run/tekup/operator.token").strip()
         (self.directory / "operator.token").write_text(self.operator_token)
+        if self.secure:
+            self.ca.write_text(self.said("exec", "-T", "certificate", "cat", "/run/tekup/ca.pem"))
         if self.kind == "prod":
             self._admit()
         code = self._ended("first-call")
@@ -150,8 +165,6 @@ class ContainerEnvironment:
         key = re.search(r"API key\s+(tk_\S+)", said)
         assert key, said
         self.key = key[1]
-        if self.secure:
-            self.ca.write_text(self.said("exec", "-T", "certificate", "cat", "/run/tekup/ca.pem"))
 
     def start_again(self) -> None:
         """Bring up what does not run, as after a restore; nothing is made anew and no first call is made."""
@@ -202,8 +215,9 @@ class ContainerEnvironment:
     def tekup(self, *args: str, timeout_s: float = UP_S) -> subprocess.CompletedProcess[str]:
         """Run a `tekup` command against it; never raises for its exit code."""
         own = {
-            "MCP_CONTROL_PLANE_URL": ",".join(self.control_plane_urls),
+            "MCP_CONTROL_PLANE_URL": self.control_plane_url,
             "MCP_OPERATOR_TOKEN_FILE": str(self.directory / "operator.token"),
+            **({"SSL_CERT_FILE": str(self.ca)} if self.secure else {}),
         }
         return run_tekup(*args, folder=self.directory, timeout_s=timeout_s, own=own)
 

@@ -188,7 +188,7 @@ PRODUCTION = {
     "MCP_PROJECT": "shop",
 }
 FURTHER = (
-    *("consul-1", "consul-2", "consul-3", "gate-2", "certificate"),
+    *("consul-1", "consul-2", "consul-3", "gate-2", "certificate", "operators-gate"),
     *("prometheus", "alertmanager", "loki", "jaeger", "collector"),
 )
 
@@ -198,6 +198,7 @@ def production(volumes: Path) -> Path:
     """All volumes of production, prepared."""
     for name in FURTHER:
         (volumes / "given" / name).mkdir()
+    (volumes / "data" / "receivers").mkdir(parents=True)
     prepare(here(volumes, **PRODUCTION))
     return volumes
 
@@ -234,6 +235,39 @@ def test_no_gate_in_containers_leads_to_the_operators_api(production: Path) -> N
     gate = production / "keep" / ".tekup" / "gate"
     assert not (gate / "dynamic" / "operators.yml").exists()
     assert "operators:" not in (gate / "traefik.yml").read_text()
+
+
+def test_operators_have_a_gate_of_their_own_that_knows_every_control_plane_and_nothing_else(production: Path) -> None:
+    gate = production / "given" / "operators-gate"
+    static = yaml.safe_load((gate / "traefik.yml").read_text())
+    entries = {name: entry["address"] for name, entry in static["entryPoints"].items()}
+    assert entries == {"operators": "0.0.0.0:3008", "private": "127.0.0.1:3006"}
+    told = yaml.safe_load((gate / "dynamic/operators.yml").read_text())["http"]
+    (servers,) = (each["loadBalancer"]["servers"] for each in told["services"].values())
+    replicas = ("control-plane", "control-plane-2", "control-plane-3")
+    assert servers == [{"url": f"http://{name}:3010"} for name in replicas]
+    assert all(router["entryPoints"] == ["operators"] and "tls" in router for router in told["routers"].values())
+    assert not (gate / "tables").exists()
+    assert {path.name for path in (gate / "dynamic").iterdir()} == {"operators.yml", "tls.yml"}
+
+
+def test_operators_come_by_tls_where_something_else_ends_that_of_clients(volumes: Path) -> None:
+    for name in FURTHER:
+        (volumes / "given" / name).mkdir()
+    prepare(here(volumes, **{**PRODUCTION, "MCP_TLS": "off"}))
+    assert (volumes / "given/operators-gate/dynamic/tls.yml").exists()
+    assert not (volumes / "keep/.tekup/gate/dynamic/tls.yml").exists()
+    assert "ca.pem" in texts(volumes / "given/certificate")
+
+
+def test_alertmanager_begins_with_the_platforms_own_configuration_and_keeps_what_its_keeper_wrote(
+    production: Path,
+) -> None:
+    live = production / "data/receivers/live.yml"
+    assert live.read_text() == (production / "given/alertmanager/alertmanager.yml").read_text()
+    live.write_text("the keeper's")
+    prepare(here(production, **PRODUCTION))
+    assert live.read_text() == "the keeper's"
 
 
 def test_a_gate_finds_its_certificate_where_it_sees_it(production: Path) -> None:

@@ -359,3 +359,59 @@ async def test_links_lead_to_the_service_elsewhere(browser: httpx.AsyncClient) -
     page = (await browser.get("/console/services/ledger")).text
     assert "https://grafana.test/d/tekup-service?var-service=ledger" in page
     assert "https://jaeger.test/search?service=tekup-ledger" in page
+
+
+# -- a form that is sent twice
+
+
+async def revision(world: World) -> int:
+    return int((await world.api.get("/v1/status")).json()["revision"])
+
+
+async def test_a_form_that_is_sent_twice_is_one_change_and_says_the_same(
+    world: World, browser: httpx.AsyncClient
+) -> None:
+    at = "/console/services/ledger/traffic"
+    sent = {**fields((await browser.get(at, params={"weight:1.1.0": "30"})).text), "reason": "once"}
+    before = await revision(world)
+    first = await browser.post(at, data=sent)
+    said = (await browser.get(first.headers["location"])).text
+    second = await browser.post(at, data=sent)
+    assert (first.status_code, second.status_code) == (303, 303)
+    assert f"Revision {before + 1} is in force" in said
+    assert f"Revision {before + 1} is in force" in (await browser.get(second.headers["location"])).text
+    assert await revision(world) == before + 1
+
+
+async def test_both_sendings_of_a_double_click_are_answered_with_the_one_change(
+    world: World, browser: httpx.AsyncClient
+) -> None:
+    at = "/console/services/ledger/traffic"
+    sent = {**fields((await browser.get(at, params={"weight:1.1.0": "30"})).text), "reason": "once"}
+    before = await revision(world)
+    answers = await asyncio.gather(*(browser.post(at, data=sent) for _ in range(3)))
+    assert [answer.status_code for answer in answers] == [303] * 3
+    assert await revision(world) == before + 1
+
+
+async def test_a_form_sent_again_after_another_operator_has_gone_on_takes_nothing_back(
+    world: World, browser: httpx.AsyncClient
+) -> None:
+    at = "/console/services/ledger/traffic"
+    sent = {**fields((await browser.get(at, params={"weight:1.1.0": "30"})).text), "reason": "once"}
+    assert (await browser.post(at, data=sent)).status_code == 303
+    await world.api.put("/v1/services/ledger/traffic", json={"weights_pct": {"1.1.0": 5}, "reason": "the other one"})
+    assert (await browser.post(at, data=sent)).status_code == 303
+    lanes = (await world.api.get("/v1/services/ledger")).json()["policy"]["lanes"]
+    assert {lane["version"]: lane["weight_pct"] for lane in lanes} == {"1.0.0": 95, "1.1.0": 5}
+
+
+@pytest.mark.parametrize("once", ["", "x" * 36, "../../etc"])
+async def test_a_form_whose_key_is_none_is_held_against_what_is_there_alone(
+    world: World, browser: httpx.AsyncClient, once: str
+) -> None:
+    at = "/console/services/ledger/traffic"
+    shown = fields((await browser.get(at, params={"weight:1.1.0": "30"})).text)
+    sent = {**shown, "once": once, "reason": "once"}
+    assert (await browser.post(at, data=sent)).status_code == 303
+    assert (await browser.post(at, data=sent)).status_code == 409
