@@ -125,7 +125,11 @@ class OperatorsApi:
         inside: another way there than the network; it knows the token.
         """
         headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=call_s, trust_env=False, transport=inside)
+        # It makes a few calls: no connection is kept, so that there is none that somebody has to close.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(
+            base_url=url, headers=headers, timeout=call_s, trust_env=False, transport=inside, limits=limits
+        )
         self._report = report
         self._deadline = time.monotonic() + patience_s
 

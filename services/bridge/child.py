@@ -24,6 +24,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification, JSONRPCRequest, jsonrpc_message_adapter
 
 from services.bridge.declaration import Declaration
+from services.bridge.wire import Wire
 
 __all__ = ["Child", "Link", "Place", "Usage", "child_environment", "running"]
 
@@ -82,6 +83,7 @@ class Link:
         ended: Set once it is over from the other side.
         why: Why, as a sentence about the server.
         usage: What it uses.
+        wire: Requests past the dispatcher, where there are any.
     """
 
     read: MemoryObjectReceiveStream[SessionMessage | Exception]
@@ -89,6 +91,7 @@ class Link:
     ended: asyncio.Event
     why: Callable[[], str]
     usage: Callable[[], Usage]
+    wire: Wire | None = None
 
 
 def child_environment(
@@ -152,18 +155,19 @@ async def running(declaration: Declaration, place: Place = Place()) -> AsyncIter
         except BaseException:
             ours.close()
             raise
-    child = Child(process)
+    assert process.stdin is not None  # noqa: S101  # it was asked for
+    child, wire = Child(process), Wire(process.stdin)
     reader, control = await asyncio.open_unix_connection(sock=ours)
     to_us, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write, from_us = anyio.create_memory_object_stream[SessionMessage](0)
     work = [
         asyncio.create_task(_told(child, reader)),
         asyncio.create_task(_logged(child, declaration.name)),
-        asyncio.create_task(_Reader(child, to_us, declaration.message_mb << 20).run()),
+        asyncio.create_task(_Reader(child, to_us, wire, declaration.message_mb << 20).run()),
         asyncio.create_task(_written(child, from_us)),
     ]
     try:
-        yield Link(read, write, child.ended, child.why, lambda: child.usage)
+        yield Link(read, write, child.ended, child.why, lambda: child.usage, wire)
     finally:
         with anyio.CancelScope(shield=True):
             await _stop(child, control)
@@ -259,14 +263,16 @@ class _Reader:
     Args:
         child: The child.
         messages: Where they go.
+        wire: Takes its own first.
         most_bytes: The longest.
     """
 
     def __init__(
-        self, child: Child, messages: MemoryObjectSendStream[SessionMessage | Exception], most_bytes: int
+        self, child: Child, messages: MemoryObjectSendStream[SessionMessage | Exception], wire: Wire, most_bytes: int
     ) -> None:
         self._child = child
         self._messages = messages
+        self._wire = wire
         self._most_bytes = most_bytes
         self._noise = (0, 0)
         self._unasked: deque[float] = deque(maxlen=MAX_UNASKED)
@@ -286,12 +292,16 @@ class _Reader:
                 if held > self._most_bytes:
                     self._child.problem = f"it wrote more than {self._most_bytes} bytes without an end of line"
         self._messages.close()
+        self._wire.end()
         if not self._child.problem and not await _within(self._child.over.wait(), TOLD_WITHIN_S):
             self._child.problem = "it closed its output"
         self._child.ended.set()
 
     async def _line(self, line: bytes) -> None:
         if not line.strip() or self._child.problem:
+            return
+        if self._wire.take(line):
+            self._noise = (0, 0)
             return
         try:
             message = jsonrpc_message_adapter.validate_json(line, by_name=False)

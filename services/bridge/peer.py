@@ -39,8 +39,10 @@ from mcp_types import (
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
+from observability.telemetry import traces
 from services.bridge.child import Link, Usage
 from services.bridge.declaration import BadDeclaration, Declaration, Era
+from services.bridge.wire import CLOSED
 
 __all__ = ["Connect", "Lost", "Peer", "Progress"]
 
@@ -52,7 +54,6 @@ _CHANGED: Final = (ToolListChangedNotification, PromptListChangedNotification, R
 _NAMED: Final[Mapping[str, str]] = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 _SESSION_GONE: Final = re.compile(r"session.*(terminated|not found|expired|unknown)|(unknown|invalid) session", re.I)
 WHY_WITHIN_S: Final = 2.0
-_CLOSED: Final = "Connection closed"
 _REASON_CHARS: Final = 300
 
 
@@ -164,7 +165,7 @@ class Peer:
                     if not greeting.done():
                         raise MCPError(CONNECTION_CLOSED, link.why())
                     error = greeting.exception()
-                    if isinstance(error, MCPError) and error.error.message != _CLOSED:
+                    if isinstance(error, MCPError) and error.error.message != CLOSED:
                         self.problem = self.problem or self._told(error)  # now, since the end that follows is ours
                     greeting.result()
                 finally:
@@ -186,7 +187,7 @@ class Peer:
             try:
                 await session.initialize()
             except MCPError as error:
-                if era is Era.LEGACY or error.error.message == _CLOSED:
+                if era is Era.LEGACY or error.error.message == CLOSED:
                     raise
             else:
                 return
@@ -234,9 +235,13 @@ class Peer:
             options["headers"] |= {**_routing(method, sent), **(headers or {})}
         if self._unanswered_since is None:
             self._unanswered_since = time.monotonic()
+        wire = self._link.wire if self._link is not None else None
         try:
             async with asyncio.timeout(deadline_s):
-                result = await self._dispatcher.send_raw_request(method, sent, options)
+                if wire is not None and progress is None and not traces.tracing():
+                    result = await wire.request(method, sent)
+                else:
+                    result = await self._dispatcher.send_raw_request(method, sent, options)
         except TimeoutError:
             raise Lost(f"it did not answer within {deadline_s:g} s", ran=True) from None
         except MCPError as error:
@@ -260,7 +265,7 @@ class Peer:
     async def _explained(self, error: MCPError) -> Exception:
         code, message = error.error.code, error.error.message
         # Servers use the same code for errors of their own.
-        if code == CONNECTION_CLOSED and message == _CLOSED:
+        if code == CONNECTION_CLOSED and message == CLOSED:
             if self._link is not None:  # why comes a moment after its pipes have closed
                 await _first(self._closing.wait(), self._link.ended.wait(), asyncio.sleep(WHY_WITHIN_S))
             ended = self._link is not None and self._link.ended.is_set()

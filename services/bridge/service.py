@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +35,7 @@ from services.bridge.declaration import Declaration
 from services.bridge.metrics import BridgeMetrics
 from services.bridge.names import rewritten, there_uri
 from services.bridge.offer import Offer, read_offer
-from services.bridge.peer import Lost, Peer
+from services.bridge.peer import Lost, Peer, Progress
 from services.bridge.pool import Down, Pool
 from services.bridge.remote import connected
 from services.common import Kit, ServiceSettings, ServiceSpec, ToolError, current_call
@@ -43,6 +43,7 @@ from services.common.background import beside
 from services.common.cache import DISCOVER, Freshness
 from services.common.call import CONTROL_PLANE_CLIENT, PROBE_CLIENT
 from services.common.calls import Record, failed
+from services.common.kit import Direct
 from services.common.metrics import UNKNOWN_TOOL, Outcome
 from services.common.rights import LISTS
 from services.common.server import LIST_HINTS, PROBE_META
@@ -53,6 +54,29 @@ __all__ = ["Bridge", "BridgeSettings", "spec_of"]
 logger = logging.getLogger(__name__)
 
 Context = ServerRequestContext[Any, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request.
+
+    Attributes:
+        method: JSON-RPC method.
+        params: Its parameters, as on the wire.
+        progress: Told of progress, where the caller wants it.
+    """
+
+    method: str
+    params: Mapping[str, Any]
+    progress: Progress | None = None
+
+    @classmethod
+    def by(cls, ctx: Context) -> "Asked":
+        """The one that the SDK has read."""
+        wanted = ctx.meta is not None and ctx.meta.get("progress_token") is not None
+        return cls(ctx.method, ctx.params or {}, ctx.session.report_progress if wanted else None)
+
+
 READ_AGAIN_S: Final = 60.0
 """Not every server says when its lists change."""
 LIST_DEADLINE_S: Final = 15.0
@@ -212,25 +236,45 @@ class Bridge:
         return {**item, "_meta": {**(item.get("_meta") or {}), PROBE_META: {"arguments": dict(arguments)}}}
 
     async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> HandlerResult:
-        item = self.offer.tool(params.name)
-        with self._kit.calls.record(params.name if item else UNKNOWN_TOOL) as record:
+        return await self._call(Asked.by(ctx), params.name, params.arguments or {})
+
+    def schema(self, tool: str) -> Mapping[str, Any] | None:
+        """What a tool takes; None for no tool."""
+        item = self.offer.tool(tool)
+        return None if item is None else item["inputSchema"]
+
+    async def call(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A call that wants nothing but its result, both as on the wire.
+
+        Args:
+            params: Checked.
+
+        Raises:
+            MCPError: It is refused.
+        """
+        result = await self._call(Asked("tools/call", params), params["name"], params.get("arguments") or {})
+        return result if isinstance(result, dict) else result.model_dump(by_alias=True, mode="json", exclude_none=True)
+
+    async def _call(self, asked: Asked, name: str, arguments: Mapping[str, Any]) -> CallToolResult | dict[str, Any]:
+        item = self.offer.tool(name)
+        with self._kit.calls.record(name if item else UNKNOWN_TOOL) as record:
             if item is None:
                 record.outcome = Outcome.TOOL_ERROR
-                raise MCPError(INVALID_PARAMS, self._unknown(params.name))
-            result = await self._called(ctx, params, item, record)
+                raise MCPError(INVALID_PARAMS, self._unknown(name))
+            result = await self._called(asked, arguments, item, record)
             if current_call().shadow and isinstance(result, CallToolResult):
                 record.compared = result
             return result
 
     async def _called(
-        self, ctx: Context, params: CallToolRequestParams, item: Item, record: Record
+        self, asked: Asked, arguments: Mapping[str, Any], item: Item, record: Record
     ) -> CallToolResult | dict[str, Any]:
-        name = params.name
-        sent = _without_hop(ctx.params) | {"name": self.offer.tools[name]}
-        headers = mcp_param_headers(x_mcp_header_map(item["inputSchema"]), params.arguments or {})
+        name = str(item["name"])
+        sent = _without_hop(asked.params) | {"name": self.offer.tools[name]}
+        headers = self._headers(item, arguments)
         try:
             await self._kit.drills.apply(name, probe=current_call().client == PROBE_CLIENT)
-            result = await self._ask(ctx, sent, headers)
+            result = await self._ask(asked, sent, headers)
             if is_input_required(result):
                 return result
             checked = CallToolResult.model_validate(result, by_name=False)
@@ -249,6 +293,10 @@ class Bridge:
             raise
         record.outcome = Outcome.TOOL_ERROR if checked.is_error else Outcome.OK
         return result if not current_call().shadow else checked
+
+    def _headers(self, item: Item, arguments: Mapping[str, Any]) -> dict[str, str]:
+        """`Mcp-Param-*`, which only a server at a URL is sent."""
+        return mcp_param_headers(x_mcp_header_map(item["inputSchema"]), arguments) if self._declaration.url else {}
 
     def _unknown(self, name: str) -> str:
         if (reason := self.offer.why_left_out(name)) is not None:
@@ -285,31 +333,30 @@ class Bridge:
 
     async def _passed_on(self, ctx: Context, changed: Mapping[str, Any]) -> HandlerResult:
         try:
-            return await self._ask(ctx, {**_without_hop(ctx.params), **changed}, {})
+            return await self._ask(Asked.by(ctx), {**_without_hop(ctx.params), **changed}, {})
         except _FAILURES as error:
             code = LOST if isinstance(error, Lost) and error.ran else DOWN
             raise MCPError(code, f"{ctx.method} {self._failure(error)}") from error
 
-    async def _ask(self, ctx: Context, params: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+    async def _ask(self, asked: Asked, params: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
         """Ask the caller's connection; once more where its session had expired before anything ran."""
         try:
-            return await self._ask_once(ctx, params, headers)
+            return await self._ask_once(asked, params, headers)
         except Lost as error:
             if error.ran:
                 raise
         self._metrics.retried.inc()
-        return await self._ask_once(ctx, params, headers)
+        return await self._ask_once(asked, params, headers)
 
-    async def _ask_once(self, ctx: Context, params: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
-        wanted = ctx.meta is not None and ctx.meta.get("progress_token") is not None
+    async def _ask_once(self, asked: Asked, params: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
         async with self.pool.use(current_call().client) as peer:
             try:
                 result = await peer.request(
-                    ctx.method,
+                    asked.method,
                     params,
                     headers=headers,
-                    capabilities=((ctx.params or {}).get("_meta") or {}).get(CLIENT_CAPABILITIES_META_KEY),
-                    progress=ctx.session.report_progress if wanted else None,
+                    capabilities=(asked.params.get("_meta") or {}).get(CLIENT_CAPABILITIES_META_KEY),
+                    progress=asked.progress,
                     deadline_s=self._kit.settings.tool_deadline_s,
                 )
             except MCPError as error:
@@ -337,7 +384,13 @@ def spec_of(declaration: Declaration) -> ServiceSpec[BridgeSettings]:
     @asynccontextmanager
     async def build(kit: Kit, settings: BridgeSettings) -> AsyncIterator[None]:
         bridge = Bridge(kit, declaration, Place(settings.user, settings.proxy))
-        kit.serve(bridge.server(), legacy=False, freshness=bridge.freshness, annotations=bridge.annotations)
+        kit.serve(
+            bridge.server(),
+            legacy=False,
+            freshness=bridge.freshness,
+            annotations=bridge.annotations,
+            direct=Direct(bridge.schema, bridge.call),
+        )
         kit.ready_when(bridge.problem)
         kit.show(bridge.state)
         async with bridge.pool.running(), beside(bridge.keep_reading()):

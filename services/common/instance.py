@@ -37,6 +37,7 @@ from services.common.registry import Registration, Registry
 from services.common.rekey import keep_keys
 from services.common.server import Guard, KitServer, mcp_app
 from services.common.settings import KitSettings, Loaded, ServiceSettings
+from services.common.short import Short
 from services.common.signing import Keyring
 from services.common.tls import current_peer
 from services.common.trust import Trust
@@ -164,7 +165,8 @@ class Instance:
         kit_server = KitServer(self._kit, self._kit.calls, instructions=self._instructions)
         if own is not None:
             # Around all that the server says itself, so that what is kept is whole; within the SDK's tracing.
-            own.server.middleware.insert(1, Guard(self._kit, own.open_names, freshness=own.freshness))
+            guard = Guard(self._kit, own.open_names, freshness=own.freshness)
+            own.server.middleware.insert(1, guard)
         legacy = own is not None and own.legacy
         own_proof = secrets.token_hex(32)
         server = own.server if own else kit_server
@@ -174,7 +176,7 @@ class Instance:
         host, standalone = self._settings.host, self._settings.standalone
         async with mcp_app(server, host=host, standalone=standalone) as mcp:
             front = Front(
-                mcp,
+                Short(mcp, own.direct, guard, own.server) if own and own.direct else mcp,
                 trust=Trust(self._kit.keyring, standalone=standalone, own_proof=own_proof, peer=peer),
                 activity=self._activity,
                 metrics=self._kit.metrics,

@@ -28,13 +28,26 @@ from services.common.settings import KitSettings, ServiceSettings
 from services.common.signing import Keyring
 from services.common.slim import slimmed
 
-__all__ = ["Kit", "OwnServer", "ServiceSpec"]
+__all__ = ["Direct", "Kit", "OwnServer", "ServiceSpec"]
 
 S = TypeVar("S", bound=ServiceSettings)
 T = TypeVar("T")
 F = TypeVar("F", bound=AsyncFunction)
 AnnotationsOf = Callable[[str], Mapping[str, object] | None]
 """What a tool says of itself, as on the wire; None for no tool of this service."""
+
+
+@dataclass(frozen=True)
+class Direct:
+    """How an own server's tools are called without it.
+
+    Attributes:
+        schema: A tool's input schema by the tool's name; None for no tool.
+        call: From a call's parameters to its result, both as on the wire; raises what is told the caller.
+    """
+
+    schema: Callable[[str], Mapping[str, Any] | None]
+    call: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,7 @@ class OwnServer:
     open_names: tuple[str, ...]
     freshness: FreshnessOf | None
     annotations: AnnotationsOf | None
+    direct: Direct | None
 
 
 class Kit:
@@ -190,6 +204,7 @@ class Kit:
         open_names: tuple[str, ...] = (),
         freshness: FreshnessOf | None = None,
         annotations: AnnotationsOf | None = None,
+        direct: Direct | None = None,
     ) -> None:
         """Serve an own low-level server instead of declared tools; for the hub and for bridges.
 
@@ -204,13 +219,14 @@ class Kit:
                 on who it is. Nothing is kept of a server without.
             annotations: Says what its tools say of themselves, for clients that may call read-only tools only and for
                 copies of calls; None for a server that has no tools of its own.
+            direct: Its tools, for plain calls to go past it (`common.short`); None for a server that wants all itself.
 
         Raises:
             DeclarationError: Tools, resources or prompts are declared as well.
         """
         if self.tools or self.resources or self.prompts:
             raise DeclarationError(f"{self.name}: an own server and declared tools do not mix")
-        self.own_server = OwnServer(server, legacy, open_names, freshness, annotations)
+        self.own_server = OwnServer(server, legacy, open_names, freshness, annotations, direct)
 
     def at_leaving(self, leave: Callable[[], None]) -> None:
         """Declare what ends answers that would not end by themselves; called when the instance stops and nothing new

@@ -80,14 +80,28 @@ class Guard:
             return await self._kept(ctx, call_next, call, fresh)
         return await self._held_to_rights(ctx, call_next, call)
 
-    async def _held_to_rights(self, ctx: _Context, call_next: CallNext, call: Call) -> HandlerResult:
+    def admit(self, method: str, params: Mapping[str, Any] | None, call: Call) -> Rights:
+        """Let through what the caller has a right to.
+
+        Returns:
+            Its rights, with what needs none.
+
+        Raises:
+            MCPError: It has none to this.
+        """
         rights = replace(call.rights, open_names=self._open_names) if self._open_names else call.rights
-        name = used_name(ctx.method, ctx.params)
+        if call.internal:
+            return rights
+        name = used_name(method, params)
         if name is not None and not rights.cover(name):
             text = f"client {call.client} has no right to {name[:200]!r}; ask an operator to allow it"
             raise MCPError(FORBIDDEN, text)
-        if ctx.method == "tools/call" and name is not None:
+        if method == "tools/call" and name is not None:
             self._admit(name, call.client, rights)
+        return rights
+
+    async def _held_to_rights(self, ctx: _Context, call_next: CallNext, call: Call) -> HandlerResult:
+        rights = self.admit(ctx.method, ctx.params, call)
         result = await call_next(ctx)
         if not isinstance(result, dict):
             return result

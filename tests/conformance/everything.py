@@ -108,9 +108,25 @@ def everything_server(folder: Path, log: Path) -> Iterator[int]:
             running.wait()
 
 
-async def _serve(folder: str, descriptor: int) -> None:
+def over_stdio(folder: Path) -> list[str]:
+    """The command that runs one over standard input and output.
+
+    Args:
+        folder: From `source`.
+    """
+    path = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; "
+    main = f"from {__name__} import loaded; loaded({str(folder)!r}).run('stdio')"
+    return [sys.executable, "-c", path + main]
+
+
+def loaded(folder: str) -> Any:
+    """The server itself."""
     sys.path.insert(0, folder)
-    server: Any = importlib.import_module(f"{PACKAGE}.server").mcp
+    return importlib.import_module(f"{PACKAGE}.server").mcp
+
+
+async def _serve(folder: str, descriptor: int) -> None:
+    server = loaded(folder)
 
     async def ready(_: Request) -> Response:
         return JSONResponse({"ready": True})

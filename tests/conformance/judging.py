@@ -43,12 +43,14 @@ class Explained(BaseModel):
 
     Attributes:
         through_the_gate: How the everything-server scores differently there than when asked directly.
+        over_stdio: The same, of one over stdio behind a bridge.
         not_met: What our own services do not meet.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     through_the_gate: tuple[Explanation, ...]
+    over_stdio: tuple[Explanation, ...]
     not_met: tuple[Explanation, ...]
 
 

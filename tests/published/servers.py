@@ -44,6 +44,9 @@ class Published:
 
 
 LONG = 1_000_000
+TWICE = 400_000
+"""Of what is answered as text and as structured content: the Python SDK takes events of a MiB, and older protocol
+versions get every answer as one."""
 SERVERS = (
     Published("time", ("-m", "mcp_server_time", "--local-timezone", "UTC"),
               ("get_current_time", {"timezone": "Europe/Paris"}, "Europe/Paris"),
@@ -66,7 +69,7 @@ SERVERS = (
     Published("files", ("@modelcontextprotocol/server-filesystem", HERE),
               ("read_text_file", {"path": f"{HERE}/note.txt"}, "lighthouse"),
               ("read_text_file", {"path": "/etc/passwd"}),
-              big=("read_text_file", {"path": f"{HERE}/long.txt"}, LONG)),
+              big=("read_text_file", {"path": f"{HERE}/long.txt"}, TWICE)),
     Published("thinking", ("@modelcontextprotocol/server-sequential-thinking",),
               ("sequentialthinking", {"thought": "a", "thoughtNumber": 1, "totalThoughts": 1,
                                       "nextThoughtNeeded": False}, "thoughtNumber"),
@@ -88,7 +91,7 @@ def filled(value: Any, folder: Path) -> Any:
 def furnish(folder: Path) -> None:
     """What the servers look for in the test's folder."""
     (folder / "note.txt").write_text("the lighthouse")
-    (folder / "long.txt").write_text("x" * LONG)
+    (folder / "long.txt").write_text("x" * TWICE)
     subprocess.run(["git", "init", "-q", folder / "repo"], check=True)
 
 

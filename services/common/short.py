@@ -1,0 +1,202 @@
+"""The short way of a tool call to an own server: one JSON body in, one out, past the SDK's machinery.
+
+A service in front of somebody else's tools does little itself, so that what the SDK does around each call (tasks,
+streams, models, middleware) was half of it. Whatever is not plain goes the SDK's way, as if it had never been looked
+at: other methods, progress, traces, copies and their originals, and all that is wrong, so that it is refused as ever.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mcp import MCPError
+from mcp.server.lowlevel import Server
+from mcp.server.runner import modern_error_data
+from mcp.server.streamable_http import check_accept_headers
+from mcp.server.transport_security import TransportSecurityMiddleware
+from mcp.shared.inbound import (
+    ERROR_CODE_HTTP_STATUS,
+    MCP_METHOD_HEADER,
+    InboundLadderRejection,
+    classify_inbound_request,
+    validate_mcp_param_headers,
+)
+from mcp_types import CORE_RESULT_TYPES, INTERNAL_ERROR, PROTOCOL_VERSION_META_KEY, SERVER_INFO_META_KEY
+from mcp_types.methods import serialize_server_result, validate_client_request
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from observability.telemetry import traces
+from services.common.call import current_call
+from services.common.kit import Direct
+from services.common.server import Guard
+
+__all__ = ["Short"]
+
+CALL: Final = "tools/call"
+MAX_BYTES: Final = 1 << 20
+"""A longer body goes the other way, which reads it with bounds of its own."""
+PING_S: Final = 15.0
+"""As the SDK: so long an answer is awaited before it becomes a stream, and between two signs of life in that."""
+_MEMBERS: Final = frozenset({"jsonrpc", "id", "method", "params"})
+_PLAIN: Final = frozenset({"name", "arguments", "_meta"})
+_JSON: Final = (b"content-type", b"application/json")
+_STREAM: Final = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Short:
+    """ASGI application before the SDK's.
+
+    Args:
+        app: The SDK's, for all else.
+        direct: The service's tools.
+        guard: Holds calls to rights.
+        server: Says who answered; its session manager which Hosts are served.
+    """
+
+    def __init__(self, app: ASGIApp, direct: Direct, guard: Guard, server: Server[Any]) -> None:
+        self._app = app
+        self._direct = direct
+        self._guard = guard
+        self._server = server
+        self._hosts = TransportSecurityMiddleware(server.session_manager.security_settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        request = Request(scope)
+        if not await self._may_be_plain(request):
+            await self._app(scope, receive, send)
+            return
+        read = await _read(receive)
+        if (asked := self._asked(request, read)) is None:
+            await self._app(scope, _again(read, receive), send)
+            return
+        call = asyncio.create_task(self._answer(asked))
+        gone = asyncio.create_task(_gone(receive))
+        try:
+            await _sent(call, gone, send)
+        finally:
+            for task in (call, gone):
+                task.cancel()
+            await asyncio.gather(call, gone, return_exceptions=True)
+
+    async def _may_be_plain(self, request: Request) -> bool:
+        """By its headers and who calls; before anything of it is read."""
+        headers, call = request.headers, current_call()
+        if headers.get(MCP_METHOD_HEADER) != CALL or traces.tracing() or call.copy or call.shadow:
+            return False
+        length = headers.get("content-length", "")
+        if not (length.isascii() and length.isdecimal()) or int(length) > MAX_BYTES:
+            return False
+        if len(headers) != len(set(headers.keys())) or check_accept_headers(request) != (True, True):
+            return False
+        return await self._hosts.validate_request(request, is_post=True) is None
+
+    def _asked(self, request: Request, read: list[Message]) -> dict[str, Any] | None:
+        """The call if it is plain and may be made."""
+        try:
+            body: Any = json.loads(b"".join(message.get("body", b"") for message in read))
+        except (ValueError, RecursionError):
+            return None
+        if (asked := _plain(body)) is None:
+            return None
+        params, headers = asked["params"], dict(request.headers)
+        if isinstance(classify_inbound_request(asked, headers=headers), InboundLadderRejection):
+            return None
+        try:
+            validate_client_request(CALL, params["_meta"][PROTOCOL_VERSION_META_KEY], params)
+            self._guard.admit(CALL, params, current_call())
+        except (ValidationError, MCPError):
+            return None
+        schema = self._direct.schema(params["name"])
+        if schema is None or validate_mcp_param_headers(schema, params.get("arguments") or {}, headers) is not None:
+            return None
+        return asked
+
+    async def _answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON-RPC message that answers a call, whatever becomes of it."""
+        said: dict[str, Any] = {"jsonrpc": "2.0", "id": asked["id"]}
+        try:
+            result = await self._direct.call(asked["params"])
+            return said | {"result": self._shaped(result, asked["params"]["_meta"][PROTOCOL_VERSION_META_KEY])}
+        except Exception as error:  # the outermost of a call: told as the SDK tells it
+            return said | {"error": modern_error_data(error).model_dump(mode="json", by_alias=True, exclude_none=True)}
+
+    def _shaped(self, result: Mapping[str, Any], version: str) -> dict[str, Any]:
+        """A result as the protocol's version has it, with who answered."""
+        shaped = dict(result)
+        kind = shaped.get("resultType")
+        if not isinstance(kind, str) or kind in CORE_RESULT_TYPES:
+            try:
+                shaped = serialize_server_result(CALL, version, shaped)
+            except ValidationError as error:
+                raise MCPError(INTERNAL_ERROR, "Handler returned an invalid result") from error
+        meta = shaped.get("_meta") or {}
+        if isinstance(meta, dict) and meta.get(SERVER_INFO_META_KEY) is None:
+            shaped["_meta"] = {**meta, SERVER_INFO_META_KEY: self._server.server_info_stamp}
+        return shaped
+
+
+def _plain(body: Any) -> dict[str, Any] | None:
+    """A body, if it is a request with an id, and its parameters those of a call that wants nothing meanwhile."""
+    if not isinstance(body, dict) or body.keys() != _MEMBERS or body["jsonrpc"] != "2.0" or body["method"] != CALL:
+        return None
+    params, identity = body["params"], body["id"]
+    if not isinstance(identity, str | int) or isinstance(identity, bool):
+        return None
+    if not isinstance(params, dict) or not params.keys() <= _PLAIN or not isinstance(params.get("name"), str):
+        return None
+    meta, arguments = params.get("_meta"), params.get("arguments", {})
+    if not isinstance(meta, dict) or "progressToken" in meta or not isinstance(arguments, dict):
+        return None
+    return body
+
+
+async def _read(receive: Receive) -> list[Message]:
+    read = [await receive()]
+    while read[-1].get("more_body", False):
+        read.append(await receive())
+    return read
+
+
+def _again(read: list[Message], receive: Receive) -> Receive:
+    """What has been read, and then what comes."""
+    left = iter(read)
+
+    async def receive_again() -> Message:
+        return next(left, None) or await receive()
+
+    return receive_again
+
+
+async def _gone(receive: Receive) -> None:
+    """Until the caller is."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _sent(call: "asyncio.Task[dict[str, Any]]", gone: "asyncio.Task[None]", send: Send) -> None:
+    """Send the answer when it is there: as JSON, or, where it is long in coming, at the end of a stream."""
+    streams = False
+    while not (await asyncio.wait((call, gone), timeout=PING_S, return_when=asyncio.FIRST_COMPLETED))[0]:
+        if not streams:
+            streams = True
+            await send({"type": "http.response.start", "status": 200, "headers": _STREAM})
+        await send({"type": "http.response.body", "body": b": ping\r\n\r\n", "more_body": True})
+    if not call.done():
+        return
+    message = call.result()
+    body = json.dumps(message, separators=(",", ":")).encode()
+    if streams:
+        body = b"event: message\r\ndata: " + body + b"\r\n\r\n"
+    else:
+        status = ERROR_CODE_HTTP_STATUS.get(message.get("error", {}).get("code"), 200)
+        headers = [_JSON, (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
