@@ -373,17 +373,20 @@ class RegionMetrics:
         seen = self._seen
         if seen is None:
             return
-        lag = "Seconds since this region was last known to hold what the home region does; absent at the home"
         shown: tuple[tuple[str, str, float | None], ...] = (
-            ("home", "1 where this region writes policy, 0 where it follows or hands over", seen.home),
-            ("peer_reachable", "1 while the other region answers", seen.reachable),
-            ("behind_seconds", lag, seen.behind_s),
-            ("behind_revisions", "Revisions of the home region that are not here yet", seen.behind),
-            ("left_records", "Records of changes made here that the home region never had", seen.left),
+            ("tekup_region_home", "1 where this region writes policy, 0 where it follows or hands over", seen.home),
+            ("tekup_region_peer_reachable", "1 while the other region answers", seen.reachable),
+            (
+                "tekup_region_behind_seconds",
+                "Seconds since this region last held what the home region does; absent at the home",
+                seen.behind_s,
+            ),
+            ("tekup_region_behind_revisions", "Revisions of the home region that are not here yet", seen.behind),
+            ("tekup_region_left_records", "Records of changes made here that the home region never had", seen.left),
         )
         for name, text, value in shown:
             if value is not None:
-                yield GaugeMetricFamily(f"tekup_region_{name}", text, value=float(value))
+                yield GaugeMetricFamily(name, text, value=float(value))
 
 
 class KeeperMetrics:

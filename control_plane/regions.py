@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 EVERY_S = 1.0
 LEVEL_S = 30.0
 """How long `follow` waits for the first copy, and `hand_over` for the other region to take over."""
+BY_ITSELF = "control-plane"
 LEFT_HISTORY = f"{LEFT_PREFIX}history/"
 
 
@@ -130,6 +131,7 @@ class Regions:
         self._problem = ""
         self._level_s: float | None = None
         self._stamp, self._after = "", 0
+        self._left = 0, 0
         self.neighbour = Neighbour()
         leadership.look_first = self._look_first
 
@@ -198,7 +200,7 @@ class Regions:
                 await self._copy(other)
             case Step.TAKE_OVER:
                 reason = "the home region handed over"
-                await self._take_over(Wish("control-plane", reason), region.peer, other.epoch)
+                await self._take_over(Wish(BY_ITSELF, reason), region.peer, other.epoch)
             case _:
                 async with self._writing:  # a verb may have come in between
                     now, _ = await region_of(self._store)
@@ -208,7 +210,7 @@ class Regions:
         reason = f"{region.peer} took over in epoch {other.epoch}"
         self._leadership.written_elsewhere(reason)
         async with self._writing:
-            await self._become(Part.FOLLOWER, region.peer, Wish("control-plane", reason))
+            await self._become(Part.FOLLOWER, region.peer, Wish(BY_ITSELF, reason))
         log.warning("region.yielded", extra={"peer": region.peer, "epoch": other.epoch})
 
     async def _become(self, part: Part, peer: str, wish: Wish) -> None:
@@ -409,14 +411,17 @@ class Regions:
         return await self._ended(changed=region is not None)
 
     async def left(self) -> list[HistoryRecord]:
-        """Records of changes that were made here and that the home never had, oldest first."""
+        """Records of changes that operators made here and that the home never had, oldest first.
+
+        What the platform did by itself, such as to take in a service, it does again where that is wanted.
+        """
         entries = (await self._store.read(LEFT_HISTORY)).entries
-        return [HistoryRecord.parse(entry.value, LEFT_HISTORY + name) for name, entry in sorted(entries.items())]
+        records = (HistoryRecord.parse(entry.value, LEFT_HISTORY + name) for name, entry in sorted(entries.items()))
+        return [one for one in records if one.author != BY_ITSELF]
 
     async def forget_left(self, wish: Wish) -> int:
         """Forget them, once they were looked at; gives how many there were."""
-        found = await self._store.read(LEFT_PREFIX)
-        count = sum(name.startswith("history/") for name in found.entries)
+        found, count = await self._store.read(LEFT_PREFIX), len(await self.left())
         if not wish.dry_run:
             for lot in batched(Write(LEFT_PREFIX + name, None) for name in sorted(found.entries)):
                 await self._store.commit(lot, self._leadership.own_fence())
@@ -466,7 +471,8 @@ class Regions:
             self._shown.show(None)
             return
         place, follows = await place_of(self._store), region.part is Part.FOLLOWER
-        left = len((await self._store.read(LEFT_HISTORY)).entries)
+        if (index := await self._store.index(LEFT_HISTORY)) != self._left[0]:
+            self._left = index, len(await self.left())
         behind = max(0, self._seen.number - place[1]) if follows and self._seen else None
         behind_s = self._behind_s() if follows else None
-        self._shown.show(RegionSeen(region.part is Part.HOME, self._seen is not None, behind_s, behind, left))
+        self._shown.show(RegionSeen(region.part is Part.HOME, self._seen is not None, behind_s, behind, self._left[1]))

@@ -117,7 +117,14 @@ def test_a_policy_is_replaced_only_by_its_own_continuation_or_by_one_of_a_later_
 
 
 def test_instances_gates_and_what_a_region_is_are_its_own() -> None:
-    own = ("gates/g", "leader", "replicas/r", "state/region", "state/region-left/history/x", "state/backup")
+    own: tuple[str, ...] = (
+        "gates/g",
+        "leader",
+        "replicas/r",
+        "state/region",
+        "state/region-left/history/x",
+        "state/backup",
+    )
     own += ("state/pending/change", "state/keys-used/a", "state/autoscale/s")
     assert not [key for key in own if copied(f"tekup/{key}")]
     assert all(copied(table.prefix + "x") for table in Table)
