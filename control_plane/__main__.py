@@ -39,6 +39,7 @@ from control_plane.loop import ControlPlane
 from control_plane.mirror import Mirror, Place
 from control_plane.model import Instance
 from control_plane.mutual import mutual_tls
+from control_plane.neighbour import Neighbour
 from control_plane.peers import CONTROL_PLANE, GATE
 from control_plane.probing import Pace
 from control_plane.prometheus import Prometheus
@@ -97,6 +98,7 @@ async def run(settings: ControlPlaneSettings, secrets: Secrets, fixed: tuple[Ins
             fixed=fixed,
             alertmanager=Alertmanager(settings.alertmanager_url),
         )
+        plane.regions.neighbour = Neighbour(settings.region_secret_file, settings.region_ca_file)
         plane.metrics.watch_secret("consul_token", lambda: consul.token_accepted_s)
         plane.metrics.watch_registrations(consul.refused_registrations)
         if secrets.proof:

@@ -65,7 +65,7 @@ class Backups:
         last = await self.last()
         if last is not None and last.taken > backup.taken:
             return last
-        await self._store.commit([Write(BACKUP_KEY, backup.to_bytes())], self._leadership.fence())
+        await self._store.commit([Write(BACKUP_KEY, backup.to_bytes())], self._leadership.own_fence())
         log.info("backup.taken", extra={"name_of": backup.name, "size_bytes": backup.size_bytes})
         return backup
 
@@ -73,7 +73,7 @@ class Backups:
         """As the leader, show how old it is, for ever."""
         while True:
             try:
-                last = await self.last() if self._leadership.leading else None
+                last = await self.last() if self._leadership.elected else None
                 self._shown.show(None if last is None else max(0.0, self._now() - last.taken))
             except TekupError as error:
                 log.debug("backup.not_read", extra={"why": str(error)})

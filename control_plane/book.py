@@ -155,7 +155,9 @@ class Book:
         await self._keep_history(following, page, changed, fence)
         return following, True
 
-    async def note(self, page: Page, edit: Edit, fence: Fence, *, at_s: float) -> Revision:
+    async def note(
+        self, page: Page, edit: Edit, fence: Fence, *, at_s: float, beside: Sequence[Write] = ()
+    ) -> Revision:
         """Write a record of what changes no document, as a revision of its own.
 
         Args:
@@ -163,12 +165,13 @@ class Book:
             edit: Who and why, and no documents.
             fence: Proves that we lead.
             at_s: Seconds since the epoch, for the record.
+            beside: What else belongs into the transaction.
 
         Returns:
             The revision.
         """
         following = page.revision.following(())
-        await self._commit(page, (), following, record_of(edit, following, [], at_s), fence)
+        await self._commit(page, (), following, record_of(edit, following, [], at_s), fence, beside)
         await self._keep_history(following, page, {}, fence)
         return following
 
@@ -216,7 +219,16 @@ class Book:
         """End a change that was begun and not ended, ours or an earlier leader's; see :mod:`control_plane.staged`."""
         return await staged.finish(self._store, fence)
 
-    async def repair(self, edit: Edit, fence: Fence, *, at_s: float, gates: Held) -> tuple[Revision, bool]:
+    async def repair(
+        self,
+        edit: Edit,
+        fence: Fence,
+        *,
+        at_s: float,
+        gates: Held,
+        later_than: int = 0,
+        beside: Sequence[Write] = (),
+    ) -> tuple[Revision, bool]:
         """Accept what lies in the store: tables that another hand has changed, or an older state that was restored.
 
         Args:
@@ -225,6 +237,9 @@ class Book:
             at_s: Seconds since the epoch, for the record.
             gates: What they hold on to. If they run a newer revision, only a new epoch makes them go back; what they
                 know to be revoked is written down again.
+            later_than: Begin an epoch later than this one, whether there is anything to repair or not; 0: only if
+                there is need.
+            beside: What else belongs into the transaction.
 
         Returns:
             The revision, and whether there was anything to repair.
@@ -238,18 +253,18 @@ class Book:
         for table in (Table.DELIVERY, Table.OPERATORS, Table.RULES, Table.AUTOSCALE, Table.RECEIVERS):
             page.all(table, DOCUMENTS[table])
         odd, held = page.changed_by_another_hand(), page.revision
-        back = held.place < gates.running
+        back = held.place < gates.running or later_than > 0
         revoked = revoked_again(page, gates.revoked)
         if not odd and not back and not revoked:
             return held, False
         tables = {**page.tables, Table.KEYS: {**page.tables[Table.KEYS], **revoked}}
         sums = {table: table_sum(tables[table]) for table in Table}
-        epoch = gates.running[0] + 1 if back else held.epoch
+        epoch = max(gates.running[0], later_than, held.epoch if later_than else 0) + 1 if back else held.epoch
         following = Revision(epoch=epoch, number=held.number + 1, tables=sums)
         changes = await self._changed_by_hand(page, odd)
         changes += [change_of(Table.KEYS, Table.KEYS.prefix + key, None, None) for key in revoked]
         documents = [Write(Table.KEYS.prefix + key, raw) for key, raw in revoked.items()]
-        await self._commit(page, documents, following, record_of(edit, following, changes, at_s), fence)
+        await self._commit(page, documents, following, record_of(edit, following, changes, at_s), fence, beside)
         return following, True
 
     async def _finish_or_give_up(self, fence: Fence) -> None:

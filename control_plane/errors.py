@@ -8,6 +8,7 @@
     │   │   ├── Stale       the tag that the caller has read is an older one's
     │   │   ├── UnderWay    the very call is being carried out; to ask again tells its answer
     │   │   └── Overtaken   between our own reading and writing; to ask again may work
+    │   ├── Elsewhere       another region writes policy now
     │   ├── Forbidden       the operator's token is not for this
     │   ├── NotFound        no such service, client, key or gate
     │   └── BadToken        a bearer of an authorization server that is not believed
@@ -35,6 +36,10 @@ class Conflict(Refused):
 
 class Overtaken(Conflict):
     """Another write came between the reading and the writing of one request. Nothing was written."""
+
+
+class Elsewhere(Refused):
+    """Another region writes policy, and this one follows it. Nothing was written."""
 
 
 class NotFound(Refused):

@@ -66,7 +66,7 @@ class Intentions:
         change = self._registry.next_change()
         said = ""
         while True:
-            await self._leadership.held()
+            await self._leadership.chosen()
             try:
                 await self.keep()
                 said = ""

@@ -2,6 +2,9 @@
 
 Losing the session never has to be noticed in time: a deposed leader's transaction fails as a whole at Consul. What is
 not a write must not outlive the session either, so a leader believes in itself only for as long as Consul has promised.
+
+In a region that follows another, a replica is elected as anywhere, and keeps what is that region's own; but nobody
+there leads: policy is written elsewhere.
 """
 
 from __future__ import annotations
@@ -9,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from control_plane.errors import NotLeader, Refused, Unavailable
+from control_plane.errors import Elsewhere, NotLeader, Refused, Unavailable
 from control_plane.form import form_of, too_new
 from control_plane.model import Replica
 from control_plane.ports import Desk, Fence
@@ -51,20 +54,56 @@ class Leadership:
         self._held = asyncio.Event()
         self.problem = ""
         """Why this replica may not lead; "" if it may."""
+        self.look_first: Callable[[], Awaitable[None]] | None = None
+        """Asked before each election: it says whether policy is written here, by :meth:`written_elsewhere`."""
+        self.elsewhere = ""
+        """Why policy is not written in this region; "" if it is."""
+        self._here = asyncio.Event()
+        self._here.set()
 
     @property
-    def leading(self) -> bool:
-        """Whether this replica leads for certain: it was elected, and its session cannot have run out since."""
+    def elected(self) -> bool:
+        """Whether this replica was elected for certain: its session cannot have run out since."""
         # A process that was frozen looks here before its own timers have run.
         return self._held.is_set() and self._clock() < self._sure_until_s
 
+    @property
+    def leading(self) -> bool:
+        """Whether this replica leads for certain: it was elected, and policy is written in this region."""
+        return self.elected and not self.elsewhere
+
+    def written_elsewhere(self, why: str) -> None:
+        """Say why policy is not written in this region; "" if it is."""
+        self.elsewhere = why
+        (self._here.clear if why else self._here.set)()
+
+    def refuse_elsewhere(self) -> None:
+        """Refuse what only the home region does.
+
+        Raises:
+            Elsewhere: This region is not it.
+        """
+        if self.elsewhere:
+            raise Elsewhere(f"nothing was changed: {self.elsewhere}")
+
     def fence(self) -> Fence:
-        """What every write carries.
+        """What every write of policy carries.
 
         Raises:
             NotLeader: This replica does not lead.
+            Elsewhere: This region follows another.
         """
-        if not self.leading:
+        fence = self.own_fence()
+        self.refuse_elsewhere()
+        return fence
+
+    def own_fence(self) -> Fence:
+        """What a write carries that is this region's own, whoever writes policy.
+
+        Raises:
+            NotLeader: This replica was not elected.
+        """
+        if not self.elected:
             if self.problem:
                 raise NotLeader(f"{self.me.replica} does not lead: {self.problem}")
             raise NotLeader(f"{self.me.replica} is not the leader now; ask again in some seconds, or ask the leader")
@@ -72,6 +111,12 @@ class Leadership:
 
     async def held(self) -> None:
         """Wait until this replica leads."""
+        while not (self._held.is_set() and self._here.is_set()):
+            await self._held.wait()
+            await self._here.wait()
+
+    async def chosen(self) -> None:
+        """Wait until this replica is elected, whoever writes policy."""
         await self._held.wait()
 
     async def run(self) -> None:
@@ -140,6 +185,8 @@ class Leadership:
         if problem and problem != self.problem:
             log.error("leadership.refused", extra={"replica": self.me.replica, "why": problem})
         self.problem = problem
+        if not problem and self.look_first:
+            await self.look_first()
         return not problem
 
     async def _show(self) -> None:
@@ -160,7 +207,7 @@ class Leadership:
                 await self._show()
             except Unavailable as error:
                 log.warning("leadership.unavailable", extra={"why": str(error)})
-            if self.leading:
+            if self.elected:
                 continue
             if self._clock() < self._sure_until_s:
                 self._held.set()

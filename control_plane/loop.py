@@ -45,6 +45,7 @@ from control_plane.page import found
 from control_plane.ports import Catalog, Gateway, Store, Write
 from control_plane.probing import Pace, Probing, Wishes
 from control_plane.receiving import Receivers
+from control_plane.regions import Regions
 from control_plane.registry import Registry
 from control_plane.replicas import Replicas
 from control_plane.rights import Rights
@@ -164,6 +165,18 @@ class ControlPlane:
         self.scaling = Autoscaling(store, leadership, around, self.metrics.scaling, gate_http)
         self.backups = Backups(store, leadership, self.metrics.backups, now)
         self.standbys = Standbys(store, leadership, self.metrics.standbys, now)
+        self.regions = Regions(
+            store,
+            leadership,
+            self._book,
+            self.gates,
+            self._writing,
+            self._written,
+            sealing,
+            self.metrics.regions,
+            now,
+            in_force_timeout_s,
+        )
         self.usage = Usage(store, catalog, self.gates, leadership, gate_http, now) if gate_http else None
 
     async def run(self) -> None:
@@ -181,6 +194,7 @@ class ControlPlane:
             tasks.create_task(self.scaling.run())
             tasks.create_task(self.backups.run())
             tasks.create_task(self.standbys.run())
+            tasks.create_task(self.regions.run())
             if self.usage:
                 tasks.create_task(self.usage.run())
             if self.probing:
@@ -188,7 +202,7 @@ class ControlPlane:
 
     async def _count_losses(self) -> None:
         while True:
-            now_s, leading = time.monotonic(), self.leadership.leading
+            now_s, leading = time.monotonic(), self.leadership.elected
             lost = self._losses.turn(now_s, leading=leading)
             self.metrics.losses.expect(self._losses.versions(now_s) if leading else set())
             for version in lost:
@@ -199,7 +213,7 @@ class ControlPlane:
     async def _watch_lanes(self) -> None:
         while True:
             with suppress(TekupError):  # what was shown stays: alerts about Consul say why
-                leading = self.leadership.leading and self.registry.complete
+                leading = self.leadership.elected and self.registry.complete
                 decided = (await self.page(afresh=False)).all(Table.SERVICES, ServicePolicy) if leading else {}
                 self.metrics.lanes.show(staffing(decided.values(), self.instances()))
             await asyncio.sleep(STAFFING_EVERY_S)
@@ -208,7 +222,7 @@ class ControlPlane:
         epoch, number = self.gates.running
         known = self.gates.all.values()
         lagging = sum(not gate.live or gate.report.place < (epoch, number) for gate in known)
-        return Standing(self.leadership.leading, epoch, number, len(known), lagging)
+        return Standing(self.leadership.elected, epoch, number, len(known), lagging)
 
     async def _declared_probes(self) -> Wishes:
         page = await self.page(afresh=False)
@@ -389,7 +403,7 @@ class ControlPlane:
         if wish.dry_run:
             return
         log.info("gate.forget", extra={"gate": gate_id, "author": wish.author, "reason": wish.reason})
-        await self._store.commit([Write(GATES_PREFIX + gate_id, None)], self.leadership.fence())
+        await self._store.commit([Write(GATES_PREFIX + gate_id, None)], self.leadership.own_fence())
 
     async def _carry_out(
         self,

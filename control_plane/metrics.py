@@ -334,6 +334,61 @@ class StandbyMetrics:
             yield GaugeMetricFamily("tekup_standby_bound_seconds", bound, value=self._seen[1])
 
 
+@dataclass(frozen=True)
+class RegionSeen:
+    """How a region stands to the other.
+
+    Attributes:
+        home: Whether it writes policy.
+        reachable: Whether the other one answers.
+        behind_s: Seconds since it was last known to hold what the home does; None for the home, or before the first.
+        behind: Revisions that it lacks; None where that is not known.
+        left: Records that the home never had.
+    """
+
+    home: bool
+    reachable: bool
+    behind_s: float | None
+    behind: int | None
+    left: int
+
+
+class RegionMetrics:
+    """How this region stands to the other; on the elected replica, where there are two regions.
+
+    Args:
+        registry: Where it is shown.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seen: RegionSeen | None = None
+        registry.register(self)
+
+    def show(self, seen: RegionSeen | None) -> None:
+        """Show this; None for nothing."""
+        self._seen = seen
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One reading."""
+        seen = self._seen
+        if seen is None:
+            return
+        shown: tuple[tuple[str, str, float | None], ...] = (
+            ("tekup_region_home", "1 where this region writes policy, 0 where it follows or hands over", seen.home),
+            ("tekup_region_peer_reachable", "1 while the other region answers", seen.reachable),
+            (
+                "tekup_region_behind_seconds",
+                "Seconds since this region last held what the home region does; absent at the home",
+                seen.behind_s,
+            ),
+            ("tekup_region_behind_revisions", "Revisions of the home region that are not here yet", seen.behind),
+            ("tekup_region_left_records", "Records of changes made here that the home region never had", seen.left),
+        )
+        for name, text, value in shown:
+            if value is not None:
+                yield GaugeMetricFamily(name, text, value=float(value))
+
+
 class KeeperMetrics:
     """How often containers were restarted because they lived and failed; on the replica that leads.
 
@@ -392,6 +447,7 @@ class PlaneMetrics:
         self.scaling = ScalingMetrics(self._registry)
         self.keeper = KeeperMetrics(self._registry)
         self.standbys = StandbyMetrics(self._registry)
+        self.regions = RegionMetrics(self._registry)
 
     def watch_secret(self, secret: str, written_s: Callable[[], float]) -> None:
         """Show which of a secret's files is in use.

@@ -214,9 +214,9 @@ class Probing:
         """Probe for ever."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                if not self._leadership.leading:
+                if not self._leadership.elected:
                     self._forget_all_but(())
-                    await self._leadership.held()
+                    await self._leadership.chosen()
                 await self._slot(tasks)
 
     async def _slot(self, tasks: asyncio.TaskGroup) -> None:

@@ -73,7 +73,7 @@ class Replicas:
             NotLeader: There was none in time, or the store does not tell. The change was sent to nobody.
         """
         while True:
-            if self._leadership.leading:
+            if self._leadership.elected:
                 return self._leadership.me
             try:
                 found = await self.leader()

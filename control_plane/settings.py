@@ -78,6 +78,9 @@ class ControlPlaneSettings(BaseSettings):
     probe_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     api_key_encryption: bool = False
     api_key_encryption_key_file: Path | None = None
+    # What two regions prove themselves to each other with; looked at when they do.
+    region_secret_file: Path | None = None
+    region_ca_file: Path | None = None
 
     @model_validator(mode="after")
     def _key_to_seal_with(self) -> Self:

@@ -73,14 +73,14 @@ class Standbys:
         last = await self.last()
         if last is not None and last.at > standby.at:
             return last
-        await self._store.commit([Write(STANDBY_KEY, standby.to_bytes())], self._leadership.fence())
+        await self._store.commit([Write(STANDBY_KEY, standby.to_bytes())], self._leadership.own_fence())
         return standby
 
     async def run(self) -> None:
         """As the leader, show how old it is, for ever."""
         while True:
             try:
-                last = await self.last() if self._leadership.leading else None
+                last = await self.last() if self._leadership.elected else None
                 self._shown.show(None if last is None else (max(0.0, self._now() - last.at), last.bound_s))
             except TekupError as error:
                 log.debug("standby.not_read", extra={"why": str(error)})

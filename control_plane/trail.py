@@ -94,6 +94,9 @@ class Trail:
 
     async def tell(self, draft: Draft) -> None:
         """Write down what no revision holds. Never raises: what was refused stays so, and what is lost is counted."""
+        if why := self._leadership.elsewhere:  # the trail here is a copy of the home region's
+            log.info("audit.elsewhere", extra={"why": why, "record": draft.model_dump(mode="json")})
+            return
         try:
             await self.catch_up(draft)
         except TekupError as error:

@@ -84,7 +84,7 @@ class Usage:
     async def run(self) -> None:
         """As the leader, write down what gates say, for ever."""
         while True:
-            await self._leadership.held()
+            await self._leadership.chosen()
             try:
                 await self.collect()
             except (NotLeader, Refused, Unavailable) as error:
@@ -93,7 +93,7 @@ class Usage:
 
     async def collect(self) -> None:
         """Write down once what gates say."""
-        fence = self._leadership.fence()
+        fence = self._leadership.own_fence()
         listing = await self._store.read(USES_PREFIX)
         written, writes = _parsed(listing), []
         if SINCE not in listing.entries:

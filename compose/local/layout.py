@@ -97,6 +97,11 @@ class Layout:
         return self.secrets / "sealing-keys.json"
 
     @property
+    def region_secret(self) -> Path:
+        """What this region and another prove themselves to each other with, 0600; an operator puts it there."""
+        return self.secrets / "region.secret"
+
+    @property
     def consul_secrets(self) -> Path:
         """Tokens of Consul's roles, the gossip key, and the private part of Consul's configuration; all 0600."""
         return self.secrets / "consul"

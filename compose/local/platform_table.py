@@ -155,6 +155,7 @@ def _control_plane(parts: Parts, replica: str, port: str) -> Process:
             **shown_in_console(parts),
             "MCP_API_KEY_ENCRYPTION": str(parts.effective.settings.api_key_encryption).lower(),
             **_sealing_keys(parts),
+            **_region(parts),
             **_git_mirror(parts, replica),
         },
         group=CONTROL_PLANE,
@@ -174,6 +175,14 @@ def _git_mirror(parts: Parts, replica: str) -> dict[str, str]:
         "MCP_GIT_MIRROR": str(Path(settings.git_mirror).absolute() / replica),
         "MCP_GIT_REMOTE": settings.git_remote,
     }
+
+
+def _region(parts: Parts) -> dict[str, str]:
+    """What proves this region to another; the file may come later, or never."""
+    settings = parts.effective.settings
+    ca = {"MCP_REGION_CA_FILE": str(Path(settings.region_ca_file).absolute())} if settings.region_ca_file else {}
+    file = Path(settings.region_secret_file).absolute() if settings.region_secret_file else parts.layout.region_secret
+    return {"MCP_REGION_SECRET_FILE": str(file), **ca}
 
 
 def _sealing_keys(parts: Parts) -> dict[str, str]:

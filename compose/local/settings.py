@@ -156,6 +156,14 @@ class Settings(ObservabilitySettings, BackupSettings):
     api_key_encryption_key_file: str = Field(
         "", alias="MCP_API_KEY_ENCRYPTION_KEY_FILE", description="what seals them, 0600; empty: made in .tekup"
     )
+    region_secret_file: str = Field(
+        "",
+        alias="MCP_REGION_SECRET_FILE",
+        description="what two regions share, 0600; empty: .tekup/secrets/region.secret",
+    )
+    region_ca_file: str = Field(
+        "", alias="MCP_REGION_CA_FILE", description="whom to trust for the other region's certificate; empty: as here"
+    )
 
     git_mirror: str = Field(
         "", alias="MCP_GIT_MIRROR", description="folder for git repositories of all revisions; empty: none"

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 from pydantic import BaseModel, ValidationError
@@ -25,6 +26,7 @@ from control_plane.api.forward import REPLAYED, Forward, Named
 from control_plane.api.once import call_of, once
 from control_plane.api.openapi import document
 from control_plane.api.pace import Pace
+from control_plane.api.regions import REGION_ROUTES, side
 from control_plane.api.rollout_bodies import RolloutDone
 from control_plane.api.rollouts import ROUTES as ROLLOUT_ROUTES
 from control_plane.api.route import ApiRoute, asked
@@ -33,6 +35,7 @@ from control_plane.audit import MOST_SAID, Draft, Result
 from control_plane.engine import Engine
 from control_plane.errors import (
     Conflict,
+    Elsewhere,
     Fenced,
     Forbidden,
     NotFound,
@@ -53,13 +56,14 @@ from observability.telemetry.traces import TRACEPARENT, root_span, trace_id
 
 log = logging.getLogger(__name__)
 
-ALL_ROUTES = (*ROUTES, *ROLLOUT_ROUTES, *AUTOSCALE_ROUTES, *BACKUP_ROUTES, *DEPLOYMENT_ROUTES)
+ALL_ROUTES = (*ROUTES, *ROLLOUT_ROUTES, *AUTOSCALE_ROUTES, *BACKUP_ROUTES, *DEPLOYMENT_ROUTES, *REGION_ROUTES)
 # Told with Retry-After, which promises that to ask again repeats nothing.
 NOTHING_DONE = (NotLeader, Fenced, UnderWay)
 # First match counts, so the narrower error stands above the wider.
 STATUS: tuple[tuple[type[TekupError], int, str], ...] = (
     (NotFound, 404, "Not found"),
     (Forbidden, 403, "Forbidden"),
+    (Elsewhere, 409, "Elsewhere"),
     (Stale, 412, "Precondition failed"),
     (UnderWay, 409, "Under way"),
     (Conflict, 409, "Conflict"),
@@ -99,6 +103,8 @@ def create_app(
     async def ready(_: Request) -> Response:
         if plane.leadership.leading:
             return JSONResponse({"status": "leading", "led": True, "form": SCHEMA})
+        if plane.leadership.elected:
+            return JSONResponse({"status": "following", "led": True, "form": SCHEMA})
         # our own name there is that of a predecessor, or of us a moment ago
         led = await plane.replicas.leader() not in (None, plane.leadership.me)
         return JSONResponse({"status": "standing by", "led": led, "form": SCHEMA})
@@ -112,6 +118,7 @@ def create_app(
 
     routes = [Route("/health", health), Route("/ready", ready), Route("/v1/openapi.json", openapi)]
     routes.append(Route("/metrics", metrics))
+    routes.append(Route("/v1/region/side", partial(side, plane.regions), methods=["GET"]))
     api = Api(plane, engine, forward, pace or Pace())
     if events:
         routes.append(Route("/v1/events", _listening(events, api), methods=["GET"]))
@@ -187,7 +194,8 @@ async def _carried_out(route: ApiRoute, api: Api, request: Request, operator: Op
     raw = await _read(request, route.body_limit_bytes)
     if api.forward and (theirs := await api.forward.answer(request, raw)):
         return theirs
-    call = call_of(request, raw, operator) if route.changes and not _dry(request, raw) else None
+    remembered = route.changes and not route.own and not _dry(request, raw)
+    call = call_of(request, raw, operator) if remembered and not api.plane.leadership.elsewhere else None
     failed: list[TekupError] = []
 
     async def carried_out() -> Response:
@@ -262,6 +270,8 @@ async def _answered(
 ) -> Response:
     route.refuse(operator, {str(name): str(value) for name, value in request.path_params.items()})
     raw = await _read(request, route.body_limit_bytes) if raw is None else raw
+    if route.changes and not route.own:
+        api.plane.leadership.refuse_elsewhere()
     body = _parse(request, raw, route.takes) if route.takes else None
     tag = await _tag(route, api, request)
     answer = await route.answer(asked(request, api.plane, api.engine, body, route, operator))

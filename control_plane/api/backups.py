@@ -82,7 +82,7 @@ async def revoke_keys(ask: Asked) -> Done:
 
 BACKUP_ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/backup", "The last backup", last_backup, BackupShown),
-    ApiRoute("PUT", "/v1/backup", "Tell of a backup", backup_taken, BackupShown, BackupShown),
+    ApiRoute("PUT", "/v1/backup", "Tell of a backup", backup_taken, BackupShown, BackupShown, own=True),
     ApiRoute("GET", "/v1/standby", "The last round of the standby replica", last_standby, StandbyShown),
     ApiRoute("PUT", "/v1/standby", "Tell of a round", standby_kept, StandbyShown, StandbyShown, looks=True),
     ApiRoute("POST", "/v1/revocations", "Revoke many keys, or all", revoke_keys, Done, RevocationWish),

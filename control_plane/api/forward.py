@@ -75,7 +75,7 @@ class Forward:
             Unanswered: The leader got the call and gave no answer.
         """
         mine = self._plane.leadership.me
-        if FORWARDED in request.headers and not self._plane.leadership.leading:
+        if FORWARDED in request.headers and not self._plane.leadership.elected:
             raise NotLeader(
                 f"{mine.replica} is not the leader any more; nothing was changed, ask again in some seconds"
             )

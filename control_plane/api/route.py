@@ -71,6 +71,8 @@ class ApiRoute:
         body_limit_bytes: The largest body it reads.
         needs: The least role that may ask it; None: a viewer may look, and an admin alone may change.
         looks: It changes nothing, though it is no `GET`.
+        own: What it changes is this region's own, so that a region that follows another does it as well; it changes
+            nothing when it is asked again, and is not remembered.
         about: The table of the document that it is about, and the name in the path that is its key: `GET` tells its tag
             (`ETag`), and a change is refused unless it has the one in `If-Match`.
         by_object: Each document that it changes is held against the services an operator is bound to. What names no
@@ -89,6 +91,7 @@ class ApiRoute:
     by_object: bool = False
     about: tuple[Table, str] | None = None
     looks: bool = False
+    own: bool = False
 
     @property
     def role(self) -> Role:

@@ -156,7 +156,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "DELETE", "/v1/services/{service}", "Forget a service that is gone", forget_service, bodies.Done, about=SERVICE
     ),
-    ApiRoute("DELETE", "/v1/gates/{gate}", "Forget a gate that is gone", forget_gate, bodies.Status),
+    ApiRoute("DELETE", "/v1/gates/{gate}", "Forget a gate that is gone", forget_gate, bodies.Status, own=True),
     *CLIENT_ROUTES,
     *STATE_ROUTES,
     *OPERATOR_ROUTES,

@@ -21,6 +21,7 @@ from control_plane.cli.demo import demo
 from control_plane.cli.observe import commands as observe
 from control_plane.cli.operators import operators
 from control_plane.cli.receivers import receivers
+from control_plane.cli.region import region
 from control_plane.cli.rollout import rollout
 from control_plane.cli.rules import rules, silence
 from observability.telemetry.about import platform_version
@@ -47,6 +48,7 @@ app.add_typer(rules, name="rules")
 app.add_typer(silence, name="silence")
 app.add_typer(receivers, name="receivers")
 app.add_typer(autoscale, name="autoscale")
+app.add_typer(region, name="region")
 
 
 @app.command("version")

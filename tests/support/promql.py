@@ -47,6 +47,8 @@ _GAUGED = (
     "tekup_lane_instances", "tekup_git_mirror_revision", "tekup_git_mirror_failing", "tekup_git_mirror_rewritten",
     "tekup_autoscale_wanted", "tekup_autoscale_needed", "tekup_autoscale_most", "tekup_backup_age_seconds",
     "tekup_standby_age_seconds", "tekup_standby_bound_seconds",
+    "tekup_region_home", "tekup_region_peer_reachable", "tekup_region_behind_seconds", "tekup_region_behind_revisions",
+    "tekup_region_left_records",
     "tekup_oauth_keys_age_seconds",
     "container_memory_working_set_bytes", "container_spec_memory_limit_bytes", "container_threads",
     "container_threads_max", "tekup_container_bandwidth_bytes_per_second",

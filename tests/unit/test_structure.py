@@ -13,16 +13,18 @@ PURE = {"model", "errors", "contract", "course", "decide", "delivery", "lint", "
         "clients", "keys", "fixed",
         "routes", "signed", "analysis", "checks", "readings", "sequential", "schemas", "shapes", "values", "resources",
         "differences", "desired", "page", "peers", "shadow", "tallies", "losses",
-        "staffing", "alert_rules", "audit", "roles", "autoscale", "receivers", "deploying", "keeper"}  # fmt: skip
+        "staffing", "alert_rules", "audit", "roles", "autoscale", "receivers", "deploying", "keeper",
+        "region"}  # fmt: skip
 PURE_PARTS = [f"oauth/{name}" for name in ("answers", "issuers", "jwks", "scopes", "tokens")]
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports", "form"},
           {"authority", "config_entries", "consul", "traefik", "prometheus", "gateway", "mutual", "wire", "admin",
-           "files", "settings", "sealed", "watch", "tokens", "registrations", "alertmanager", "repository", "tools"},
+           "files", "settings", "sealed", "watch", "tokens", "registrations", "alertmanager", "repository", "tools",
+           "neighbour"},
           {"registry", "leadership", "replicas", "gates", "staged", "history", "known", "book", "outcome", "state",
            "rights", "intentions", "sealing", "usage", "metrics", "probing", "loop", "review", "observing", "shelf",
             "engine", "operators", "rules", "trail", "mirror", "scaling", "backups", "once", "receiving", "deployer",
-            "standbys"},
+            "standbys", "regions", "region_copy"},
            {"agent", "oauth", "rule_keeper", "receiver_keeper"}, {"api"}, {"console"}, {"cli", "__main__"})  # fmt: skip
 NO_IO = {"asyncio", "os", "time", "socket", "httpx", "aiohttp", "consul", "logging", "subprocess", "pathlib"}
 

@@ -26,6 +26,7 @@ NAMES = {
     "RegistrationRefused", "AuthorizationServerUnreachable", "LogsNotArriving", "TracesNotArriving",
     "NotificationsFailing", "Watchdog", "ContainerNearLimit", "GitMirrorRewritten",
     "AutoscaleAtMaximum", "BackupTooOld", "StandbyTooOld", "ContainerFailing",
+    "RegionBehind", "RegionLeftChanges",
 }  # fmt: skip
 Json = dict[str, Any]
 
