@@ -74,6 +74,8 @@ class Short:
             await self._app(scope, receive, send)
             return
         read = await _read(receive)
+        if read[-1]["type"] == "http.disconnect":
+            return
         if (asked := self._asked(request, read)) is None:
             await self._app(scope, _again(read, receive), send)
             return

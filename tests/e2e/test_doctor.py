@@ -109,17 +109,27 @@ def test_a_consul_that_does_not_answer_is_named_once(watched: Environment) -> No
     sound(watched)
 
 
+@contextlib.contextmanager
+def leaderless(environment: Environment) -> Iterator[None]:
+    """The leader's key is held by nobody who could lead, while the block runs."""
+    token, key = environment.consul_token(MANAGEMENT), "/v1/kv/tekup/leader"
+    with httpx.Client(base_url=environment.consul_url, headers=token, trust_env=False) as consul:
+        session = {"Name": "test", "LockDelay": "0s", "Behavior": "delete"}
+        ours = consul.put("/v1/session/create", json=session).raise_for_status().json()["ID"]
+        try:
+            deadline = time.monotonic() + WITHIN_S
+            while not consul.put(key, params={"acquire": ours}, content=b"nobody").raise_for_status().json():
+                assert time.monotonic() < deadline, "somebody leads on"
+                found = consul.get(key)
+                if found.is_success and (held := found.json()[0].get("Session")):
+                    consul.put(f"/v1/session/destroy/{held}").raise_for_status()
+            yield
+        finally:
+            consul.put(f"/v1/session/destroy/{ours}").raise_for_status()
+
+
 def test_a_control_plane_without_a_leader_is_named(watched: Environment) -> None:
-    with httpx.Client(base_url=watched.consul_url, headers=watched.consul_token(MANAGEMENT), trust_env=False) as consul:
-
-        def deposed(found: list[Finding]) -> bool:
-            """Whether it is named; else nobody leads now, whoever has come to since."""
-            if any(one.what == "leadership" and "no control plane leads" in one.said for one in found):
-                return True
-            if held := consul.get("/v1/kv/tekup/leader").raise_for_status().json()[0].get("Session"):
-                consul.put(f"/v1/session/destroy/{held}").raise_for_status()
-            return False
-
-        found = wait(watched, deposed)
-    assert ["tekup logs control-plane" in one.remedy for one in found if one.what == "leadership"] == [True]
+    with leaderless(watched):
+        found = named(watched, "leadership", "no control plane leads")
+        assert "tekup logs control-plane" in found.remedy
     sound(watched)

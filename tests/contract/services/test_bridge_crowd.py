@@ -110,6 +110,7 @@ async def test_nothing_is_left_of_thousands_of_sessions_on_one_child(starter: St
     assert not [one for one in (bridge, *family) if one.status() == psutil.STATUS_ZOMBIE]
     metrics = (await asked(instance, "/metrics")).text
     assert "tekup_bridge_starts_total 1.0" in metrics
+    assert "Error in ASGI" not in instance.log.read_text()
     assert instance.end() == 0
     print(f"{slope:.0f} bytes a session; {sizes[0] >> 20} to {sizes[-1] >> 20} MiB")
 
