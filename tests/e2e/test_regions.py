@@ -38,7 +38,7 @@ def page() -> dict[str, list[tuple[str, ...]]]:
     """What docs/operations.md tells people to type in two regions: by verb, each with where it is typed."""
     section = PAGE.read_text().split("\n## Two regions\n")[1].split("\n## ")[0]
     typed: dict[str, list[tuple[str, ...]]] = {}
-    for line in "\n".join(re.findall(r"^```sh\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)).splitlines():
+    for line in "".join(re.findall(r"^```sh\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)).splitlines():
         command, _, where = line.partition(" # in ")
         program_, group, verb, *rest = shlex.split(command)
         assert (program_, group) == ("tekup", "region")
