@@ -64,8 +64,17 @@ async def form_of(store: Store) -> tuple[Form, int]:
     entry = (await store.read(SCHEMA_KEY)).entries.get("")
     if entry is None:
         return Form(), 0
+    return form_from(entry.value), entry.index
+
+
+def form_from(raw: bytes) -> Form:
+    """The form as it is stored.
+
+    Raises:
+        Refused: It makes no sense.
+    """
     try:
-        return Form.model_validate_json(entry.value), entry.index
+        return Form.model_validate_json(raw)
     except ValidationError as error:
         raise Refused(
             f"{SCHEMA_KEY} in Consul makes no sense ({error.error_count()} errors); restore a backup"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from control_plane.book import Book, Edit, Held
 from control_plane.errors import Conflict, Refused, TekupError, Unavailable
-from control_plane.form import Form, too_new
+from control_plane.form import form_from, too_new
 from control_plane.gates import Gates
 from control_plane.leadership import Leadership
 from control_plane.metrics import RegionMetrics, RegionSeen
@@ -157,7 +157,11 @@ class Regions:
 
     async def _look_first(self) -> None:
         """Before an election: one that was away learns what it is before it could write."""
-        region, _ = await region_of(self._store)
+        try:
+            region, _ = await region_of(self._store)
+        except Refused as error:  # whoever cannot tell what this region is must not write
+            self._leadership.written_elsewhere(str(error))
+            return
         self._leadership.written_elsewhere(region.elsewhere if region else "")
         if region is None or not region.part.writes:
             return
@@ -254,7 +258,7 @@ class Regions:
         """
         found = plan(here, there)
         refuse_other_lineage(here, there, self._gates.running)
-        if SCHEMA in there and (problem := too_new(Form.model_validate_json(there[SCHEMA]))):
+        if SCHEMA in there and (problem := too_new(form_from(there[SCHEMA]))):
             raise Refused(f"home region: {problem}")
         ring, prefix = self._sealing.file.ring(), Table.KEYS.prefix
         keys = (Key.parse(raw, key) for key, raw in there.items() if key.startswith(prefix))

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from control_plane.errors import NotLeader
+from control_plane.errors import Elsewhere, NotLeader
 from control_plane.leadership import LEADER_KEY, REPLICAS_PREFIX, Leadership
 from control_plane.ports import Write
 from tests.support.memory import Memory
@@ -109,3 +109,21 @@ async def test_a_leader_whose_key_another_hand_deletes_gets_it_back_or_stands_by
                 return [held == leader.fence().session for leader in (one, two) if leader.leading] == [True]
 
             await eventually(agreed, "one leader, whom the store knows", 20)
+
+
+async def test_in_a_region_that_follows_somebody_is_elected_and_keeps_its_own_but_nobody_leads() -> None:
+    one = Leadership(Memory(), "one", ttl_s=TTL_S)
+    one.written_elsewhere("this region follows http://west")
+    async with campaigning(one):
+        await asyncio.wait_for(one.chosen(), 20)
+        assert one.elected
+        assert not one.leading
+        assert one.own_fence()
+        with pytest.raises(Elsewhere, match="http://west"):
+            one.fence()
+        waiting = asyncio.create_task(one.held())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        one.written_elsewhere("")
+        await asyncio.wait_for(waiting, 5)
+        assert one.fence()
