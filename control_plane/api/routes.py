@@ -30,7 +30,7 @@ async def status(ask: Asked) -> bodies.Status:
         )
         for gate in ask.plane.gates.all.values()
     )
-    revision, message = None, ask.plane.leadership.problem
+    revision, message = None, ask.plane.leadership.problem or ask.plane.leadership.elsewhere
     try:
         revision = (await ask.plane.page()).revision
     except NotInitialised as error:

@@ -46,7 +46,13 @@ def banners(status: Json | None, why: str, old: str) -> list[Banner]:
         found.append(Banner("bad", "No replica leads. Reading works; changes wait for a leader and are then refused."))
     if not status["initialised"]:
         found.append(Banner("bad", status["message"] or "There is no policy yet; begin with `tekup state init`."))
+    elif status["message"]:
+        found.append(Banner("warn", _sentence(status["message"])))
     return found + [Banner("warn", said) for said in _gates(status)]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _gates(status: Json) -> Iterable[str]:

@@ -84,6 +84,8 @@ async def test_a_follower_refuses_changes_and_names_the_home(regions: tuple[Plac
     assert "which alone writes" in refused.json()["detail"]
     assert home.link.url in refused.json()["detail"]
     assert (await follower.shown())["part"] == "follower"
+    assert home.link.url in (await follower.told("GET", "/v1/status"))["message"]
+    assert not (await home.told("GET", "/v1/status"))["message"]
     again = await follower.region("follow", peer=home.link.url)
     assert not again["changed"]
 
