@@ -11,6 +11,7 @@ import typer
 from compose.local.errors import BadInput
 from compose.local.exits import Exit
 from control_plane.cli import show
+from control_plane.cli.asking import Yes, ask_plainly
 from control_plane.cli.client import Api
 from control_plane.cli.options import DryRunFlag, JsonFlag, Reason, reason_params, rows_of
 from control_plane.cli.region_front import front
@@ -39,6 +40,7 @@ def region_follow(
         bool, typer.Option("--replace", help="Put its policy over clients that only this one has.")
     ] = False,
     dry_run: DryRunFlag = False,
+    yes: Yes = False,
     json: JsonFlag = False,
 ) -> None:
     """Follow another region: serve with its policy, and write none.
@@ -46,6 +48,8 @@ def region_follow(
     Example: tekup region follow https://home.example:3010 --reason "second region"
     """
     body: show.Json = {"peer": address, "over": over}
+    question = f"Put the policy of {address} over this region's, clients that only this one has included"
+    ask_plainly(question, silent=yes or json or dry_run or not over)
     _change("follow", body, reason, dry_run=dry_run, json_wanted=json)
 
 
@@ -55,6 +59,7 @@ def region_take_over(
     peer: Annotated[str, typer.Option(help="The other region's operators' API, where it is not known yet.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Although the home region answers.")] = False,
     dry_run: DryRunFlag = False,
+    yes: Yes = False,
     json: JsonFlag = False,
 ) -> None:
     """Be the home region: write policy from now on, in a later epoch.
@@ -65,6 +70,8 @@ def region_take_over(
     Example: tekup region take-over --reason "west is lost"
     """
     body: show.Json = {"peer": peer or None, "force": force}
+    question = "Leave behind at the home region what this one has not got yet"
+    ask_plainly(question, silent=yes or json or dry_run or not force)
     _change("take-over", body, reason, dry_run=dry_run, json_wanted=json)
 
 
@@ -78,11 +85,12 @@ def region_hand_over(reason: Why, dry_run: DryRunFlag = False, json: JsonFlag = 
 
 
 @region.command("leave")
-def region_leave(reason: Why, dry_run: DryRunFlag = False, json: JsonFlag = False) -> None:
+def region_leave(reason: Why, dry_run: DryRunFlag = False, yes: Yes = False, json: JsonFlag = False) -> None:
     """Be a region by itself again, which writes its own policy whatever the other does.
 
     Example: tekup region leave --reason "the second region is given up"
     """
+    ask_plainly("Write policy here from now on, beside the other region", silent=yes or json or dry_run)
     _change("leave", {}, reason, dry_run=dry_run, json_wanted=json)
 
 
@@ -90,6 +98,7 @@ def region_leave(reason: Why, dry_run: DryRunFlag = False, json: JsonFlag = Fals
 def region_left(
     forget: Annotated[bool, typer.Option("--forget", help="They were looked at: forget them.")] = False,
     reason: Reason = "looked at",
+    yes: Yes = False,
     json: JsonFlag = False,
 ) -> None:
     """List changes that were made here and that the home region never had.
@@ -99,6 +108,7 @@ def region_left(
     Example: tekup region left
     """
     if forget:
+        ask_plainly("Forget what the home region never had", silent=yes or json)
         gone = Api.here().ask("DELETE", "/v1/region/left", params=reason_params(reason, dry_run=False))
         show.as_json(gone) if json else show.sentence(f"{gone['records']} records are forgotten")
         return

@@ -39,6 +39,7 @@ LOOKING = {
     *[("audit", name) for name in ("list", "export", "verify")],
     *[("backup", name) for name in ("list", "verify")],
     ("replica", "show"),
+    *[("region", name) for name in ("show", "front")],
     *[("clients", name) for name in ("list", "show", "can")],
     *[("rollout", name) for name in ("list", "history", "explain", "lint", "review", "status")],
     *[("rules", name) for name in ("list", "show", "test")],
@@ -58,7 +59,7 @@ OF_THIS_MACHINE = {
     ("logs", "level"),
 }
 """Changes of the processes on this machine, which no record of the policy holds: they take no reason."""
-NO_JSON = {("schema",), ("version",), ("audit", "export")}
+NO_JSON = {("schema",), ("version",), ("audit", "export"), ("region", "front")}
 """What they print is a document already."""
 DANGEROUS = {
     ("apply",),
@@ -70,6 +71,7 @@ DANGEROUS = {
     ("receivers", "remove"),
     ("traffic", "forget"),
     ("gates", "forget"),
+    *[("region", name) for name in ("follow", "take-over", "leave", "left")],
     ("state", "repair"),
     ("state", "restore"),
 }
