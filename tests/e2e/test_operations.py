@@ -19,9 +19,10 @@ pytestmark = [pytest.mark.local, pytest.mark.timeout(400), pytest.mark.feature("
 
 
 def commands() -> list[str]:
-    """Every line of every code block, without what stands after it."""
-    blocks = re.findall(r"^```\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    return [shlex.join(shlex.split(line, comments=True)) for block in blocks for line in block.splitlines()]
+    """Every line of every code block, without what stands after it; `sh` blocks are typed in two regions' test."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    lines = [line for kind, block in blocks if not kind for line in block.splitlines()]
+    return [shlex.join(shlex.split(line, comments=True)) for line in lines]
 
 
 def typed(environment: Any, line: str) -> None:
