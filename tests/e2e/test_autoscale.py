@@ -93,6 +93,7 @@ async def test_load_adds_an_instance_within_15_s_its_end_removes_it_and_no_call_
         await asked(environment, "scale", "search=1")
 
 
+@pytest.mark.long
 async def test_what_is_only_recommended_is_told_in_status_and_metrics_and_done_by_nobody(environment: Any) -> None:
     async def metrics() -> str:
         async with httpx.AsyncClient(trust_env=False) as http:

@@ -99,6 +99,7 @@ def test_a_restarted_traefik_keeps_its_limits_and_begins_them_anew(play: Stage) 
     assert call(play, play.gates[1]) == 429
 
 
+@pytest.mark.long
 def test_what_a_gate_left_behind_goes_to_the_other_after_a_while(play: Stage) -> None:
     decide(play, {"name": "left", "per_s": NEVER, "burst": 6})
     play.agents[1].end(signal.SIGKILL)

@@ -270,6 +270,7 @@ def test_an_intention_taken_away_is_in_force_at_once_and_is_kept_by_the_leader(t
         wait_until(lambda: call(made).status_code == 200, "a new leader has written it again", 30)
 
 
+@pytest.mark.long
 async def test_leaves_and_ca_change_under_load_and_no_call_is_lost(tmp_path: Path) -> None:
     with mutual(tmp_path, hub=True) as made:
         load = Load(f"{made.gates[0].public}/{SERVICE}/mcp", made.key, TOOL, dict(TEXT))
@@ -344,6 +345,7 @@ async def renewed(made: Stage, before: str, *, leaves: int, roots: int) -> None:
     await asyncio.to_thread(wait_until, everywhere, "other certificates everywhere", 60)
 
 
+@pytest.mark.long
 def test_calls_go_on_without_consul_and_through_a_restart_of_traefik(tmp_path: Path) -> None:
     with mutual(tmp_path, hub=True) as made:
         made.consul.kill()

@@ -112,6 +112,7 @@ def test_without_a_reason_or_a_kind_nothing_is_rotated(environment: Any) -> None
     assert token_files(environment) == before
 
 
+@pytest.mark.long
 def test_a_process_that_does_not_take_its_token_up_keeps_the_old_one_good_and_is_named(environment: Any) -> None:
     (one,) = [process for process in environment.status().processes if process.group == "search"]
     before = token_files(environment)

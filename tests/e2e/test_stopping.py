@@ -231,6 +231,7 @@ async def test_instances_that_get_sigterm_under_load_fail_no_call_and_leave_noth
         file.unlink()
 
 
+@pytest.mark.long
 @pytest.mark.feature("B6", "A4", "F3")
 async def test_scaling_down_keeps_pages_to_the_deadline_fails_nothing_else_and_leaves_nothing(
     environment: Any,
