@@ -1,6 +1,8 @@
-"""What each container of the project uses, as metrics under cAdvisor's names; the engine is asked at each look.
+"""What each container of the project uses, as metrics under cAdvisor's names.
 
-All that can be asked of it is `GET /metrics`: nothing of a request reaches the engine.
+It looks by itself, one look after another, and tells whoever asks what it saw last: forty containers take a busy engine
+longer than Prometheus waits, and looks for askers who have gone would heap up. All that can be asked of it is
+`GET /metrics`: nothing of a request reaches the engine.
 ``python -m compose.containers.usage`` reads MCP_PROJECT and MCP_ENGINE_SOCKET.
 
 Source: cAdvisor, "Prometheus metrics".
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +30,9 @@ from compose.local.log import log
 PORT = 9100
 LABELS = ("name", "container_label_com_docker_compose_service")
 BOUND = "bandwidth"
+EVERY_S = 5.0
+OLD_S = 30.0
+"""What was seen longer ago is not told any more."""
 Stats = Mapping[str, Any]
 
 
@@ -120,32 +126,44 @@ def families(looks: Iterable[tuple[tuple[str, str], Stats]]) -> Iterator[Metric]
 
 
 class Usage(Collector):
-    """Looks when it is asked; one look at a time, whoever asks."""
+    """What was seen at the last look."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._one = threading.Lock()
+        self._seen: tuple[float, list[tuple[tuple[str, str], Stats]]] | None = None
         self._problem = ""
+
+    def look(self) -> None:
+        """Look now; that the engine does not answer is logged once."""
+        try:
+            seen = look(self._engine)
+        except (httpx.HTTPError, OSError, KeyError, ValueError) as error:
+            self._seen = None
+            self._say(f"{type(error).__name__} {error}".strip())
+            return
+        self._seen = time.monotonic(), seen
+        self._say("")
+
+    def watch(self) -> None:
+        """Look again and again, for ever."""
+        while True:
+            began_s = time.monotonic()
+            self.look()
+            time.sleep(max(0.0, began_s + EVERY_S - time.monotonic()))
 
     def describe(self) -> Iterable[Metric]:
         """Nothing, so that registering does not look."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """What is used now; nothing while the engine does not answer, which is logged once."""
+        """What was seen last; nothing while the engine does not answer."""
         up = GaugeMetricFamily("tekup_engine_up", "Whether the engine told what containers use")
-        with self._one:
-            try:
-                looks = look(self._engine)
-            except (httpx.HTTPError, OSError, KeyError, ValueError) as error:
-                self._say(f"{type(error).__name__} {error}".strip())
-                up.add_metric([], 0)
-                yield up
-                return
-        self._say("")
-        up.add_metric([], 1)
+        at_s, looks = self._seen or (0.0, [])
+        known = self._seen is not None and time.monotonic() - at_s < OLD_S
+        up.add_metric([], known)
         yield up
-        yield from families(looks)
+        if known:
+            yield from families(looks)
 
     def _say(self, problem: str) -> None:
         if problem != self._problem:
@@ -157,7 +175,10 @@ def main() -> None:
     """Serve until a signal ends this process."""
     registry = CollectorRegistry()
     with Engine(os.environ.get("MCP_ENGINE_SOCKET", "/run/engine.sock"), os.environ["MCP_PROJECT"]) as engine:
-        registry.register(Usage(engine))
+        usage = Usage(engine)
+        usage.look()
+        registry.register(usage)
+        threading.Thread(target=usage.watch, daemon=True).start()
         server, thread = start_http_server(PORT, registry=registry)
         log("serving", port=PORT)
         thread.join()

@@ -72,7 +72,9 @@ def engine(tmp_path: Path) -> Iterator[str]:
 def shown(socket: str) -> str:
     registry = CollectorRegistry()
     with Engine(socket, "p") as engine:
-        registry.register(Usage(engine))
+        usage = Usage(engine)
+        usage.look()
+        registry.register(usage)
         return generate_latest(registry).decode()
 
 
@@ -108,6 +110,19 @@ def test_an_engine_that_does_not_answer_is_told_and_leaves_no_numbers(tmp_path: 
     said = shown(str(tmp_path / "nobody.sock"))
     assert "tekup_engine_up 0.0" in said
     assert "container_" not in said
+
+
+def test_who_asks_is_told_what_was_seen_last_and_costs_the_engine_nothing(engine: str) -> None:
+    registry = CollectorRegistry()
+    with Engine(engine, "p") as asked:
+        usage = Usage(asked)
+        registry.register(usage)
+        assert "tekup_engine_up 0.0" in generate_latest(registry).decode(), "it has not looked yet"
+        usage.look()
+        looks = len(Answers.asked)
+        said = [generate_latest(registry).decode() for _ in range(3)]
+    assert len(Answers.asked) == looks
+    assert all("container_threads_max" in one for one in said)
 
 
 @pytest.mark.parametrize(
