@@ -23,7 +23,7 @@ from tests.support.load import Load, body, headers
 from tests.support.panels import BUILT_IN, Answers, boards, filled, panels, silent
 from tests.support.sdk import LEGACY, MODERN, asked, sdk_client
 
-pytestmark = [pytest.mark.local, pytest.mark.feature("D6"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.local, pytest.mark.long, pytest.mark.feature("D6"), pytest.mark.timeout(900)]
 BOARDS = boards(FOLDER)
 CANARY = "9.9.9"
 PROGRAMS = ("PROMETHEUS", "ALERTMANAGER", "LOKI", "JAEGER", "COLLECTOR")
