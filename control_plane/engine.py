@@ -21,6 +21,7 @@ from control_plane.checks import Plan
 from control_plane.contract import Waiver
 from control_plane.delivery import Delivery, Strategy
 from control_plane.errors import NotFound, Overtaken, Refused, TekupError, Unavailable
+from control_plane.kept import REVISION_KEY
 from control_plane.loop import ControlPlane, Documents, Outcome, Wish, Written
 from control_plane.model import Revision, ServicePolicy, Table, compact_json, versions_of
 from control_plane.observing import NO_METRICS, Observer
@@ -29,7 +30,6 @@ from control_plane.readings import Missing
 from control_plane.review import Review, Span, review
 from control_plane.rollout import Phase, Place, Rollout, policy_of, range_check
 from control_plane.shelf import NO_SERVICE, Held, Shelf
-from control_plane.staged import REVISION_KEY
 from observability.telemetry.traces import root_span
 
 log = logging.getLogger(__name__)

@@ -14,11 +14,11 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from control_plane.errors import Refused
+from control_plane.kept import SCHEMA_KEY
 from control_plane.ports import Fence, Store, Write
 
 SCHEMA = 1
 """The form that this version writes once it was raised, and the newest it understands."""
-SCHEMA_KEY = "tekup/state/schema"
 ASK_S = 3.0
 
 

@@ -10,16 +10,18 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 
 from control_plane.errors import NotFound, Refused
+from control_plane.kept import (
+    PARTS_PREFIX,
+    SNAPSHOT_PARTS_PREFIX,
+    SNAPSHOT_PREFIX,
+    history_key,
+    place_name,
+)
 from control_plane.model import Change, Document, HistoryRecord, Revision, Table, TableSum
 from control_plane.ports import Fence, Store, Write
 from control_plane.resources import VERSIONED
 from control_plane.signed import table_sum
 from control_plane.staged import batched
-
-HISTORY_PREFIX = "tekup/state/history/"
-PARTS_PREFIX = "tekup/state/history-parts/"
-SNAPSHOT_PREFIX = "tekup/state/snapshots/"
-SNAPSHOT_PARTS_PREFIX = "tekup/state/snapshot-parts/"
 
 SNAPSHOT_EVERY = 1000
 KEEP = 10_000
@@ -49,16 +51,6 @@ class ChangesPart(Document):
     """Some changes of a record."""
 
     changes: tuple[Change, ...]
-
-
-def place_name(epoch: int, number: int) -> str:
-    """How a revision is called in keys; sorted by epoch, then number."""
-    return f"{epoch:06d}-{number:010d}"
-
-
-def history_key(epoch: int, number: int) -> str:
-    """Where the record of a change lies."""
-    return HISTORY_PREFIX + place_name(epoch, number)
 
 
 def record_writes(record: HistoryRecord) -> tuple[Write, list[Write]]:

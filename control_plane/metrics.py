@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from control_plane.mirror import Mirrored
 from observability.telemetry.exposition import exposed
+
+T = TypeVar("T")
+Told = tuple[str, str, float | None]
 
 LABELS = ("service", "version", "instance")
 _CHANGE_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -288,50 +292,47 @@ class ScalingMetrics:
         self._shown = frozenset(numbers)
 
 
-class BackupMetrics:
-    """How old the last backup is; on the replica that leads, once one was told.
+class _Latest(Generic[T]):
+    """What was shown last, as metrics.
 
     Args:
         registry: Where it is shown.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._age_s: float | None = None
+        self._seen: T | None = None
         registry.register(self)
 
-    def show(self, age_s: float | None) -> None:
-        """Show this age in seconds; None for nothing."""
-        self._age_s = age_s
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One reading."""
-        text = "Seconds since the moment that the last backup shows; absent where none was told"
-        if self._age_s is not None:
-            yield GaugeMetricFamily("tekup_backup_age_seconds", text, value=self._age_s)
-
-
-class StandbyMetrics:
-    """How old the standby replica of the workspace is; on the replica that leads, once one was told.
-
-    Args:
-        registry: Where it is shown.
-    """
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._seen: tuple[float, float] | None = None
-        registry.register(self)
-
-    def show(self, seen: tuple[float, float] | None) -> None:
-        """Show this age and this bound, in seconds; None for nothing."""
+    def show(self, seen: T | None) -> None:
+        """Show this; None for nothing."""
         self._seen = seen
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """One reading."""
+        for name, text, value in () if self._seen is None else self._told(self._seen):
+            if value is not None:
+                yield GaugeMetricFamily(name, text, value=float(value))
+
+    def _told(self, seen: T) -> tuple[Told, ...]:
+        """Name, help and value of each metric; None: it is absent."""
+        raise NotImplementedError
+
+
+class BackupMetrics(_Latest[float]):
+    """How old the last backup is, in seconds; on the replica that leads, once one was told."""
+
+    def _told(self, seen: float) -> tuple[Told, ...]:
+        text = "Seconds since the moment that the last backup shows; absent where none was told"
+        return (("tekup_backup_age_seconds", text, seen),)
+
+
+class StandbyMetrics(_Latest[tuple[float, float]]):
+    """How old the standby replica of the workspace is, and its bound, in seconds; on the replica that leads."""
+
+    def _told(self, seen: tuple[float, float]) -> tuple[Told, ...]:
         age = "Seconds since the moment that the standby replica shows; absent where none was told"
         bound = "Seconds that a loss of the machine costs at most while rounds go on as the last one did"
-        if self._seen is not None:
-            yield GaugeMetricFamily("tekup_standby_age_seconds", age, value=self._seen[0])
-            yield GaugeMetricFamily("tekup_standby_bound_seconds", bound, value=self._seen[1])
+        return (("tekup_standby_age_seconds", age, seen[0]), ("tekup_standby_bound_seconds", bound, seen[1]))
 
 
 @dataclass(frozen=True)
@@ -353,27 +354,11 @@ class RegionSeen:
     left: int
 
 
-class RegionMetrics:
-    """How this region stands to the other; on the elected replica, where there are two regions.
+class RegionMetrics(_Latest[RegionSeen]):
+    """How this region stands to the other; on the elected replica, where there are two regions."""
 
-    Args:
-        registry: Where it is shown.
-    """
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._seen: RegionSeen | None = None
-        registry.register(self)
-
-    def show(self, seen: RegionSeen | None) -> None:
-        """Show this; None for nothing."""
-        self._seen = seen
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One reading."""
-        seen = self._seen
-        if seen is None:
-            return
-        shown: tuple[tuple[str, str, float | None], ...] = (
+    def _told(self, seen: RegionSeen) -> tuple[Told, ...]:
+        return (
             ("tekup_region_home", "1 where this region writes policy, 0 where it follows or hands over", seen.home),
             ("tekup_region_peer_reachable", "1 while the other region answers", seen.reachable),
             (
@@ -384,9 +369,6 @@ class RegionMetrics:
             ("tekup_region_behind_revisions", "Revisions of the home region that are not here yet", seen.behind),
             ("tekup_region_left_records", "Records of changes made here that the home region never had", seen.left),
         )
-        for name, text, value in shown:
-            if value is not None:
-                yield GaugeMetricFamily(name, text, value=float(value))
 
 
 class KeeperMetrics:

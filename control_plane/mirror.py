@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 from control_plane.errors import Refused, TekupError, Unavailable
 from control_plane.history import History, Tables
+from control_plane.kept import REVISION_KEY
 from control_plane.leadership import Leadership
 from control_plane.model import Document, HistoryRecord, Revision, Table
 from control_plane.page import DOCUMENTS
 from control_plane.ports import Store, Write
 from control_plane.repository import Commit, Repository
 from control_plane.resources import KINDS, VERSIONED, as_value, render
-from control_plane.staged import REVISION_KEY
 
 log = logging.getLogger(__name__)
 

@@ -22,14 +22,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from control_plane.errors import Conflict, Refused, TekupError, UnderWay
 from control_plane.history import History
+from control_plane.kept import ASKED_PREFIX, REVISION_KEY
 from control_plane.leadership import Leadership
 from control_plane.model import Document, Revision
 from control_plane.ports import Store, Write
-from control_plane.staged import REVISION_KEY
 
 log = logging.getLogger(__name__)
 
-ASKED_PREFIX = "tekup/state/asked/"
 KEEP_S = 86_400
 MOST = 1000
 MOST_EACH = 200

@@ -15,26 +15,39 @@ from typing import Annotated, assert_never
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from control_plane.errors import Refused
+from control_plane.kept import (
+    ASKED_PREFIX,
+    AUDIT_HEAD_KEY,
+    AUDIT_PREFIX,
+    ENDED_PREFIX,
+    HISTORY_PREFIX,
+    PARTS_PREFIX,
+    REVISION_KEY,
+    ROLLOUTS_PREFIX,
+    SCHEMA_KEY,
+    SNAPSHOT_PARTS_PREFIX,
+    SNAPSHOT_PREFIX,
+    STATE_PREFIX,
+    history_key,
+)
 from control_plane.model import ONE_LINE, Document, Revision, Table
 from control_plane.signed import table_sum
 
-REGION_KEY = "tekup/state/region"
-LEFT_PREFIX = "tekup/state/region-left/"
-STATE_PREFIX = "tekup/state/"
-REVISION = "tekup/policy/revision"
-HISTORY = "tekup/state/history/"
-PARTS = "tekup/state/history-parts/"
-AUDIT = "tekup/state/audit/"
-AUDIT_HEAD = "tekup/state/audit-head"
-ROLLOUTS = "tekup/state/rollouts/"
-SCHEMA = "tekup/state/schema"
-COPIED = (
-    *(table.prefix for table in Table),
-    *(f"{STATE_PREFIX}{name}/" for name in ("history", "history-parts", "snapshots", "snapshot-parts")),
-    *(f"{STATE_PREFIX}{name}/" for name in ("rollouts", "rollouts-ended", "audit", "asked")),
+REGION_KEY = f"{STATE_PREFIX}region"
+LEFT_PREFIX = f"{STATE_PREFIX}region-left/"
+RECORDS = (
+    HISTORY_PREFIX,
+    PARTS_PREFIX,
+    SNAPSHOT_PREFIX,
+    SNAPSHOT_PARTS_PREFIX,
+    ENDED_PREFIX,
+    AUDIT_PREFIX,
+    ASKED_PREFIX,
 )
+"""What may lie there before the revision that it belongs to: it means nothing by itself."""
+COPIED = (*(table.prefix for table in Table), ROLLOUTS_PREFIX, *RECORDS)
 """What a revision of the home region consists of; instances, gates and what is known of them are each region's own."""
-SINGLE = (REVISION, AUDIT_HEAD, SCHEMA)
+SINGLE = (REVISION_KEY, AUDIT_HEAD_KEY, SCHEMA_KEY)
 
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$", max_length=256)]
 Documents = Mapping[str, bytes]
@@ -203,9 +216,9 @@ def plan(here: Documents, there: Documents) -> Plan:
     Raises:
         Refused: The home's tables do not fit its revision now, or it holds none.
     """
-    if REVISION not in there:
+    if REVISION_KEY not in there:
         raise Refused("the home region's Consul holds no policy; nothing was copied")
-    revision = Revision.parse(there[REVISION], "the home region's revision")
+    revision = Revision.parse(there[REVISION_KEY], "the home region's revision")
     if odd := _odd(there, revision):
         raise Refused(
             f"the home region's {', '.join(odd)} do not fit its revision {revision.number}: a change is on its way, or"
@@ -215,8 +228,7 @@ def plan(here: Documents, there: Documents) -> Plan:
         key: there.get(key) for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key)
     }
     lost = (key for key in differing if key in here and _left(key, there))
-    beside = (AUDIT, *COPIED[len(Table) : len(Table) + 4], f"{STATE_PREFIX}rollouts-ended/", f"{STATE_PREFIX}asked/")
-    ahead = {key: value for key, value in differing.items() if key.startswith(beside)}
+    ahead = {key: value for key, value in differing.items() if key.startswith(RECORDS)}
     return Plan(
         revision,
         left={LEFT_PREFIX + key.removeprefix(STATE_PREFIX): here[key] for key in lost},
@@ -238,7 +250,7 @@ def _under(documents: Documents, prefix: str) -> dict[str, bytes]:
 
 def _left(key: str, there: Documents) -> bool:
     """Whether what differs is a record of another lineage, and not one that the home has compacted."""
-    for prefix, by in ((HISTORY, HISTORY), (PARTS, HISTORY), (AUDIT, AUDIT)):
+    for prefix, by in ((HISTORY_PREFIX, HISTORY_PREFIX), (PARTS_PREFIX, HISTORY_PREFIX), (AUDIT_PREFIX, AUDIT_PREFIX)):
         if key.startswith(prefix):
             return _number(key, prefix) >= _oldest(there, by)
     return False
@@ -265,13 +277,15 @@ def refuse_other_lineage(here: Documents, there: Documents, running: tuple[int, 
     Raises:
         Refused: The home's epoch is not later, and what lies here is no part of its history.
     """
-    theirs = Revision.parse(there[REVISION], "the home region's revision")
-    own = Revision.parse(here[REVISION], REVISION) if REVISION in here else None
+    theirs = Revision.parse(there[REVISION_KEY], "the home region's revision")
+    own = Revision.parse(here[REVISION_KEY], REVISION_KEY) if REVISION_KEY in here else None
     epoch = max(own.epoch if own else 0, running[0])
     if theirs.epoch > epoch:
         return
-    record = f"{HISTORY}{own.epoch:06d}-{own.number:010d}" if own else ""
-    known = own is None or there.get(record) == here.get(record) or f"{own.number:010d}" < _oldest(there, HISTORY)
+    record = history_key(own.epoch, own.number) if own else ""
+    known = (
+        own is None or there.get(record) == here.get(record) or f"{own.number:010d}" < _oldest(there, HISTORY_PREFIX)
+    )
     if theirs.epoch == epoch and known and theirs.place >= max(running, own.place if own else (0, 0)):
         return
     raise Refused(

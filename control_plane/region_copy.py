@@ -13,9 +13,10 @@ from collections.abc import Mapping
 
 from control_plane import staged
 from control_plane.errors import Conflict, Refused
+from control_plane.kept import REVISION_KEY, history_key
 from control_plane.model import Revision
 from control_plane.ports import Fence, Listing, Store, Write
-from control_plane.region import COPIED, HISTORY, REGION_KEY, REVISION, Part, Plan, Region, Side, copied
+from control_plane.region import COPIED, REGION_KEY, Part, Plan, Region, Side, copied
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ async def region_of(store: Store) -> tuple[Region | None, int]:
 
 async def place_of(store: Store) -> tuple[int, int]:
     """Where this region's revision stands, (0, 0) where there is none."""
-    entry = (await store.read(REVISION)).entries.get("")
-    return Revision.parse(entry.value, REVISION).place if entry else (0, 0)
+    entry = (await store.read(REVISION_KEY)).entries.get("")
+    return Revision.parse(entry.value, REVISION_KEY).place if entry else (0, 0)
 
 
 def copied_of(listing: Listing) -> dict[str, bytes]:
@@ -65,8 +66,8 @@ async def tell(store: Store, *, stamp: str = "", after: int = 0, look: bool = Fa
     if listing.index < after:
         after = 0  # an older state was restored
     entries = {ALL + name: entry for name, entry in sorted(listing.entries.items()) if copied(ALL + name)}
-    revision = entries.get(REVISION)
-    place = Revision.parse(revision.value, REVISION).place if revision else (0, 0)
+    revision = entries.get(REVISION_KEY)
+    place = Revision.parse(revision.value, REVISION_KEY).place if revision else (0, 0)
     values = {key: _text(key, entry.value) for key, entry in entries.items() if entry.index > after}
     return Side(
         part=part, epoch=place[0], number=place[1], stamp=now, index=listing.index, keys=tuple(entries), values=values
@@ -110,21 +111,20 @@ async def write(store: Store, wanted: Plan, here: Listing, fence: Fence) -> None
         Refused: The home's history does not hold its own revision.
     """
     together = dict(wanted.together)
-    raw = together.pop(REVISION, None)
-    for lot in staged.batched(_writes(wanted.left)):
-        await store.commit(lot, fence)
+    raw = together.pop(REVISION_KEY, None)
+    await _plain(store, wanted.left, fence)
     if raw is None and not together:
         await _plain(store, wanted.ahead, fence)
         return
     ahead = dict(wanted.ahead)
-    key = f"{HISTORY}{wanted.revision.epoch:06d}-{wanted.revision.number:010d}"
-    record = ahead.pop(key, None) if key in ahead else here_value(here, key)
+    key = history_key(wanted.revision.epoch, wanted.revision.number)
+    record = ahead.pop(key, None) if key in ahead else _here(here, key)
     if record is None:
         raise Refused(
             f"the home region's history does not hold its revision {wanted.revision.number}; nothing was copied"
         )
-    held = here.entries.get(REVISION.removeprefix(ALL))
-    base = Revision.parse(held.value, REVISION) if held else wanted.revision
+    held = here.entries.get(REVISION_KEY.removeprefix(ALL))
+    base = Revision.parse(held.value, REVISION_KEY) if held else wanted.revision
     closing = staged.Closing(wanted.revision, held.index if held else 0, Write(key, record))
     everything = [*_writes(ahead), *_writes(together)]
     if len(staged.batched([*everything, *closing.writes])) > 1:
@@ -133,13 +133,13 @@ async def write(store: Store, wanted: Plan, here: Listing, fence: Fence) -> None
     await staged.carry_out(store, everything, base, closing, fence)
 
 
-def here_value(here: Listing, key: str) -> bytes | None:
+def _here(here: Listing, key: str) -> bytes | None:
     """What lies under a key, of a reading of everything."""
     entry = here.entries.get(key.removeprefix(ALL))
     return entry.value if entry else None
 
 
-async def _plain(store: Store, writes: Mapping[str, bytes | None], fence: Fence) -> None:
+async def _plain(store: Store, writes: Mapping[str, bytes | None] | Mapping[str, bytes], fence: Fence) -> None:
     for lot in staged.batched(_writes(writes)):
         await store.commit(lot, fence)
 

@@ -17,6 +17,7 @@ from control_plane.book import Book, Edit, Held
 from control_plane.errors import Conflict, Refused, TekupError, Unavailable
 from control_plane.form import form_from, too_new
 from control_plane.gates import Gates
+from control_plane.kept import SCHEMA_KEY
 from control_plane.leadership import Leadership
 from control_plane.metrics import RegionMetrics, RegionSeen
 from control_plane.model import HistoryRecord, Key, Revision, Table
@@ -26,7 +27,6 @@ from control_plane.ports import Store, Write
 from control_plane.region import (
     LEFT_PREFIX,
     REGION_KEY,
-    SCHEMA,
     Documents,
     Part,
     Plan,
@@ -258,7 +258,7 @@ class Regions:
         """
         found = plan(here, there)
         refuse_other_lineage(here, there, self._gates.running)
-        if SCHEMA in there and (problem := too_new(form_from(there[SCHEMA]))):
+        if SCHEMA_KEY in there and (problem := too_new(form_from(there[SCHEMA_KEY]))):
             raise Refused(f"home region: {problem}")
         ring, prefix = self._sealing.file.ring(), Table.KEYS.prefix
         keys = (Key.parse(raw, key) for key, raw in there.items() if key.startswith(prefix))

@@ -21,8 +21,6 @@ from control_plane.delivery import CustomCheck, Delivery, Step, Strategy
 from control_plane.model import Document, Glob, InstanceId, Lane, Rule, ServiceName, ServicePolicy, Version
 from control_plane.names import allows
 
-ROLLOUTS_PREFIX = "tekup/state/rollouts/"
-ENDED_PREFIX = "tekup/state/rollouts-ended/"
 RULE = "rollout"
 MOST_EVENTS = 100
 MOST_TOOLS = 20

@@ -23,12 +23,12 @@ from control_plane.alert_rules import FILE_SUFFIX, RuleGroup
 from control_plane.consul import Consul
 from control_plane.errors import Refused
 from control_plane.files import write_whole
+from control_plane.kept import REVISION_KEY
 from control_plane.model import Revision, Table
 from control_plane.ports import Store
 from control_plane.receiver_keeper import AlertmanagerFile
 from control_plane.settings import EXIT_CONFIG, Level, load
 from control_plane.signed import table_sum
-from control_plane.staged import REVISION_KEY
 from control_plane.tokens import TokenFile
 from control_plane.watch import WATCH_S, follow
 from observability.telemetry.about import platform_version

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from control_plane.delivery import Delivery
 from control_plane.errors import NotFound, Refused
+from control_plane.kept import ENDED_PREFIX, ROLLOUTS_PREFIX
 from control_plane.model import SERVICE_NAME, ServicePolicy, Table
 from control_plane.ports import Entry, Store, Write
-from control_plane.rollout import ENDED_PREFIX, ROLLOUTS_PREFIX, Rollout
+from control_plane.rollout import Rollout
 
 log = logging.getLogger(__name__)
 

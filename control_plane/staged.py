@@ -17,10 +17,10 @@ from typing import Annotated
 from pydantic import Field
 
 from control_plane.errors import Conflict, Refused
+from control_plane.kept import REVISION_KEY
 from control_plane.model import Document, Revision
 from control_plane.ports import Entry, Fence, Listing, Store, Write
 
-REVISION_KEY = "tekup/policy/revision"
 PENDING_PREFIX = "tekup/state/pending/"
 DECLARED = "change"
 

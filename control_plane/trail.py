@@ -15,16 +15,14 @@ from dataclasses import replace
 
 from control_plane.audit import AuditRecord, Draft, Head, Verdict, hash_of, of_revision, verified
 from control_plane.errors import Refused, TekupError
-from control_plane.history import history_key
+from control_plane.kept import AUDIT_HEAD_KEY, AUDIT_PREFIX, REVISION_KEY, history_key
 from control_plane.leadership import Leadership
 from control_plane.model import HistoryRecord, Revision
 from control_plane.ports import Store, Write
-from control_plane.staged import REVISION_KEY, batched
+from control_plane.staged import batched
 
 log = logging.getLogger(__name__)
 
-AUDIT_PREFIX = "tekup/state/audit/"
-HEAD_KEY = "tekup/state/audit-head"
 DIGITS = 12
 BLOCK = 1000
 """Records that are read, and deleted, at once."""
@@ -159,7 +157,7 @@ class Trail:
             seen = {"epoch": revision.epoch, "revision": revision.number} if revision else {}
             head = head.model_copy(update={"number": record.number, "hash": hash_of(line), **seen})
         fence = self._leadership.fence()
-        await self._store.commit([*writes, Write(HEAD_KEY, head.to_bytes(), index)], fence)
+        await self._store.commit([*writes, Write(AUDIT_HEAD_KEY, head.to_bytes(), index)], fence)
         # In the logs as well, which lie elsewhere: whoever makes the whole chain anew has to reach them, too.
         log.info("audit.kept", extra={"number": head.number, "hash": head.hash})
         if head.number - head.first >= self._keep + self._block:
@@ -173,14 +171,14 @@ class Trail:
         _, index = await self._head()
         fence = self._leadership.fence()
         shorter = head.model_copy(update={"first": first, "anchor": hash_of(last.value)})
-        await self._store.commit([Write(HEAD_KEY, shorter.to_bytes(), index)], fence)
+        await self._store.commit([Write(AUDIT_HEAD_KEY, shorter.to_bytes(), index)], fence)
         # What a crash leaves of the block before is taken along.
         for lot in batched(Write(audit_key(number), None) for number in range(max(1, first - 2 * self._block), first)):
             await self._store.commit(lot, fence)
 
     async def _head(self) -> tuple[Head, int]:
-        entry = (await self._store.read(HEAD_KEY)).entries.get("")
-        return (Head(), 0) if entry is None else (Head.parse(entry.value, HEAD_KEY), entry.index)
+        entry = (await self._store.read(AUDIT_HEAD_KEY)).entries.get("")
+        return (Head(), 0) if entry is None else (Head.parse(entry.value, AUDIT_HEAD_KEY), entry.index)
 
     async def page(self, *, below: int | None = None, after: int | None = None, limit: int = 20) -> list[bytes]:
         """Some records as they lie there.

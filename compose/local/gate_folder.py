@@ -34,11 +34,10 @@ def lay_out_gate(gate: Path, values: Mapping[str, str]) -> None:
     source = carried("traefik")
     for folder in (gate, gate / "dynamic", gate / "tables", gate / PLUGIN):
         folder.mkdir(parents=True, exist_ok=True)
-    for template, target in RENDERED.items():
-        write_atomically(gate / target, rendered(source / template, values))
+    _render(gate, RENDERED, values)
     for template, (target, placeholder) in WHERE_ASKED.items():
         if values.get(placeholder):
-            write_atomically(gate / target, rendered(source / template, values))
+            _render(gate, {template: target}, values)
         else:
             (gate / target).unlink(missing_ok=True)
     _copy_plugin(source / "plugin", gate / PLUGIN)
@@ -54,10 +53,13 @@ def lay_out_operators_gate(gate: Path, values: Mapping[str, str]) -> None:
     Raises:
         StepFailed: a template wants a value we do not have.
     """
-    source = carried("traefik")
     (gate / "dynamic").mkdir(parents=True, exist_ok=True)
-    for template, target in OPERATORS_ALONE.items():
-        write_atomically(gate / target, rendered(source / template, values))
+    _render(gate, OPERATORS_ALONE, values)
+
+
+def _render(gate: Path, targets: Mapping[str, str], values: Mapping[str, str]) -> None:
+    for template, target in targets.items():
+        write_atomically(gate / target, rendered(carried("traefik") / template, values))
 
 
 def rendered(template: Path, values: Mapping[str, str]) -> str:

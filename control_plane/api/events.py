@@ -19,12 +19,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from control_plane.errors import Refused, Unavailable
+from control_plane.kept import REVISION_KEY, ROLLOUTS_PREFIX
 from control_plane.leadership import LEADER_KEY
 from control_plane.loop import ControlPlane
 from control_plane.model import Revision
 from control_plane.ports import Entry, Store
-from control_plane.rollout import ROLLOUTS_PREFIX, Rollout
-from control_plane.staged import REVISION_KEY
+from control_plane.rollout import Rollout
 from control_plane.watch import WATCH_S, follow
 
 KEPT = 1000

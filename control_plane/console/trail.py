@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from control_plane.analysis import RateState
 from control_plane.console.plot import Point
 from control_plane.errors import Refused
+from control_plane.kept import ROLLOUTS_PREFIX
 from control_plane.ports import Store
-from control_plane.rollout import ROLLOUTS_PREFIX, Rollout
+from control_plane.rollout import Rollout
 from control_plane.watch import WATCH_S, follow
 
 MOST_POINTS = 240

@@ -13,10 +13,9 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from control_plane.consul import Consul
-from control_plane.history import history_key
+from control_plane.kept import REVISION_KEY, history_key
 from control_plane.model import HistoryRecord, Revision
 from control_plane.ports import Write
-from control_plane.staged import REVISION_KEY
 from tests.support.console_world import TOKEN, World, console_world, served
 from tests.support.consul_process import ConsulProcess
 from tests.support.operator_browser import chromium, log_in

@@ -14,7 +14,7 @@ PURE = {"model", "errors", "contract", "course", "decide", "delivery", "lint", "
         "routes", "signed", "analysis", "checks", "readings", "sequential", "schemas", "shapes", "values", "resources",
         "differences", "desired", "page", "peers", "shadow", "tallies", "losses",
         "staffing", "alert_rules", "audit", "roles", "autoscale", "receivers", "deploying", "keeper",
-        "region"}  # fmt: skip
+        "region", "kept"}  # fmt: skip
 PURE_PARTS = [f"oauth/{name}" for name in ("answers", "issuers", "jwks", "scopes", "tokens")]
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports", "form"},

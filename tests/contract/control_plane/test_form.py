@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.form import SCHEMA, SCHEMA_KEY, Form
+from control_plane.form import SCHEMA, Form
+from control_plane.kept import SCHEMA_KEY
 from control_plane.ports import Write
 from tests.support.replicas import ROOT, Crew
 from tests.support.wait import eventually

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from control_plane.region import COPIED, REVISION
+from control_plane.kept import REVISION_KEY
+from control_plane.region import COPIED
 from control_plane.region_copy import ALL, copied_of
 from tests.support.two_regions import Json, Place, two_regions
 from tests.support.wait import eventually
@@ -205,5 +206,5 @@ async def test_a_stranger_is_told_nothing(regions: tuple[Place, Place]) -> None:
     for given in ({}, {"Authorization": "Bearer wrong"}):
         answer = await home.http.get(f"{home.member.url}/v1/region/side", headers={"Authorization": "", **given})
         assert answer.status_code == 401
-        assert REVISION not in answer.text
+        assert REVISION_KEY not in answer.text
         assert not [prefix for prefix in COPIED if prefix in answer.text]

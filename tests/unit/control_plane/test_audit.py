@@ -12,10 +12,10 @@ import pytest
 from control_plane.api import create_app
 from control_plane.audit import START, AuditRecord, Draft, Head, hash_of, verified
 from control_plane.engine import Engine
-from control_plane.history import HISTORY_PREFIX
+from control_plane.kept import AUDIT_HEAD_KEY, AUDIT_PREFIX, HISTORY_PREFIX
 from control_plane.leadership import Leadership
 from control_plane.loop import ControlPlane
-from control_plane.trail import AUDIT_PREFIX, HEAD_KEY, Trail, audit_key
+from control_plane.trail import Trail, audit_key
 from tests.support.memory import Memory
 from tests.support.plane import ObedientGate, control_plane, running
 from tests.support.wait import eventually
@@ -161,12 +161,12 @@ async def test_a_new_leader_goes_on_where_the_last_one_was_and_takes_in_what_tha
             await api.post("/v1/clients", json={"id": "a", "reason": "x"})
             await records(api, 2)
             held = {name: entry.value for name, entry in (await store.read(AUDIT_PREFIX)).entries.items()}
-            head = (await store.read(HEAD_KEY)).entries[""].value
+            head = (await store.read(AUDIT_HEAD_KEY)).entries[""].value
             await api.post("/v1/clients", json={"id": "b", "reason": "x"})
             await records(api, 3)
     # As a leader leaves it that dies between the change and the trail.
     store.put(audit_key(3), None)
-    store.put(HEAD_KEY, head)
+    store.put(AUDIT_HEAD_KEY, head)
     async with running(control_plane(store, "two"), ObedientGate(store, "gate-1")) as second:
         transport = httpx.ASGITransport(create_app(second, Engine(second, store), "secret-token"))
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=TOKEN) as api:

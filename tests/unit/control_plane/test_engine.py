@@ -16,12 +16,13 @@ from control_plane.checks import Plan, default_checks
 from control_plane.delivery import BUILT_IN, Delivery, Step
 from control_plane.engine import Engine, Start
 from control_plane.errors import Conflict, NotFound, Refused
+from control_plane.kept import ROLLOUTS_PREFIX
 from control_plane.leadership import Leadership
 from control_plane.loop import ControlPlane, Wish
 from control_plane.model import ClientPolicy, Instance, ServicePolicy, Table
 from control_plane.ports import Write
 from control_plane.review import Span
-from control_plane.rollout import ROLLOUTS_PREFIX, Phase, Rollout
+from control_plane.rollout import Phase, Rollout
 from tests.support.fake_metrics import FakeMetrics
 from tests.support.gateways import FakeGateway
 from tests.support.memory import Memory

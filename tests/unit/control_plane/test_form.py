@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from control_plane.errors import Overtaken, Refused
-from control_plane.form import SCHEMA_KEY, Form, Migration, Raising, form_of, too_new
+from control_plane.form import Form, Migration, Raising, form_of, too_new
+from control_plane.kept import SCHEMA_KEY
 from control_plane.ports import Fence, Write
 from tests.support.memory import Memory
 

@@ -8,15 +8,8 @@ from hypothesis import strategies as st
 
 from control_plane.book import Book, Edit
 from control_plane.errors import NotFound, Refused
-from control_plane.history import (
-    HISTORY_PREFIX,
-    PARTS_PREFIX,
-    SNAPSHOT_PARTS_PREFIX,
-    SNAPSHOT_PREFIX,
-    History,
-    history_key,
-    spanning,
-)
+from control_plane.history import History, spanning
+from control_plane.kept import HISTORY_PREFIX, PARTS_PREFIX, SNAPSHOT_PARTS_PREFIX, SNAPSHOT_PREFIX, history_key
 from control_plane.model import ClientPolicy, Revision, Table
 from control_plane.ports import Fence, Write
 from tests.support.memory import Memory

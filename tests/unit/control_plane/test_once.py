@@ -13,10 +13,11 @@ import pytest
 from control_plane.api import create_app
 from control_plane.engine import Engine
 from control_plane.errors import Conflict, Refused
+from control_plane.kept import ASKED_PREFIX
 from control_plane.leadership import LEADER_KEY
 from control_plane.loop import ControlPlane
 from control_plane.model import HistoryRecord
-from control_plane.once import ASKED_PREFIX, Answer, Call, Once, Remembered
+from control_plane.once import Answer, Call, Once, Remembered
 from tests.support.memory import Memory
 from tests.support.plane import ObedientGate, control_plane, running
 

@@ -7,10 +7,10 @@ import itertools
 import pytest
 
 from control_plane.errors import Refused
+from control_plane.kept import REVISION_KEY
 from control_plane.model import HistoryRecord, Revision, Table
 from control_plane.region import (
     LEFT_PREFIX,
-    REVISION,
     Part,
     Region,
     Side,
@@ -44,7 +44,7 @@ def region(epoch: int, numbers: range, *, reason: str = "test", **services: str)
     sums[Table.SERVICES] = table_sum({name: text.encode() for name, text in services.items()})
     revision = Revision(epoch=epoch, number=numbers[-1], tables=sums)
     history = dict(record(epoch, number, reason) for number in numbers)
-    return {**documents, **history, REVISION: revision.to_bytes()}
+    return {**documents, **history, REVISION_KEY: revision.to_bytes()}
 
 
 @pytest.mark.parametrize(("part", "own", "theirs"), list(itertools.product(CLAIMS, (1, 2, 3), (1, 2, 3))))
@@ -76,14 +76,16 @@ def test_a_copy_is_the_difference_and_a_second_one_is_empty() -> None:
     found = plan(here, there)
     assert not found.left
     assert set(found.ahead) == {record(1, 3)[0], record(1, 4)[0]}
-    assert set(found.together) == {"tekup/policy/services/search", REVISION}
+    assert set(found.together) == {"tekup/policy/services/search", REVISION_KEY}
     written = {**here, **found.ahead, **found.together}
     assert plan({key: value for key, value in written.items() if value is not None}, there).empty
 
 
 def test_records_that_the_home_never_had_are_kept_aside_and_those_it_has_compacted_are_not() -> None:
     here, there = region(1, range(6), search="old"), region(1, range(3, 5), search="new")
-    there[REVISION] = Revision.parse(there[REVISION], "").model_copy(update={"epoch": 2, "number": 5}).to_bytes()
+    there[REVISION_KEY] = (
+        Revision.parse(there[REVISION_KEY], "").model_copy(update={"epoch": 2, "number": 5}).to_bytes()
+    )
     there |= dict([record(2, 5)])
     found = plan(here, there)
     assert set(found.left) == {f"{LEFT_PREFIX}history/000001-0000000005"}

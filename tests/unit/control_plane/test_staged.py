@@ -8,18 +8,11 @@ import pytest
 
 from control_plane.book import Book, Edit, Held
 from control_plane.errors import Conflict, Refused, Unavailable
+from control_plane.kept import REVISION_KEY
 from control_plane.model import ClientPolicy, Revision, Table
 from control_plane.page import MOST_CHANGED
 from control_plane.ports import Fence, Write
-from control_plane.staged import (
-    MOST_BYTES,
-    MOST_WRITES,
-    PENDING_PREFIX,
-    REVISION_KEY,
-    batched,
-    cost,
-    give_up,
-)
+from control_plane.staged import MOST_BYTES, MOST_WRITES, PENDING_PREFIX, batched, cost, give_up
 from tests.support.memory import Memory
 
 pytestmark = pytest.mark.feature("C9", "C2")
