@@ -142,7 +142,8 @@ def test_under_load_exactly_the_burst_and_the_rate_get_through(gate: Gate, make:
             seen += part
     took_s = time.monotonic() - begun
     assert seen.keys() == {200, 429}
-    assert 10 + 20 * 3 - 2 <= seen[200] <= 10 + 20 * took_s + 1
+    # Too many is the limit's fault alone; too few is also a machine that held all callers for a while.
+    assert 0.8 * (10 + 20 * 3) <= seen[200] <= 10 + 20 * took_s + 1
 
 
 def test_calls_under_way_are_bounded_and_freed_however_they_end(
