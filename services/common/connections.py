@@ -29,8 +29,12 @@ class Left(TCPServer):
 
     async def protocol_send(self, event: Event) -> None:
         """Carry out what the protocol wants; nobody is left to be idle for when the client is gone."""
-        gone = isinstance(event, Updated) and event.idle and self.reader.at_eof()
-        await super().protocol_send(Closed() if gone else event)
+        over = isinstance(event, Updated) and event.idle and self._gone()
+        await super().protocol_send(Closed() if over else event)
+
+    def _gone(self) -> bool:
+        """Whether nothing more comes; a reset has no end of file, and would be waited for like a client."""
+        return self.reader.at_eof() or self.reader.exception() is not None
 
     async def _read_data(self) -> None:
         await super()._read_data()

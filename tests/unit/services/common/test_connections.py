@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 import os
+import struct
+from socket import SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING
 
 import psutil
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.local
 ASKED = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 COUNT = 20
+NOW = struct.pack("ii", 1, 0)
+"""A socket that lingers for no time ends with a reset."""
 
 
 async def answering(scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,6 +68,17 @@ async def test_a_connection_whose_client_leaves_within_a_call_is_not_kept_after_
         await _none_kept(listener.port)
 
 
+async def test_nothing_is_kept_of_a_connection_that_was_reset_within_a_call() -> None:
+    """Its call is told, and ends, after the reading has: whoever is idle then has no client."""
+    listener = bind("127.0.0.1", 0)
+    async with listening(answering, listener):
+        made = [await asked(listener.port, ASKED.replace(b"/ ", b"/slow ", 1)) for _ in range(COUNT)]
+        for _, writer in made:
+            writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, NOW)
+            writer.transport.abort()
+        await eventually(_none_idle, "no connection waited for")
+
+
 async def test_a_connection_that_nobody_has_closed_is_kept() -> None:
     listener = bind("127.0.0.1", 0)
     async with listening(answering, listener):
@@ -73,6 +88,10 @@ async def test_a_connection_that_nobody_has_closed_is_kept() -> None:
             writer.write(ASKED)
         assert b"204" in await reader.readuntil(b"\r\n\r\n")
         writer.close()
+
+
+async def _none_idle() -> bool:
+    return not [task for task in asyncio.all_tasks() if "_idle_timeout" in repr(task.get_coro())]
 
 
 async def _none_kept(port: int) -> None:
