@@ -328,7 +328,7 @@ def herd(on: Platform, mend: Mend) -> None:
 
 
 def bad_version(on: Platform, mend: Mend) -> None:
-    on.stage.drill(CANARY, [{"tool": "ledger_*", "error": "a bad version"}])
+    on.stage.drill(CANARY, [{"tool": "ledger_note", "error": "a bad version"}])
     canary = on.stage.add_instance(CANARY)
     on.stage.serving(CANARY)
     on.stage.begin(CANARY, steps=[{"weight_pct": 20, "bake_s": 120}])
