@@ -42,7 +42,7 @@ from pydantic import ValidationError
 from observability.telemetry import traces
 from services.bridge.child import Link, Usage
 from services.bridge.declaration import BadDeclaration, Declaration, Era
-from services.bridge.wire import CLOSED
+from services.bridge.wire import CLOSED, Wire
 
 __all__ = ["Connect", "Lost", "Peer", "Progress"]
 
@@ -238,8 +238,8 @@ class Peer:
         wire = self._link.wire if self._link is not None else None
         try:
             async with asyncio.timeout(deadline_s):
-                if wire is not None and progress is None and not traces.tracing():
-                    result = await wire.request(method, sent)
+                if wire is not None and progress is None:
+                    result = await _over(wire, method, sent)
                 else:
                     result = await self._dispatcher.send_raw_request(method, sent, options)
         except TimeoutError:
@@ -296,6 +296,15 @@ class Peer:
             self._changed()
         elif isinstance(message, Exception):
             logger.info("peer.garbage", extra={"reason": str(message)[:_REASON_CHARS]})
+
+
+async def _over(wire: Wire, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """A request on the child's pipes, with its place in the trace, as the SDK's dispatcher says it (SEP-414)."""
+    name = params.get("name")
+    with traces.span(f"MCP send {method} {name}" if name else f"MCP send {method}", client=True):
+        place = traces.outgoing()
+        sent = {**params, "_meta": {**(params.get("_meta") or {}), **place}} if place else params
+        return await wire.request(method, sent)
 
 
 def _routing(method: str, params: Mapping[str, Any]) -> dict[str, str]:

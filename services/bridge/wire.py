@@ -1,7 +1,7 @@
 """Requests straight on a child's pipes, beside the SDK's dispatcher, which has all other messages.
 
 For the dispatcher a request is two models, two streams and a span on its way there, and two more on its way back: with
-a child that answers at once a third of a call's time. It keeps what has progress to tell or a trace to carry.
+a child that answers at once a third of a call's time. It keeps what has progress to tell.
 """
 
 import asyncio

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from mcp.server.mcpserver.resolve import returns_input_required
 from mcp.server.mcpserver.tools import Tool
 
 __all__ = [
@@ -38,6 +39,12 @@ class KitTool:
         """What it says of itself, as on the wire."""
         said = self.tool.annotations
         return said.model_dump(by_alias=True, exclude_none=True) if said is not None else {}
+
+    @cached_property
+    def asks_nothing(self) -> bool:
+        """Whether it has no means to ask its caller something before it answers."""
+        tool = self.tool
+        return tool.context_kwarg is None and not tool.resolved_params and not returns_input_required(tool.fn)
 
     @property
     def read_only(self) -> bool:

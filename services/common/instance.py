@@ -163,10 +163,12 @@ class Instance:
         """`/mcp` answers inside the block."""
         own = self._kit.own_server
         kit_server = KitServer(self._kit, self._kit.calls, instructions=self._instructions)
+        guard, lowlevel = kit_server.guard, kit_server.lowlevel
         if own is not None:
             # Around all that the server says itself, so that what is kept is whole; within the SDK's tracing.
-            guard = Guard(self._kit, own.open_names, freshness=own.freshness)
-            own.server.middleware.insert(1, guard)
+            guard, lowlevel = Guard(self._kit, own.open_names, freshness=own.freshness), own.server
+            lowlevel.middleware.insert(1, guard)
+        direct = own.direct if own is not None else kit_server.direct()
         legacy = own is not None and own.legacy
         own_proof = secrets.token_hex(32)
         server = own.server if own else kit_server
@@ -176,7 +178,7 @@ class Instance:
         host, standalone = self._settings.host, self._settings.standalone
         async with mcp_app(server, host=host, standalone=standalone) as mcp:
             front = Front(
-                Short(mcp, own.direct, guard, own.server) if own and own.direct else mcp,
+                Short(mcp, direct, guard, lowlevel) if direct else mcp,
                 trust=Trust(self._kit.keyring, standalone=standalone, own_proof=own_proof, peer=peer),
                 activity=self._activity,
                 metrics=self._kit.metrics,

@@ -13,7 +13,7 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.request_state import RequestStateSecurity
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp_types import INVALID_PARAMS, InputRequiredResult
+from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, InputRequiredResult
 from mcp_types import Tool as ListedTool
 from mcp_types.methods import CacheableMethod
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
@@ -24,7 +24,7 @@ from services.common.cache import CACHED, DISCOVER, LIST_TTL_MS, Freshness, Fres
 from services.common.call import CONTROL_PLANE_CLIENT, Call, current_call
 from services.common.calls import Calls, ToolResult
 from services.common.front import MAX_BODY_BYTES
-from services.common.kit import Kit
+from services.common.kit import Direct, Kit
 from services.common.metrics import UNKNOWN_TOOL, Outcome
 from services.common.request_state import RingCodec
 from services.common.rights import Rights, narrow, used_name
@@ -166,6 +166,7 @@ class KitServer(MCPServer[dict[str, Any]]):
     """
 
     def __init__(self, kit: Kit, calls: Calls, *, instructions: str) -> None:
+        self.guard = Guard(kit, freshness=_declared)
         super().__init__(
             kit.name,
             instructions=instructions,
@@ -175,7 +176,7 @@ class KitServer(MCPServer[dict[str, Any]]):
             request_state_security=RequestStateSecurity(codec=RingCodec(kit.keyring)),
             cache_hints=LIST_HINTS,
             subscriptions=False,  # change announcements are the hub's
-            middleware=[Guard(kit, freshness=_declared)],
+            middleware=[self.guard],
         )
         self._kit = kit
         self._calls = calls
@@ -185,6 +186,26 @@ class KitServer(MCPServer[dict[str, Any]]):
             self.prompt(prompt.name, title=prompt.title)(prompt.function)
         for complete in kit.completions:
             self.completion()(complete)  # type: ignore[no-untyped-call]  # the SDK's is not annotated
+
+    @property
+    def lowlevel(self) -> Server[Any]:
+        """The server beneath it, which says who answers."""
+        return self._lowlevel_server
+
+    def direct(self) -> Direct:
+        """How its tools are called without it, those that ask their caller nothing."""
+
+        def schema(name: str) -> Mapping[str, Any] | None:
+            declared = self._kit.tools.get(name)
+            return declared.tool.parameters if declared is not None and declared.asks_nothing else None
+
+        async def call(params: Mapping[str, Any]) -> Mapping[str, Any]:
+            result = await self.call_tool(params["name"], params.get("arguments") or {})
+            if isinstance(result, InputRequiredResult):  # its state is sealed by the SDK's server alone
+                raise MCPError(INTERNAL_ERROR, f"{params['name']} asks its caller something and does not declare it")
+            return result.model_dump(by_alias=True, mode="json", exclude_none=True)
+
+        return Direct(schema, call)
 
     async def list_tools(self) -> list[ListedTool]:
         """The tools; the control plane also sees with which arguments one can be probed, which is nobody else's."""

@@ -1,16 +1,18 @@
-"""The short way of a tool call to an own server: one JSON body in, one out, past the SDK's machinery.
+"""The short way of a tool call: one JSON body in, one out, past the SDK's machinery.
 
-A service in front of somebody else's tools does little itself, so that what the SDK does around each call (tasks,
-streams, models, middleware) was half of it. Whatever is not plain goes the SDK's way, as if it had never been looked
-at: other methods, progress, traces, copies and their originals, and all that is wrong, so that it is refused as ever.
+For a tool that does little, what the SDK does around each call (tasks, streams, models, middleware) is half of it.
+Whatever is not plain goes the SDK's way, as if it had never been looked at: other methods, progress, copies and their
+originals, tools that may ask their caller something, and all that is wrong, so that it is refused as ever.
 """
 
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, cast
 
 from mcp import MCPError
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.runner import modern_error_data
 from mcp.server.streamable_http import check_accept_headers
@@ -50,6 +52,17 @@ _STREAM: Final = [
 ]
 
 
+@dataclass(frozen=True)
+class _Traced:
+    """What the SDK's tracing reads of a request's context."""
+
+    method: str
+    params: Mapping[str, Any]
+    protocol_version: str
+    request_id: str | int
+    meta: Mapping[str, Any]
+
+
 class Short:
     """ASGI application before the SDK's.
 
@@ -57,7 +70,7 @@ class Short:
         app: The SDK's, for all else.
         direct: The service's tools.
         guard: Holds calls to rights.
-        server: Says who answered; its session manager which Hosts are served.
+        server: Says who answered; its first middleware traces, its session manager says which Hosts are served.
     """
 
     def __init__(self, app: ASGIApp, direct: Direct, guard: Guard, server: Server[Any]) -> None:
@@ -91,7 +104,7 @@ class Short:
     async def _may_be_plain(self, request: Request) -> bool:
         """By its headers and who calls; before anything of it is read."""
         headers, call = request.headers, current_call()
-        if headers.get(MCP_METHOD_HEADER) != CALL or traces.tracing() or call.copy or call.shadow:
+        if headers.get(MCP_METHOD_HEADER) != CALL or call.copy or call.shadow:
             return False
         length = headers.get("content-length", "")
         if not (length.isascii() and length.isdecimal()) or int(length) > MAX_BYTES:
@@ -125,10 +138,20 @@ class Short:
         """The JSON-RPC message that answers a call, whatever becomes of it."""
         said: dict[str, Any] = {"jsonrpc": "2.0", "id": asked["id"]}
         try:
-            result = await self._direct.call(asked["params"])
-            return said | {"result": self._shaped(result, asked["params"]["_meta"][PROTOCOL_VERSION_META_KEY])}
+            return said | {"result": await self._result(asked["id"], asked["params"])}
         except Exception as error:  # the outermost of a call: told as the SDK tells it
             return said | {"error": modern_error_data(error).model_dump(mode="json", by_alias=True, exclude_none=True)}
+
+    async def _result(self, identity: str | int, params: Mapping[str, Any]) -> dict[str, Any]:
+        version = params["_meta"][PROTOCOL_VERSION_META_KEY]
+
+        async def shaped(_: ServerRequestContext[Any, Any]) -> HandlerResult:
+            return self._shaped(await self._direct.call(params), version)
+
+        context = cast("ServerRequestContext[Any, Any]", _Traced(CALL, params, version, identity, params["_meta"]))
+        told = traces.tracing() or traces.TRACEPARENT in params["_meta"]  # a log line names its caller's trace
+        traced = self._server.middleware[0] if told else _untraced
+        return cast("dict[str, Any]", await traced(context, shaped))
 
     def _shaped(self, result: Mapping[str, Any], version: str) -> dict[str, Any]:
         """A result as the protocol's version has it, with who answered."""
@@ -143,6 +166,10 @@ class Short:
         if isinstance(meta, dict) and meta.get(SERVER_INFO_META_KEY) is None:
             shaped["_meta"] = {**meta, SERVER_INFO_META_KEY: self._server.server_info_stamp}
         return shaped
+
+
+async def _untraced(context: ServerRequestContext[Any, Any], call: CallNext) -> HandlerResult:
+    return await call(context)
 
 
 def _plain(body: Any) -> dict[str, Any] | None:

@@ -262,7 +262,10 @@ class Stage:
     def serving(self, version: str, count: int = 1) -> None:
         """Wait until so many instances of a version serve, as the control plane sees it."""
 
+        shown = self.answer("GET", f"/v1/services/{SERVICE}")
+
         def there() -> bool:
+            nonlocal shown
             shown = self.answer("GET", f"/v1/services/{SERVICE}")
             mine = [
                 one
@@ -271,7 +274,7 @@ class Stage:
             ]
             return len(mine) >= count
 
-        wait_until(there, f"{count} instance(s) of {version} serving", WAIT_S)
+        wait_until(there, lambda: f"{count} instance(s) of {version} serving: {shown.text}", WAIT_S)
 
     @property
     def secrets(self) -> Json:

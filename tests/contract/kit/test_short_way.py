@@ -1,0 +1,105 @@
+"""A plain call's short way past the SDK's server is answered, and traced, as the SDK's own way is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.contract.kit.conftest import MODERN, Instance, Services, grant_of
+from tests.support.otlp import Collector, Taken, collecting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+pytestmark = [pytest.mark.local, pytest.mark.feature("A13")]
+META = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
+ANOTHER_WAY = {"noted": 1}
+"""A parameter that the protocol does not have, and ignores: a call with it is not plain."""
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+CASES: Sequence[tuple[str, dict[str, Any]]] = (
+    ("demo_echo", {"text": "hi"}), ("demo_echo", {"text": "ä€🙂\u2028"}), ("demo_echo", {"text": ""}),
+    ("demo_add", {"a": 1, "b": 2}), ("demo_add", {"a": "1", "b": 2}), ("demo_add", {"a": "one", "b": 2}),
+    ("demo_add", {"a": 1}), ("demo_add", {"a": 1, "b": 2, "c": 3}), ("demo_hurry", {}), ("demo_read", {"handle": "x"}),
+    ("demo_pages", {}), ("demo_whoami", {}), ("demo_steps", {"count": 2}), ("demo_nothing", {}),
+)  # fmt: skip
+
+
+async def answers(
+    instance: Instance, tool: str, arguments: dict[str, Any], parent: str = "", **grant: object
+) -> list[tuple[int, str, Any]]:
+    """What both ways answer."""
+    sent = {
+        **instance.headers(), "x-tekup-grant": grant_of("dev", ("*",), **grant), "mcp-protocol-version": MODERN,
+        "accept": "application/json, text/event-stream", "mcp-method": "tools/call", "mcp-name": tool,
+        **({"traceparent": f"00-{TRACE}-{parent}-01"} if parent else {}),
+    }  # fmt: skip
+    if "handle" in arguments:
+        sent["mcp-param-handle"] = arguments["handle"]
+    found = []
+    async with httpx.AsyncClient(timeout=30, headers=sent) as http:
+        for more in ({}, ANOTHER_WAY):
+            params = {"name": tool, "arguments": arguments, "_meta": META, **more}
+            asked = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
+            answer = await http.post(instance.url, json=asked)
+            found.append((answer.status_code, answer.headers["content-type"], answer.json()))
+    return found
+
+
+@pytest.mark.parametrize(("tool", "arguments"), CASES)
+async def test_a_call_is_answered_alike_on_both_ways(demo: Instance, tool: str, arguments: dict[str, Any]) -> None:
+    short, long = await answers(demo, tool, arguments)
+    assert short == long
+
+
+async def test_a_crash_is_told_alike_but_for_its_reference(demo: Instance) -> None:
+    short, long = (json.dumps(answer) for answer in await answers(demo, "demo_crash", {}))
+    assert short.partition("as ")[0] == long.partition("as ")[0]
+    assert "secret" not in short
+
+
+async def test_rights_hold_alike(demo: Instance) -> None:
+    short, long = await answers(demo, "demo_sleep", {"seconds": 0}, access="read-only")
+    assert short == long
+    assert "read-only tools only" in short[2]["error"]["message"]
+
+
+async def test_a_caller_that_leaves_has_cancelled_its_call(services: Services) -> None:
+    instance = await services.start()
+    sent = {
+        **instance.headers(), "mcp-protocol-version": MODERN, "accept": "application/json, text/event-stream",
+        "x-tekup-grant": grant_of("dev", ("*",)), "mcp-method": "tools/call", "mcp-name": "demo_sleep",
+    }  # fmt: skip
+    params = {"name": "demo_sleep", "arguments": {"seconds": 60}, "_meta": META}
+    asked = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
+    async with httpx.AsyncClient(headers=sent) as http:
+        with pytest.raises(httpx.ReadTimeout):
+            await http.post(instance.url, json=asked, timeout=0.5)
+    call = await instance.event("call")
+    assert (call["tool"], call["outcome"]) == ("demo_sleep", "cancelled")
+
+
+def _said(span: Taken) -> tuple[object, ...]:
+    return span.name, span.parent, span.failed, span.about
+
+
+async def test_both_ways_are_traced_alike(services: Services) -> None:
+    with collecting() as collector:
+        instance = await services.start(MCP_OTLP_URL=collector.url)
+        for tool, arguments in CASES:
+            await answers(instance, tool, arguments, PARENT)
+        pairs = await asyncio.to_thread(_pairs, collector)
+    assert [one.name for one, _ in pairs] == [f"tools/call {tool}" for tool, _ in CASES]
+    for short, long in pairs:
+        assert _said(short) == _said(long)
+        assert short.parent == PARENT
+
+
+def _pairs(collector: Collector) -> list[tuple[Taken, Taken]]:
+    """Served calls in the order they ended, two and two."""
+    collector.wait("tools/call demo_nothing", 2)
+    spans = [one for one in collector.of(TRACE) if one.name.startswith("tools/call")]
+    return list(zip(spans[::2], spans[1::2], strict=True))
