@@ -27,6 +27,7 @@ from mcp.shared.inbound import (
 from mcp_types import CORE_RESULT_TYPES, INTERNAL_ERROR, PROTOCOL_VERSION_META_KEY, SERVER_INFO_META_KEY
 from mcp_types.methods import serialize_server_result, validate_client_request
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -210,6 +211,14 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
+def _written(message: Mapping[str, Any]) -> bytes:
+    """A message in UTF-8, where the SDK escapes all but ASCII, twice as long; so goes only what is no text here."""
+    try:
+        return to_json(message, inf_nan_mode="null")
+    except PydanticSerializationError:
+        return json.dumps(message, separators=(",", ":")).encode()
+
+
 async def _sent(call: "asyncio.Task[dict[str, Any]]", gone: "asyncio.Task[None]", send: Send) -> None:
     """Send the answer when it is there: as JSON, or, where it is long in coming, at the end of a stream."""
     streams = False
@@ -221,7 +230,7 @@ async def _sent(call: "asyncio.Task[dict[str, Any]]", gone: "asyncio.Task[None]"
     if not call.done():
         return
     message = call.result()
-    body = json.dumps(message, separators=(",", ":")).encode()
+    body = _written(message)
     if streams:
         body = b"event: message\r\ndata: " + body + b"\r\n\r\n"
     else:

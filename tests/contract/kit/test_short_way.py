@@ -31,7 +31,7 @@ CASES: Sequence[tuple[str, dict[str, Any]]] = (
 async def answers(
     instance: Instance, tool: str, arguments: dict[str, Any], parent: str = "", **grant: object
 ) -> list[tuple[int, str, Any]]:
-    """What both ways answer."""
+    """What both ways answer; the short one in no more bytes."""
     sent = {
         **instance.headers(), "x-tekup-grant": grant_of("dev", ("*",), **grant), "mcp-protocol-version": MODERN,
         "accept": "application/json, text/event-stream", "mcp-method": "tools/call", "mcp-name": tool,
@@ -39,13 +39,15 @@ async def answers(
     }  # fmt: skip
     if "handle" in arguments:
         sent["mcp-param-handle"] = arguments["handle"]
-    found = []
+    found, sizes = [], list[int]()
     async with httpx.AsyncClient(timeout=30, headers=sent) as http:
         for more in ({}, ANOTHER_WAY):
             params = {"name": tool, "arguments": arguments, "_meta": META, **more}
             asked = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
             answer = await http.post(instance.url, json=asked)
             found.append((answer.status_code, answer.headers["content-type"], answer.json()))
+            sizes.append(len(answer.content))
+    assert sizes[0] <= sizes[1]
     return found
 
 
