@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from mcp import MCPError
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.runner import modern_error_data
 from mcp.server.streamable_http import check_accept_headers
@@ -144,15 +144,16 @@ class Short:
             return said | {"error": modern_error_data(error).model_dump(mode="json", by_alias=True, exclude_none=True)}
 
     async def _result(self, identity: str | int, params: Mapping[str, Any]) -> dict[str, Any]:
-        version = params["_meta"][PROTOCOL_VERSION_META_KEY]
+        meta = params["_meta"]
+        version = meta[PROTOCOL_VERSION_META_KEY]
+        if not traces.tracing() and traces.TRACEPARENT not in meta:  # a log line names its caller's trace, sent or not
+            return self._shaped(await self._direct.call(params), version)
 
         async def shaped(_: ServerRequestContext[Any, Any]) -> HandlerResult:
             return self._shaped(await self._direct.call(params), version)
 
-        context = cast("ServerRequestContext[Any, Any]", _Traced(CALL, params, version, identity, params["_meta"]))
-        told = traces.tracing() or traces.TRACEPARENT in params["_meta"]  # a log line names its caller's trace
-        traced = self._server.middleware[0] if told else _untraced
-        return cast("dict[str, Any]", await traced(context, shaped))
+        context = cast("ServerRequestContext[Any, Any]", _Traced(CALL, params, version, identity, meta))
+        return cast("dict[str, Any]", await self._server.middleware[0](context, shaped))
 
     def _shaped(self, result: Mapping[str, Any], version: str) -> dict[str, Any]:
         """A result as the protocol's version has it, with who answered."""
@@ -167,10 +168,6 @@ class Short:
         if isinstance(meta, dict) and meta.get(SERVER_INFO_META_KEY) is None:
             shaped["_meta"] = {**meta, SERVER_INFO_META_KEY: self._server.server_info_stamp}
         return shaped
-
-
-async def _untraced(context: ServerRequestContext[Any, Any], call: CallNext) -> HandlerResult:
-    return await call(context)
 
 
 def _plain(body: Any) -> dict[str, Any] | None:

@@ -261,12 +261,12 @@ class Stage:
 
     def serving(self, version: str, count: int = 1) -> None:
         """Wait until so many instances of a version serve, as the control plane sees it."""
-
-        shown = self.answer("GET", f"/v1/services/{SERVICE}")
+        said = ""
 
         def there() -> bool:
-            nonlocal shown
+            nonlocal said
             shown = self.answer("GET", f"/v1/services/{SERVICE}")
+            said = shown.text
             mine = [
                 one
                 for one in (shown.json()["instances"] if shown.is_success else ())
@@ -274,7 +274,7 @@ class Stage:
             ]
             return len(mine) >= count
 
-        wait_until(there, lambda: f"{count} instance(s) of {version} serving: {shown.text}", WAIT_S)
+        wait_until(there, lambda: f"{count} instance(s) of {version} serving: {said}", WAIT_S)
 
     @property
     def secrets(self) -> Json:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.contract.kit.conftest import MODERN, Instance, Services, grant_of
+from tests.contract.kit.conftest import Instance, Services, grant_of
+from tests.contract.kit.test_serving import call_body, call_headers
 from tests.support.otlp import Collector, Taken, collecting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 pytestmark = [pytest.mark.local, pytest.mark.feature("A13")]
-META = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
 ANOTHER_WAY = {"noted": 1}
 """A parameter that the protocol does not have, and ignores: a call with it is not plain."""
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -33,8 +33,7 @@ async def answers(
 ) -> list[tuple[int, str, Any]]:
     """What both ways answer; the short one in no more bytes."""
     sent = {
-        **instance.headers(), "x-tekup-grant": grant_of("dev", ("*",), **grant), "mcp-protocol-version": MODERN,
-        "accept": "application/json, text/event-stream", "mcp-method": "tools/call", "mcp-name": tool,
+        **call_headers(instance, tool), "x-tekup-grant": grant_of("dev", ("*",), **grant),
         **({"traceparent": f"00-{TRACE}-{parent}-01"} if parent else {}),
     }  # fmt: skip
     if "handle" in arguments:
@@ -42,8 +41,8 @@ async def answers(
     found, sizes = [], list[int]()
     async with httpx.AsyncClient(timeout=30, headers=sent) as http:
         for more in ({}, ANOTHER_WAY):
-            params = {"name": tool, "arguments": arguments, "_meta": META, **more}
-            asked = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
+            asked = call_body(tool, arguments)
+            asked["params"] |= more
             answer = await http.post(instance.url, json=asked)
             found.append((answer.status_code, answer.headers["content-type"], answer.json()))
             sizes.append(len(answer.content))
@@ -71,13 +70,8 @@ async def test_rights_hold_alike(demo: Instance) -> None:
 
 async def test_a_caller_that_leaves_has_cancelled_its_call(services: Services) -> None:
     instance = await services.start()
-    sent = {
-        **instance.headers(), "mcp-protocol-version": MODERN, "accept": "application/json, text/event-stream",
-        "x-tekup-grant": grant_of("dev", ("*",)), "mcp-method": "tools/call", "mcp-name": "demo_sleep",
-    }  # fmt: skip
-    params = {"name": "demo_sleep", "arguments": {"seconds": 60}, "_meta": META}
-    asked = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
-    async with httpx.AsyncClient(headers=sent) as http:
+    asked = call_body("demo_sleep", {"seconds": 60})
+    async with httpx.AsyncClient(headers=call_headers(instance, "demo_sleep")) as http:
         with pytest.raises(httpx.ReadTimeout):
             await http.post(instance.url, json=asked, timeout=0.5)
     call = await instance.event("call")
