@@ -11,7 +11,7 @@ WORKERS ?= 3
 # Each of some hundred Consuls and Prometheuses waits for its disk; in memory, where there is room, none has to.
 ROOMY_KB := 12000000
 IN_MEMORY := $(shell test -w /dev/shm && test "$$(df -k --output=avail /dev/shm | tail -1)" -gt $(ROOMY_KB) && echo /dev/shm)
-PYTEST := PYTEST_DEBUG_TEMPROOT=$(IN_MEMORY) $(BIN)/pytest
+PYTEST := PYTEST_DEBUG_TEMPROOT=$(IN_MEMORY) $(BIN)/python -m tests.again
 CODE := control_plane services compose observability tests
 
 .DEFAULT_GOAL := help
@@ -47,7 +47,7 @@ test: $(READY) programs lint types go-test ## Lint, types, unit, contract and lo
 PART = tests/e2e/test_protocol.py
 test-docker: $(READY) ## Tests that need a Docker engine; on a bare Debian machine, as root, one is installed
 	@$(BIN)/python -m compose.local.programs consul prometheus promtool alertmanager amtool loki jaeger collector osv-scanner > /dev/null
-	$(BIN)/python -m tests.support.engine sh -euc '$(BIN)/pytest -m "docker and not production and not long"; $(BIN)/pytest -m "anywhere and not long" --environment=dev $(PART); $(BIN)/pytest -m "(anywhere or production) and not long" --environment=staging $(PART) $(if $(PART),tests/e2e/test_production.py); $(BIN)/pytest -m "(anywhere or production) and not long" --environment=prod; $(BIN)/python -m compose.images tested'
+	$(BIN)/python -m tests.support.engine sh -euc '$(BIN)/python -m tests.again -m "docker and not production and not long"; $(BIN)/python -m tests.again -m "anywhere and not long" --environment=dev $(PART); $(BIN)/python -m tests.again -m "(anywhere or production) and not long" --environment=staging $(PART) $(if $(PART),tests/e2e/test_production.py); $(BIN)/python -m tests.again -m "(anywhere or production) and not long" --environment=prod; $(BIN)/python -m compose.images tested'
 
 test-long: $(READY) ## Races, soaks and drills
 	$(BIN)/pytest -m long

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 1.0
 RETRY_AFTER_S: Final = 0.5
+LEAVE_TRIES: Final = 2  # one that stays is called dead for minutes
 
 
 class RegistryPort(Protocol):
@@ -48,7 +49,9 @@ class Keeper:
         self._wanted = wanted
         self._metrics = metrics
         self._known: bool | None = None
-        self._lock = asyncio.Lock()  # so that a look under way cannot write "serving" over "draining"
+        # So that a look under way cannot write "serving" over "draining", nor anything after the leaving.
+        self._lock = asyncio.Lock()
+        self._looks: set[asyncio.Task[bool]] = set()
 
     async def keep(self) -> None:
         """Register, then look every second and register again where it is missing; until cancelled."""
@@ -63,16 +66,27 @@ class Keeper:
         await self._look()
 
     async def leave(self) -> None:
-        """Take the registration out."""
+        """Take the registration out, once no look is under way."""
         async with self._lock:
-            try:
-                with root_span("consul deregister"):
-                    await self._registry.deregister(self._wanted.service_id)
-                logger.info("registry.left", extra={"id": self._wanted.service_id})
-            except RegistryError as error:
-                logger.warning("registry.not_left", extra={"reason": str(error)})
+            for left in reversed(range(LEAVE_TRIES)):
+                try:
+                    with root_span("consul deregister"):
+                        await self._registry.deregister(self._wanted.service_id)
+                except RegistryError as error:
+                    if not left:
+                        logger.warning("registry.not_left", extra={"reason": str(error)})
+                else:
+                    logger.info("registry.left", extra={"id": self._wanted.service_id})
+                    return
 
     async def _look(self) -> bool:
+        # Consul carries out what it was sent, whoever has stopped waiting: a look ends by itself, and leaving waits.
+        look = asyncio.create_task(self._looked())
+        self._looks.add(look)
+        look.add_done_callback(self._looks.discard)
+        return await asyncio.shield(look)
+
+    async def _looked(self) -> bool:
         async with self._lock:
             try:
                 if not await self._registry.holds(self._wanted):

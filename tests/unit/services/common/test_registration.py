@@ -25,9 +25,19 @@ class FakeRegistry:
         self.away = False
         self.writes: list[str] = []
         self.changed = asyncio.Event()
+        self.refusals = 0
+        self.asked = asyncio.Event()
+        self.answering = asyncio.Event()
+        self.answering.set()
 
     async def register(self, wanted: Registration) -> None:
         self._reach()
+        self.asked.set()
+        under_way = asyncio.ensure_future(self._written(wanted))  # as Consul does, who has hung up meanwhile or not
+        await asyncio.shield(under_way)
+
+    async def _written(self, wanted: Registration) -> None:
+        await self.answering.wait()
         self.held = wanted
         self.writes.append(wanted.state)
         self.changed.set()
@@ -42,7 +52,8 @@ class FakeRegistry:
         self.held = None
 
     def _reach(self) -> None:
-        if self.away:
+        self.refusals -= 1
+        if self.away or self.refusals >= 0:
             raise RegistryError("away")
 
 
@@ -89,6 +100,30 @@ async def test_draining_is_never_overwritten_by_a_look_under_way(kit: Kit) -> No
         await keeper.drain()
     assert registry.held is not None
     assert registry.held.state == "draining"
+
+
+async def test_nothing_is_written_after_the_leaving_by_a_look_that_was_ended_under_way(kit: Kit) -> None:
+    registry = FakeRegistry()
+    registry.answering.clear()
+    keeper = Keeper(registry, WANTED, kit.metrics)
+    async with asyncio.timeout(5):
+        async with keeping(keeper):
+            await registry.asked.wait()
+        leaving = asyncio.create_task(keeper.leave())
+        await asyncio.sleep(0)
+        registry.answering.set()
+        await leaving
+        await asyncio.sleep(0)
+    assert registry.writes == ["serving"]
+    assert registry.held is None
+
+
+async def test_an_instance_that_a_busy_registry_refused_to_let_go_asks_once_more(kit: Kit) -> None:
+    registry = FakeRegistry()
+    registry.held = WANTED
+    registry.refusals = 1
+    await Keeper(registry, WANTED, kit.metrics).leave()
+    assert registry.held is None
 
 
 async def test_leaving_without_a_registry_is_no_error(kit: Kit) -> None:
