@@ -22,6 +22,7 @@ from compose.backup.restore import put_in_place
 from compose.backup.site import Site
 from compose.local.authority import CA
 from compose.local.consul_acl import CONSUL
+from compose.local.consul_config import NODE_ID
 from compose.local.errors import BadInput, StepFailed
 
 from .places import Here
@@ -29,7 +30,6 @@ from .places import Here
 __all__ = ["give", "put", "take_over"]
 
 THERE = ("secrets", "operator.token", "backup.id")
-NODE_ID = "node-id"
 
 
 def site_of(here: Here) -> Site:

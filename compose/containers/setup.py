@@ -12,6 +12,7 @@ from pathlib import Path
 from compose.local.alerting import BASE, LIVE, OPERATORS, rule_files
 from compose.local.bridged.declared import declared, names, remove_declaration, write_declaration
 from compose.local.consul_acl import GATE, KEEPER, PROMETHEUS, gate_role, service_role, token_file
+from compose.local.consul_config import give_node_id
 from compose.local.credentials import (
     forget_service,
     gate_secrets_file,
@@ -79,11 +80,20 @@ def prepare(here: Here) -> None:
         edge = edge_values(here.effective.settings)
         lay_out_operators_gate(here.operators_gate, {**edge, **entry_values(here)})
     put_certificates(here, now)
+    _nodes(here)
     for recipient, files in _files(here).items():
         _give(here.given / recipient, files)
     _receivers(here)
     _welcome(here.workspace)
     log("environment prepared", env=here.effective.settings.env)
+
+
+def _nodes(here: Here) -> None:
+    """Let each Consul have the id of its name."""
+    agents = {name: agent.node for name, agent in here.agents.items()}
+    for name, node in {**agents, **{server: server for server in here.servers}}.items():
+        if (data := here.data / name).is_dir():
+            give_node_id(data, node)
 
 
 def _declare(here: Here) -> None:

@@ -6,6 +6,7 @@ Consul takes neither from a file of its own, and process arguments can be read b
 import base64
 import json
 import secrets
+import uuid
 from pathlib import Path
 
 from .consul_acl import CONSUL, read_token, token_file
@@ -13,11 +14,34 @@ from .files import PRIVATE, write_atomically
 from .layout import Layout
 
 KEY_BYTES = 32
+NODE_ID = "node-id"
+NODES = uuid.UUID("2f6b7d0e-5a55-4d7c-9a0e-6e2f0c1b7a43")
+"""What ids of nodes are derived within."""
 
 
 def private_config(layout: Layout) -> Path:
     """Where it lies."""
     return layout.consul_secrets / "agent.json"
+
+
+def node_id(node: str) -> str:
+    """The id of a node of a name, always the same."""
+    return str(uuid.uuid5(NODES, node))
+
+
+def give_node_id(data: Path, node: str) -> None:
+    """Let a Consul without data have the id of its name, so that a catalog that knew it takes it for the same.
+
+    With an id of Consul's own making it would be a stranger who has a node's name, and nothing that it registers
+    would show (Consul: "Node name ... is reserved by node ..."). An id that is there stays.
+
+    Args:
+        data: Its data directory.
+        node: Its name.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    if not (data / NODE_ID).exists():
+        write_atomically(data / NODE_ID, node_id(node), PRIVATE)
 
 
 def gossip_file(layout: Layout) -> Path:

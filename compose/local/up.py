@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from .bridged.declared import declared, names
 from .bridged.waiting import note_added
+from .consul_acl import NODE
+from .consul_config import give_node_id
 from .credentials import make_credentials, make_sealing_keys
 from .files import lock_holder, try_lock
 from .gate_folder import lay_out_gate
@@ -177,6 +179,7 @@ def _prepare(layout: Layout, effective: Effective, programs: dict[str, Found], r
     ports = settled_ports(wanted_ports(effective), named_ports(effective.settings), layout.ports, report)
     parts = Parts(layout, effective, ports, programs)
     make_credentials(layout)
+    give_node_id(layout.consul, NODE)
     if effective.settings.api_key_encryption and not effective.settings.api_key_encryption_key_file:
         make_sealing_keys(layout)
     write_welcome(layout)

@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import Self
 
+from compose.local.consul_config import node_id
 from tests.support.consul_process import ConsulProcess
 from tests.support.gate import wait_until
 from tests.support.ports import free_ports
@@ -29,7 +30,13 @@ class Server(ConsulProcess):
 
 def _server(folder: Path, name: str, serf: int, others: list[str]) -> Server:
     (folder / name).mkdir(exist_ok=True)
-    together = {"bootstrap_expect": 3, "node_name": name, "retry_join": others, "retry_interval": "1s"}
+    together = {
+        "bootstrap_expect": 3,
+        "node_name": name,
+        "node_id": node_id(name),
+        "retry_join": others,
+        "retry_interval": "1s",
+    }
     return Server(folder / name, serf=serf, **together)
 
 

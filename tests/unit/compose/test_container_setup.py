@@ -14,6 +14,7 @@ from compose.containers.places import Here
 from compose.containers.settings import ContainerSettings, bytes_of
 from compose.containers.setup import prepare
 from compose.containers.takeover import hand_over, take_in
+from compose.local.consul_config import node_id
 from compose.local.errors import BadSettings, StepFailed
 from compose.local.files import repository
 from compose.local.layout import Layout
@@ -385,3 +386,11 @@ def test_a_server_of_somebody_else_has_credentials_of_its_own_for_as_long_as_it_
     assert "pear" in known
     assert "time" not in known
     assert not (volumes / "keep/.tekup/secrets/consul/service-time.token").exists()
+
+
+def test_each_consul_is_given_the_id_of_its_name_where_it_has_data(volumes: Path) -> None:
+    for name in ("consul", "consul-1"):
+        (volumes / "data" / name).mkdir(parents=True)
+    prepare(here(volumes, MCP_CONSUL_SERVERS="3"))
+    ids = {path.parent.name: path.read_text() for path in (volumes / "data").glob("*/node-id")}
+    assert ids == {"consul": node_id("tekup"), "consul-1": node_id("consul-1")}
