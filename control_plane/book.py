@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from control_plane import staged
 from control_plane.errors import Conflict, NotInitialised, Refused, Unavailable
 from control_plane.history import History, record_writes
-from control_plane.kept import HISTORY_PREFIX, REVISION_KEY, history_key
+from control_plane.kept import REVISION_KEY, history_key
 from control_plane.known import KnownTables
 from control_plane.model import Change, HistoryRecord, Revision, Stored, Table
 from control_plane.page import (
@@ -30,7 +30,7 @@ from control_plane.ports import Fence, Store, Write
 from control_plane.resources import VERSIONED
 from control_plane.signed import TableDigests, table_sum
 
-__all__ = ["DOCUMENTS", "HISTORY_PREFIX", "REVISION_KEY", "Book", "Edit", "Held", "Page", "Place"]
+__all__ = ["DOCUMENTS", "Book", "Edit", "Held", "Page", "Place"]
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-from control_plane.book import REVISION_KEY
 from control_plane.errors import Refused
+from control_plane.kept import REVISION_KEY
 from control_plane.model import GATE_TABLES, Revision, Table, TableSum
 from control_plane.ports import Entry, Store
 from control_plane.watch import WATCH_S, follow

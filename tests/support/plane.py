@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from control_plane.book import REVISION_KEY
 from control_plane.consul import Consul
 from control_plane.gates import GATES_PREFIX
+from control_plane.kept import REVISION_KEY
 from control_plane.leadership import Leadership
 from control_plane.loop import ControlPlane
 from control_plane.model import GateReport, Revision

@@ -17,9 +17,8 @@ from pathlib import Path
 import httpx
 
 from control_plane.agent.report import Report, Reporter
-from control_plane.book import HISTORY_PREFIX, REVISION_KEY
 from control_plane.consul import Consul
-from control_plane.kept import AUDIT_PREFIX
+from control_plane.kept import AUDIT_PREFIX, HISTORY_PREFIX, REVISION_KEY
 from control_plane.leadership import LEADER_KEY
 from control_plane.model import HistoryRecord, Replica, Revision
 from control_plane.watch import WATCH_S, follow

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 
-from control_plane.book import REVISION_KEY, Book, Edit
+from control_plane.book import Book, Edit
 from control_plane.consul import Consul
 from control_plane.errors import NotFound, Unavailable
 from control_plane.gates import GATES_PREFIX
+from control_plane.kept import REVISION_KEY
 from control_plane.leadership import LEADER_KEY, Leadership
 from control_plane.loop import ControlPlane, Wish
 from control_plane.model import ClientPolicy, GateReport, Revision, Table

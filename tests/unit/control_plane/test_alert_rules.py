@@ -11,8 +11,8 @@ import yaml
 
 from control_plane.alert_rules import DIGEST, AlertRule, RuleGroup, fired, health_in
 from control_plane.alertmanager import Matcher, refuse_others
-from control_plane.book import REVISION_KEY
 from control_plane.errors import Forbidden, Refused
+from control_plane.kept import REVISION_KEY
 from control_plane.model import Revision, Table
 from control_plane.rule_keeper import Keeper, RuleFiles
 from control_plane.signed import table_sum

@@ -12,9 +12,9 @@ import pytest
 
 from control_plane.api import create_app
 from control_plane.api.forward import FORWARDED, REPLICA, Forward
-from control_plane.book import HISTORY_PREFIX
 from control_plane.engine import Engine
 from control_plane.form import SCHEMA
+from control_plane.kept import HISTORY_PREFIX
 from control_plane.leadership import LEADER_KEY
 from control_plane.loop import ControlPlane
 from control_plane.model import HistoryRecord

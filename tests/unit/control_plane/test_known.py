@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from control_plane.book import REVISION_KEY, Book, Edit
+from control_plane.book import Book, Edit
 from control_plane.errors import Conflict
+from control_plane.kept import REVISION_KEY
 from control_plane.known import WHOLE_EVERY_S, KnownTables
 from control_plane.model import ClientPolicy, Lane, ServicePolicy, Table
 from control_plane.ports import Entry, Fence, Listing, Write

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from control_plane.book import HISTORY_PREFIX, REVISION_KEY
 from control_plane.errors import Conflict, Fenced, NotFound, NotInitialised, NotLeader, Refused, Unavailable
 from control_plane.gates import GATES_PREFIX
+from control_plane.kept import HISTORY_PREFIX, REVISION_KEY
 from control_plane.leadership import LEADER_KEY
 from control_plane.loop import ControlPlane, Wish
 from control_plane.model import ClientPolicy, HistoryRecord, Instance, ServicePolicy, Table

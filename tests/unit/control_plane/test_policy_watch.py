@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from control_plane.agent.watch import PolicyWatch
-from control_plane.book import REVISION_KEY
+from control_plane.kept import REVISION_KEY
 from control_plane.model import GATE_TABLES, MOST_NAMED, ClientPolicy, Revision, Table
 from control_plane.ports import Listing, Write
 from control_plane.signed import TableDigests, table_sum
