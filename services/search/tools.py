@@ -13,7 +13,7 @@ from services.common import Kit, ToolError, current_call
 from services.common.call import CONTROL_PLANE_CLIENT, PROBE_CLIENT
 from services.common.paths import PathError, Roots
 from services.common.ripgrep import BadPattern, Case, Grep, RipgrepError
-from services.search import answers
+from services.search import answers, resources
 from services.search.coding import CodeAnswers
 from services.search.courtesy import Courtesy
 from services.search.cursors import CursorError
@@ -79,7 +79,7 @@ Snippet = Annotated[int, Field(ge=0, le=60, description="Most lines of each pass
 
 
 def declare(kit: Kit, searches: Searches, roots: Roots) -> None:
-    """Declare all tools.
+    """Declare all tools, and what there is besides.
 
     Args:
         kit: Where.
@@ -91,6 +91,7 @@ def declare(kit: Kit, searches: Searches, roots: Roots) -> None:
     _by_words(kit, searches, mine)
     _in_code(kit, searches, mine)
     _of_the_index(kit, searches, mine)
+    resources.declare(kit, searches.engine, searches.code, mine)
 
 
 @dataclass(frozen=True)

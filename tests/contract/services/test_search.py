@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from mcp import MCPError
+from mcp_types import ResourceTemplateReference
+
+from services.search.resources import TEMPLATE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,3 +85,31 @@ async def test_a_grants_roots_narrow_what_a_client_finds(search: Instance, tree:
         assert "outside the roots" in (await session.call("search_grep", pattern="x", path=f"{tree}/src")).error
         # The probe's own folder is for the probe alone.
         assert "outside" in (await session.call("search_grep", pattern="x", path=__file__)).error
+
+
+async def test_an_outline_is_a_resource_whose_path_is_completed_as_one_types(search: Instance, tree: Path) -> None:
+    async with search.session() as session:
+        templates = (await session.client.list_resource_templates()).resource_templates
+        assert [template.uri_template for template in templates] == [TEMPLATE]
+        ref = ResourceTemplateReference(type="ref/resource", uri=TEMPLATE)
+        done = (await session.client.complete(ref, {"name": "path", "value": "raeder"})).completion
+        assert done.values[0] == f"{tree}/src/reader.py".lstrip("/")
+        assert (done.has_more, done.total) == (False, len(done.values))
+        assert (await session.client.complete(ref, {"name": "path", "value": "/"})).completion.values == []
+        assert (await session.client.complete(ref, {"name": "other", "value": "raeder"})).completion.values == []
+        (outline,) = (await session.client.read_resource(f"search://outline/{done.values[0]}")).contents
+        assert "1:def readFileContent(path):" in outline.model_dump()["text"]
+        with pytest.raises(MCPError, match="outside the roots"):
+            await session.client.read_resource("search://outline/etc/passwd")
+
+
+@pytest.mark.feature("A6")
+async def test_a_completion_names_no_file_that_the_grants_roots_do_not_hold(search: Instance, tree: Path) -> None:
+    ref = ResourceTemplateReference(type="ref/resource", uri=TEMPLATE)
+    async with search.session("narrow", roots=(f"{tree}/mine",)) as session:
+        for typed in ("raeder", "reader.py", "src"):
+            done = (await session.client.complete(ref, {"name": "path", "value": typed})).completion
+            assert not [value for value in done.values if "reader" in value], typed
+        assert (await session.client.complete(ref, {"name": "path", "value": "note"})).completion.values
+        with pytest.raises(MCPError, match="outside the roots"):
+            await session.client.read_resource(f"search://outline{tree}/src/reader.py")
