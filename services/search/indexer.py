@@ -35,11 +35,13 @@ logger = logging.getLogger(__name__)
 
 OWN_IGNORE_FILE = ".tekupignore"
 _IGNORE_FILES = (".gitignore", ".ignore", ".rgignore", OWN_IGNORE_FILE)
-_BATCH_FILES = 16
+_BATCH_FILES = 128  # what is done for each batch costs as much as some ten files
+_BATCH_BYTES = 4 << 20
+_SMALL_BATCH_FILES = 16  # while callers wait for the interpreter between two of them
 _MANY_FILES = 256  # from so many on another process is worth its start
 _ABREAST = 4
 _MOST_BESIDE = 4
-_COMMIT_FILES = 1024
+_COMMIT_FILES = 4096
 _COMMIT_S = 3.0
 _FILE_BYTES = 1 << 20
 _LISTING_S = 120.0
@@ -294,17 +296,21 @@ class Indexer:
     ) -> None:
         """Batches until none is left; others take of them too, so that one is read while another is divided."""
         for batch in batches:
-            if not self.ready:
-                await self._courtesy.quiet(_ASIDE_S)
-            documents = await anyio.to_thread.run_sync(_read_all, target, batch)
-            if aside is not None:
-                documents = await _divided(documents, aside)
-            await anyio.to_thread.run_sync(self._put, batch, documents)
-            self.to_do -= len(batch)
-            self._uncommitted += len(batch)
-            if self._uncommitted >= _COMMIT_FILES or time.monotonic() - self._committed > _COMMIT_S:
-                self._uncommitted, self._committed = 0, time.monotonic()
-                await anyio.to_thread.run_sync(self.index.commit)
+            left = batch
+            while left:
+                if not self.ready:
+                    await self._courtesy.quiet(_ASIDE_S)
+                most = _SMALL_BATCH_FILES if self._courtesy.lately else _BATCH_FILES
+                taken, documents = await anyio.to_thread.run_sync(_read_some, target, left[:most])
+                if aside is not None:
+                    documents = await _divided(documents, aside)
+                await anyio.to_thread.run_sync(self._put, left[:taken], documents)
+                left = left[taken:]
+                self.to_do -= taken
+                self._uncommitted += taken
+                if self._uncommitted >= _COMMIT_FILES or time.monotonic() - self._committed > _COMMIT_S:
+                    self._uncommitted, self._committed = 0, time.monotonic()
+                    await anyio.to_thread.run_sync(self.index.commit)
 
     async def _follow(self, target: Target) -> None:
         """Another process writes: see what it has written, and wait for it to have seen what we see."""
@@ -376,8 +382,17 @@ def _processes_beside() -> int:
     return min(_MOST_BESIDE, int(min(limit or inf, len(os.sched_getaffinity(0)))) - 1)
 
 
-def _read_all(target: Target, paths: Sequence[str]) -> list[Document]:
-    return [found for path in paths if (found := _read(target.place(path), path)) is not None]
+def _read_some(target: Target, paths: Sequence[str]) -> tuple[int, list[Document]]:
+    """The first files until they are many bytes: how many, and those that are there."""
+    documents: list[Document] = []
+    length = 0
+    for taken, path in enumerate(paths, 1):
+        if (found := _read(target.place(path), path)) is not None:
+            documents.append(found)
+            length += len(found.text)
+        if length >= _BATCH_BYTES:
+            return taken, documents
+    return len(paths), documents
 
 
 def _read(place: Place, path: str) -> Document | None:

@@ -15,6 +15,8 @@ import pytest
 
 from services.common.paths import Place, Roots
 from services.common.ripgrep import Grep
+from services.search import indexer
+from services.search.courtesy import Courtesy
 from services.search.textindex import Document, Query, TextIndex
 
 if TYPE_CHECKING:
@@ -132,6 +134,29 @@ async def test_files_beyond_the_most_are_left_out_and_told(tree: Path, make_sear
     async with make_search(tree, max_files=2) as made:
         status = await made.indexer.status()
     assert (status.files, status.skipped) == (2, {"beyond the first 2 files": ["src/writer.py"]})
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_files_are_taken_by_their_bytes_and_a_few_at_once_while_somebody_asks(
+    asked: bool, tmp_path: Path, make_search: MakeSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    put = TextIndex.update
+
+    def seen(index: TextIndex, documents: list[Document], gone: object = ()) -> None:
+        sizes.append(len(documents))
+        put(index, documents)
+
+    monkeypatch.setattr(TextIndex, "update", seen)
+    monkeypatch.setattr(Courtesy, "lately", asked)
+    monkeypatch.setattr(indexer, "_BATCH_BYTES", 3000)
+    root = tmp_path / "root"
+    root.mkdir()
+    for number in range(60):
+        (root / f"{number:02}.txt").write_text("word " * (200 if number < 9 else 1))
+    async with make_search(root) as made:
+        assert (await made.indexer.status()).files == 60
+    assert sizes == [3, 3, 3, *([16, 16, 16, 3] if asked else [51])]
 
 
 async def test_an_index_on_disk_is_there_again_and_catches_up(
