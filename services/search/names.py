@@ -1,11 +1,11 @@
 """Fuzzy search for file names. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rapidfuzz import fuzz, process, utils
 
-__all__ = ["NameHit", "rank_names"]
+__all__ = ["NameHit", "best_first", "rank_names"]
 
 _CUTOFF = 60.0
 _PATH_WEIGHT = 0.9  # a match somewhere in the folders counts less than one in the name
@@ -24,6 +24,11 @@ class NameHit:
     score: float
 
 
+def best_first(hits: Iterable[NameHit]) -> list[NameHit]:
+    """The best first, shorter paths before longer."""
+    return sorted(hits, key=lambda hit: (-hit.score, len(hit.path), hit.path))
+
+
 def rank_names(query: str, paths: Sequence[str]) -> list[NameHit]:
     """Paths whose name, or else whose whole path, resembles `query`; best first, shorter ones before longer."""
     names = [path.rpartition("/")[2] for path in paths]
@@ -35,4 +40,4 @@ def rank_names(query: str, paths: Sequence[str]) -> list[NameHit]:
         for _, score, place in found:
             best[place] = max(best.get(place, 0.0), score * weight)
     hits = [NameHit(paths[place], round(score, 1)) for place, score in best.items() if score >= _CUTOFF]
-    return sorted(hits, key=lambda hit: (-hit.score, len(hit.path), hit.path))
+    return best_first(hits)

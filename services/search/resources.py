@@ -11,7 +11,7 @@ from services.common.ripgrep import RipgrepError
 from services.search.coding import CodeAnswers
 from services.search.cursors import CursorError
 from services.search.engine import Engine, searchable
-from services.search.names import NameHit
+from services.search.names import NameHit, best_first
 
 __all__ = ["TEMPLATE", "declare"]
 
@@ -60,5 +60,5 @@ def declare(kit: Kit, engine: Engine, code: CodeAnswers, roots: Callable[[], Roo
                 matched += facts.matched
         except (PathError, RipgrepError):
             return Completion(values=[], total=0, has_more=False)
-        best = sorted(found, key=lambda hit: (-hit.score, len(hit.path), hit.path))[:_NAMES]
+        best = best_first(found)[:_NAMES]
         return Completion(values=[hit.path.lstrip("/") for hit in best], total=matched, has_more=matched > len(best))

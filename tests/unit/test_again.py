@@ -22,6 +22,21 @@ def test_good():
         told.write("x")
 """
 
+UNSTEADY_FIXTURE = """
+import pytest
+from pathlib import Path
+
+@pytest.fixture
+def thing():
+    seen = Path("seen")
+    again = seen.exists()
+    seen.touch()
+    assert again
+
+def test_it(thing):
+    pass
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -62,5 +77,4 @@ def test_a_file_that_cannot_be_read_is_not_asked_again(folder: Path, capfd: pyte
 
 
 def test_a_fixture_that_fails_once_is_asked_again(folder: Path) -> None:
-    fixture = "import pytest\nfrom pathlib import Path\n@pytest.fixture\ndef thing():\n    seen = Path('seen')\n    again = seen.exists()\n    seen.touch()\n    assert again\n"  # noqa: E501
-    assert ran(folder, fixture + "def test_it(thing):\n    pass\n") == 0
+    assert ran(folder, UNSTEADY_FIXTURE) == 0

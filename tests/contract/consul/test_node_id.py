@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from compose.local.consul_config import NODE_ID, give_node_id, node_id
-from tests.support.consul_process import ConsulProcess
+from tests.support.consul_cluster import Server
 from tests.support.gate import wait_until
 from tests.support.ports import free_ports
 
@@ -18,43 +18,35 @@ SHOWS_S = 30.0
 
 
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[dict[str, ConsulProcess]]:
+def servers(tmp_path: Path) -> Iterator[dict[str, Server]]:
     """Three, by name, each with an id of its name; one leads."""
     gossip = dict(zip(NODES, free_ports(len(NODES)), strict=True))
     made = {}
     for name in NODES:
         (tmp_path / name).mkdir()
         together = {"retry_join": [f"127.0.0.1:{port}" for port in gossip.values()], "retry_interval": "1s"}
-        made[name] = ConsulProcess(tmp_path / name, serf=gossip[name], bootstrap_expect=3, node_name=name, **together)
+        made[name] = Server(tmp_path / name, serf=gossip[name], bootstrap_expect=3, node_name=name, **together)
     try:
         for name, server in made.items():
             give_node_id(server.data, name)
             server.launch()
-        wait_until(lambda: all(leader(server) for server in made.values()), "a leader of three servers", SHOWS_S)
+        wait_until(lambda: all(server.leader() for server in made.values()), "a leader of three servers", SHOWS_S)
         yield made
     finally:
         for server in made.values():
             server.kill()
 
 
-def leader(server: ConsulProcess) -> str:
-    """Whom a server takes for the leader, "" for nobody."""
-    try:
-        return str(httpx.get(f"{server.url}/v1/status/leader", timeout=2, trust_env=False).raise_for_status().json())
-    except httpx.HTTPError:
-        return ""
-
-
-def shows(server: ConsulProcess, name: str) -> bool:
+def shows(server: Server, name: str) -> bool:
     url = f"{server.url}/v1/catalog/service/{name}"
     answer = httpx.get(url, timeout=2, trust_env=False)
     return answer.is_success and bool(answer.json())
 
 
 def test_what_registers_with_a_server_that_came_back_shows_in_a_restored_catalog(
-    servers: dict[str, ConsulProcess],
+    servers: dict[str, Server],
 ) -> None:
-    led = leader(servers["n1"])
+    led = servers["n1"].leader()
     name, lost = next((name, server) for name, server in servers.items() if server.address != led)
     first = next(server for server in servers.values() if server.address == led)
     kept = httpx.get(f"{first.url}/v1/snapshot", trust_env=False).raise_for_status().content
@@ -62,9 +54,9 @@ def test_what_registers_with_a_server_that_came_back_shows_in_a_restored_catalog
     lost.lose_data()
     give_node_id(lost.data, name)
     lost.launch()
-    wait_until(lambda: bool(leader(lost)), "the server that came back to know a leader", SHOWS_S)
+    wait_until(lambda: bool(lost.leader()), "the server that came back to know a leader", SHOWS_S)
     httpx.put(f"{first.url}/v1/snapshot", content=kept, timeout=30, trust_env=False).raise_for_status()
-    wait_until(lambda: bool(leader(lost)), "a leader after the restore", SHOWS_S)
+    wait_until(lambda: bool(lost.leader()), "a leader after the restore", SHOWS_S)
     wanted = {"Name": "after", "Port": 1}
     httpx.put(f"{lost.url}/v1/agent/service/register", json=wanted, trust_env=False).raise_for_status()
     wait_until(lambda: shows(first, "after"), "what registered after the restore in the catalog", SHOWS_S)
