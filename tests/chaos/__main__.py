@@ -111,15 +111,15 @@ def _row(on: Platform, faults: tuple[Fault, ...], name: str, seed: int) -> Row:
             on.well(PATIENCE * bound_s)
             recovered_s = time.monotonic() - mended_s
         except CannotBreak as error:
-            return Row(titles, seed, skipped=str(error), recovered=True)
+            return Row(titles, seed, len(faults) > 1, skipped=str(error), recovered=True)
         except pytest.fail.Exception as error:
-            return Row(titles, seed, broken=(f"not well again: {error.msg}",))
+            return Row(titles, seed, len(faults) > 1, broken=(f"not well again: {error.msg}",))
     account = _account(on, faults, name, from_s, broke_s)
     broken = (*account.broken, *on.pen.broken())
     if recovered_s > bound_s:
         broken = (*broken, f"well again after {recovered_s:.1f} s, not {bound_s:.0f} s")
-    return Row(titles, seed, account.calls, account.failed, account.gap_s, recovered_s, bound_s, len(on.pen.accepted),
-               broken, recovered=True)  # fmt: skip
+    return Row(titles, seed, len(faults) > 1, account.calls, account.failed, account.gap_s, recovered_s, bound_s,
+               len(on.pen.accepted), broken, recovered=True)  # fmt: skip
 
 
 def _account(on: Platform, faults: Sequence[Fault], name: str, from_s: float, broke_s: float) -> Account:

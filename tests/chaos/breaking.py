@@ -10,15 +10,18 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
 
+from compose.local.authority import CA
 from control_plane.model import Table
 from tests.chaos.platform import CANARY, STABLE, Platform
 from tests.support.gate import Gate, wait_until
 from tests.support.stage import SERVICE, Process
+from tests.support.wire import trusting
 
 Mend = contextlib.ExitStack
 Break = Callable[[Platform, Mend], None]
@@ -63,8 +66,8 @@ def _slowed(pid: int) -> Iterator[None]:
         thread.join()
 
 
-def slow_instance(on: Platform, mend: Mend) -> None:
-    mend.enter_context(_slowed(ledger(on).pid))
+def slow(process: Process, mend: Mend) -> None:
+    mend.enter_context(_slowed(process.pid))
 
 
 def slow_gate(on: Platform, mend: Mend) -> None:
@@ -141,9 +144,21 @@ def prometheus_killed(on: Platform, mend: Mend) -> None:
     mend.callback(on.stage.prometheus.start)
 
 
+def prometheus_slow(on: Platform, mend: Mend) -> None:
+    mend.enter_context(_slowed(on.stage.prometheus.pid))
+
+
 def prometheus_frozen(on: Platform, mend: Mend) -> None:
     on.stage.prometheus.freeze()
     mend.callback(on.stage.prometheus.thaw)
+
+
+def certificate_expired(on: Platform, mend: Mend) -> None:
+    """One gate's certificate is of long ago; nobody who checks it connects any more."""
+    mend.callback(on.calls.reconnect)
+    mend.callback(on.certify)
+    on.certify(timedelta(days=3650))
+    on.calls.reconnect()
 
 
 # -- Consul
@@ -152,6 +167,22 @@ def prometheus_frozen(on: Platform, mend: Mend) -> None:
 def consul_leader(on: Platform, mend: Mend) -> None:
     mend.callback(on.cluster.start)
     on.cluster.lose_leader()
+
+
+def consul_follower(on: Platform, mend: Mend) -> None:
+    mend.callback(on.cluster.start)
+    on.cluster.lose_follower()
+
+
+def consul_slow(on: Platform, mend: Mend) -> None:
+    mend.enter_context(_slowed(on.cluster.pid))
+
+
+def consul_far(on: Platform, mend: Mend) -> None:
+    """Everything between Consul and those who ask it takes 100 ms longer, each way."""
+    for line in (*on.stage.lines.values(), *on.lines):
+        line.delay(0.1)
+        mend.callback(line.delay, 0.0)
 
 
 def consul_frozen(on: Platform, mend: Mend) -> None:
@@ -261,12 +292,15 @@ def partition(on: Platform, mend: Mend) -> None:
 def _held(on: Platform, mend: Mend, count: int, sent: bytes) -> None:
     """Connections to the second gate that send this and then nothing, and never read."""
     host, port = urlsplit(_second(on).public).hostname, urlsplit(_second(on).public).port
+    tls = urlsplit(_second(on).public).scheme == "https" and trusting(on.authority / CA)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2 * count:
         raise CannotBreak(f"{hard} open files are the most here")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * count), hard))
     for _ in range(count):
         held = socket.create_connection((host or "", port or 0), timeout=10)
+        if sent and tls:
+            held = tls.wrap_socket(held, server_hostname=host)
         mend.callback(held.close)
         held.sendall(sent)
 
@@ -292,6 +326,21 @@ def no_descriptors(on: Platform, mend: Mend) -> None:
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (psutil.Process(pid).num_fds(), before[1]))
     mend.callback(resource.prlimit, pid, resource.RLIMIT_NOFILE, before)
+
+
+def no_memory(on: Platform, mend: Mend) -> None:
+    """One instance gets no more address space; should it end of that, it is started again."""
+    process = ledger(on)
+    before = resource.prlimit(process.pid, resource.RLIMIT_AS)
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (psutil.Process(process.pid).memory_info().vms, before[1]))
+
+    def more() -> None:
+        if process.alive:
+            resource.prlimit(process.pid, resource.RLIMIT_AS, before)
+        else:
+            process.start()
+
+    mend.callback(more)
 
 
 def flapping(on: Platform, mend: Mend) -> None:

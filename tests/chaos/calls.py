@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,7 @@ class Caller:
         key: An API key that is good.
         bad_key: One that is not: each call with it must be refused and never run.
         name: Begins every entry.
+        trust: Whom they trust.
     """
 
     gates: Sequence[str]
@@ -75,8 +77,10 @@ class Caller:
     key: str
     bad_key: str
     name: str
+    trust: ssl.SSLContext
     sent: list[Sent] = field(default_factory=list)
     intruded: list[Sent] = field(default_factory=list)
+    _connected: int = 0
     _failed_at: dict[str, float] = field(default_factory=dict)
     _numbers: Any = field(default_factory=itertools.count)
 
@@ -97,19 +101,25 @@ class Caller:
         """How many calls were begun since then and answered well."""
         return sum(call.end == "good" and call.began_s >= since_s for call in reversed(self.sent))
 
+    def reconnect(self) -> None:
+        """Have every client leave its connections after the call it makes, and make new ones."""
+        self._connected += 1
+
     async def herd(self, many: int) -> None:
         """So many more calls at once."""
-        async with _client() as client:
+        async with self._client() as client:
             await asyncio.gather(*(self._call(client, number) for number in range(many)))
 
     async def _work(self, ended: asyncio.Event, number: int) -> None:
-        async with _client() as client:
-            while not ended.is_set() and len(self.sent) < MOST_CALLS:
-                await self._call(client, number)
-                await asyncio.sleep(PAUSE_S)
+        while not ended.is_set() and len(self.sent) < MOST_CALLS:
+            connected = self._connected
+            async with self._client() as client:
+                while connected == self._connected and not ended.is_set() and len(self.sent) < MOST_CALLS:
+                    await self._call(client, number)
+                    await asyncio.sleep(PAUSE_S)
 
     async def _intrude(self, ended: asyncio.Event) -> None:
-        async with _client() as client:
+        async with self._client() as client:
             while not ended.is_set():
                 entry = f"{self.name}-intruder-{next(self._numbers)}"
                 self.intruded.append(await self._ask(client, self.gates[0], self.paths[0], entry, self.bad_key))
@@ -157,7 +167,6 @@ class Caller:
         noted = result["structuredContent"]
         return Sent(entry, gate, path, began_s, ended_s, "good", noted["instance"], version, noted["entry"])
 
-
-def _client() -> httpx.AsyncClient:
-    timeout = httpx.Timeout(READ_S, connect=CONNECT_S)
-    return httpx.AsyncClient(timeout=timeout, trust_env=False)
+    def _client(self) -> httpx.AsyncClient:
+        timeout = httpx.Timeout(READ_S, connect=CONNECT_S)
+        return httpx.AsyncClient(timeout=timeout, trust_env=False, verify=self.trust)

@@ -11,12 +11,15 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from compose.local.authority import CA, issue, make_authority
+from compose.local.certificates import Shelf
 from tests.chaos.calls import Caller
 from tests.chaos.pen import Writer
 from tests.support.consul_cluster import ConsulCluster
@@ -26,11 +29,14 @@ from tests.support.lines import whole_lines
 from tests.support.ports import free_ports
 from tests.support.programs import ROOT, program
 from tests.support.stage import SERVICE, Process, Stage, stage
+from tests.support.wire import served, trusting
 
 STABLE, CANARY = "1.0.0", "1.1.0"
 INSTANCES = 3
 HUBS = 2
 READY_S = 60.0
+BY_TLS = 2
+"""The gate whose clients check its certificate."""
 JAEGER = ROOT / "observability" / "jaeger" / "jaeger.yml.tmpl"
 SMALL_DISK = "size=160m"
 BAD_KEY = "tk_nobody-1_" + 48 * "0"
@@ -72,6 +78,16 @@ class SmallDiskCluster(ConsulCluster):
         one = next(server for server in self._servers if server is not self._mine)
         one.kill()
         one.lose_data()
+
+    def lose_follower(self) -> None:
+        """Kill a server that neither leads nor is spoken to."""
+        leads = self._mine.leader()
+        next(one for one in self._servers if one is not self._mine and one.address != leads).kill()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server that is spoken to."""
+        return self._mine.pid
 
     def snapshot(self) -> bytes:
         """All it holds."""
@@ -120,10 +136,23 @@ class Platform:
     def row(self, name: str) -> Iterator[None]:
         """Load and changes of policy of one row, whose entries begin with `name`."""
         gates = [gate.public for gate in self.stage.gates]
-        self.calls = Caller(gates, (f"/{SERVICE}/mcp", "/mcp"), self.stage.key, BAD_KEY, name)
+        trust = trusting(self.authority / CA)
+        self.calls = Caller(gates, (f"/{SERVICE}/mcp", "/mcp"), self.stage.key, BAD_KEY, name, trust)
         self.pen = Writer(self.stage)
         with self.portal.wrap_async_context_manager(self.calls.running()), self.pen.writing():
             yield
+
+    @property
+    def authority(self) -> Path:
+        """The CA that clients trust."""
+        return self.stage.folder / "authority"
+
+    def certify(self, age: timedelta = timedelta()) -> None:
+        """Have the gate that speaks TLS show a new certificate, made so long ago."""
+        gate = self.stage.gates[BY_TLS - 1]
+        pair = issue(self.authority, datetime.now(UTC) - age)
+        Shelf(gate.folder).put(pair, pair.leaf())
+        wait_until(lambda: served(gate.public, "localhost") == pair.leaf(), "the new certificate to be shown", READY_S)
 
     def steps(self, prefix: str) -> Mapping[str, list[str]]:
         """What the ledgers have of each entry that begins so."""
@@ -185,10 +214,20 @@ def platform(folder: Path, seed: int) -> Iterator[Platform]:
         def line(url: str) -> Cut:
             return life.enter_context(portal.wrap_async_context_manager(cut_proxy(url)))
 
+        (folder / "authority").mkdir()
+        make_authority(folder / "authority", datetime.now(UTC))
         jaeger, url = _jaeger(folder)
         life.callback(jaeger.end, signal.SIGKILL)
         made = life.enter_context(
-            stage(folder, replicas=3, line=line, registry=SmallDiskCluster, collector=url, MCP_SESSION_TTL_S="2")
+            stage(
+                folder,
+                replicas=3,
+                line=line,
+                registry=SmallDiskCluster,
+                collector=url,
+                edges={BY_TLS: {"tls": "files"}},
+                MCP_SESSION_TTL_S="2",
+            )
         )
         cluster = cast("SmallDiskCluster", made.consul)
         lines = [line(cluster.url) for _ in range(INSTANCES - 1)]  # the stage's own first instance has none
@@ -198,7 +237,9 @@ def platform(folder: Path, seed: int) -> Iterator[Platform]:
         made.serving(STABLE, INSTANCES)
         made.ask("POST", "/v1/clients", {"id": "written", "reason": "chaos"})
         _until_hubs_serve(made)
-        yield Platform(made, portal, cluster, lines, hubs, jaeger, random.Random(seed), cluster.snapshot())
+        ready = Platform(made, portal, cluster, lines, hubs, jaeger, random.Random(seed), cluster.snapshot())
+        ready.certify()
+        yield ready
 
 
 def _jaeger(folder: Path) -> tuple[Process, str]:

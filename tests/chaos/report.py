@@ -20,6 +20,7 @@ class Row:
     Args:
         name: Which.
         seed: Chose victims.
+        pair: Whether it was two.
         calls: Made meanwhile.
         failed: Of them.
         gap_s: The longest time without a call answered well.
@@ -33,6 +34,7 @@ class Row:
 
     name: str
     seed: int
+    pair: bool = False
     calls: int = 0
     failed: int = 0
     gap_s: float = 0.0
@@ -66,13 +68,15 @@ def document(rows: Sequence[Row], faults: Sequence[Fault]) -> str:
         faults: All that there are, in the table's order.
     """
     seeds = sorted({row.seed for row in rows})
-    single = [
-        _told(fault.name, fault.costs, [row for row in rows if row.name == fault.name])
+    single = [row for row in rows if not row.pair]
+    alone = [
+        _told(fault.name, fault.costs, [row for row in single if row.name == fault.name])
         for fault in faults
-        if any(row.name == fault.name for row in rows)
+        if any(row.name == fault.name for row in single)
     ]
-    names = list(dict.fromkeys(row.name for row in rows if " and " in row.name))
-    pairs = [_told(name, "what each may cost", [row for row in rows if row.name == name]) for name in names]
+    together = [row for row in rows if row.pair]
+    names = list(dict.fromkeys(row.name for row in together))
+    pairs = [_told(name, "what each may cost", [row for row in together if row.name == name]) for name in names]
     made = [row for row in rows if not row.skipped]
     return string.Template(_TEXT.read_text()).substitute(
         seeds=", ".join(map(str, seeds)),
@@ -80,7 +84,7 @@ def document(rows: Sequence[Row], faults: Sequence[Fault]) -> str:
         calls=f"{sum(row.calls for row in made):,}",
         changes=f"{sum(row.changes for row in made):,}",
         broken=sum(len(row.broken) for row in made),
-        single="\n".join(single),
+        single="\n".join(alone),
         pairs="\n".join(pairs),
     )
 

@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import Self
 
-from compose.local.consul_config import node_id
+from compose.local.consul_config import give_node_id
 from tests.support.consul_process import ConsulProcess
 from tests.support.gate import wait_until
 from tests.support.ports import free_ports
@@ -17,7 +17,24 @@ START_S = 60.0
 
 
 class Server(ConsulProcess):
-    """One of them."""
+    """One of them.
+
+    Args:
+        folder: Where its data, configuration and log lie.
+        name: Its node's name.
+        serf: Its gossip port.
+        others: All servers' gossip addresses.
+    """
+
+    def __init__(self, folder: Path, name: str, serf: int, others: list[str]) -> None:
+        self._name = name
+        together = {"bootstrap_expect": 3, "node_name": name, "retry_join": others, "retry_interval": "1s"}
+        super().__init__(folder, serf=serf, **together)
+
+    def launch(self) -> None:
+        """Start as the environments do, and do not wait."""
+        give_node_id(self.data, self._name)
+        super().launch()
 
     def leader(self) -> str:
         """Whom it takes for the leader, "" for nobody."""
@@ -30,14 +47,7 @@ class Server(ConsulProcess):
 
 def _server(folder: Path, name: str, serf: int, others: list[str]) -> Server:
     (folder / name).mkdir(exist_ok=True)
-    together = {
-        "bootstrap_expect": 3,
-        "node_name": name,
-        "node_id": node_id(name),
-        "retry_join": others,
-        "retry_interval": "1s",
-    }
-    return Server(folder / name, serf=serf, **together)
+    return Server(folder / name, name, serf, others)
 
 
 class ConsulCluster:

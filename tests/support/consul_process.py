@@ -104,6 +104,12 @@ class ConsulProcess:
         """Let it go on after :meth:`freeze`."""
         self._signal(signal.SIGCONT)
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process, "Consul does not run"
+        return self._process.pid
+
     def _signal(self, number: signal.Signals) -> None:
         assert self._process, "Consul does not run"
         self._process.send_signal(number)

@@ -1,4 +1,4 @@
-"""A loopback TCP proxy that can go dark: what is on its way then arrives late, once it is light again."""
+"""A loopback TCP proxy that can go dark: what is on its way then arrives late, once it is light again; or be slow."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Cut:
         self._light = asyncio.Event()
         self._light.set()
         self._trigger = b""
+        self._delay_s = 0.0
         self._lines: set[asyncio.Task[None]] = set()
         self.url = ""
         self.late = b""
@@ -35,6 +36,10 @@ class Cut:
     def cut_at(self, words: bytes) -> None:
         """Go dark as soon as somebody sends these words, which are kept back."""
         self._trigger = words
+
+    def delay(self, seconds: float) -> None:
+        """Carry everything so much later from now on, each way."""
+        self._delay_s = seconds
 
     async def dark(self) -> bool:
         """Whether it is dark now."""
@@ -69,11 +74,13 @@ class Cut:
             if not self._light.is_set():
                 kept_back.set()
                 await self._light.wait()
+            await asyncio.sleep(self._delay_s)
             onward.write(chunk)
 
     async def _down(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, kept_back: asyncio.Event) -> None:
         while chunk := await there.read(CHUNK):
             await self._light.wait()
+            await asyncio.sleep(self._delay_s)
             if kept_back.is_set():
                 self.late += chunk
             if not writer.is_closing():

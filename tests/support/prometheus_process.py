@@ -98,6 +98,12 @@ class PrometheusProcess:
             self._process.wait()
             self._process = None
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process, "it does not run"
+        return self._process.pid
+
     def values(self, query: str) -> list[tuple[dict[str, str], float]]:
         """What a query gives now: labels and value of each series."""
         answer = httpx.post(f"{self.url}/api/v1/query", data={"query": query}, timeout=10, trust_env=False)

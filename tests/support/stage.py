@@ -101,6 +101,7 @@ class Stage:
         out: Replicas that are not asked unless named: the test has killed, frozen or cut them off.
         mtls: Whether all prove themselves to each other by certificates.
         collector: Where everybody sends spans, "" for nowhere.
+        edges: Settings of gates' public entrypoints, by the gate's number from 1.
     """
 
     folder: Path
@@ -117,6 +118,7 @@ class Stage:
     out: set[str] = field(default_factory=set)
     mtls: bool = False
     collector: str = ""
+    edges: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def ask(self, method: str, path: str, body: Json | None = None, replica: str = "") -> Json:
         """Ask the API of a replica, the first one not out unless told; fails with what it said.
@@ -182,7 +184,8 @@ class Stage:
         """Another gate, with its agent, whose session lives so long at least."""
         number = len(self.gates) + 1
         folder = self.folder / f"gate-{number}"
-        gate = lay_out(folder, mtls="on" if self.mtls else "off", collector=self.collector)
+        gate = lay_out(folder, mtls="on" if self.mtls else "off", collector=self.collector,
+                       **self.edges.get(number, {}))  # fmt: skip
         gate.write("tables/secrets.json", json.dumps(self.secrets))
         gate.start()
         self.gates.append(gate)
@@ -325,7 +328,8 @@ def stage(
     folder: Path, *, gates: Sequence[int] = (2, 2), replicas: int = 1, line: Callable[[str], Cut] | None = None,
     registry: Callable[[Path], ConsulProcess | ConsulCluster] = ConsulProcess,
     agents: Mapping[str, str] | None = None, mtls: bool = False,
-    metrics: Callable[[Path, str], PrometheusProcess] = PrometheusProcess, collector: str = "", **settings: str,
+    metrics: Callable[[Path, str], PrometheusProcess] = PrometheusProcess, collector: str = "",
+    edges: Mapping[int, Mapping[str, str]] | None = None, **settings: str,
 ) -> Iterator[Stage]:  # fmt: skip
     """A stage with one stable version, 1.0.0, in force on every gate, and a client that may do anything.
 
@@ -339,6 +343,7 @@ def stage(
         mtls: Everybody proves itself by a certificate; Consul needs a CA for it.
         metrics: Makes Prometheus in a folder, on Consul's URL.
         collector: Where everybody sends spans, "" for nowhere.
+        edges: Settings of gates' public entrypoints, by the gate's number from 1.
         settings: Of every replica.
     """
     known = {"mac": [MAC], "services": {name: [secrets.token_hex(32)] for name in (SERVICE, "hub", "control-plane")}}
@@ -348,7 +353,8 @@ def stage(
     consul_folder.mkdir()
     metrics_folder.mkdir()
     with registry(consul_folder) as consul, metrics(metrics_folder, consul.url) as prometheus:
-        made = Stage(folder, consul, [], prometheus, agent_settings=dict(agents or {}), mtls=mtls, collector=collector)
+        made = Stage(folder, consul, [], prometheus, agent_settings=dict(agents or {}), mtls=mtls, collector=collector,
+                     edges=edges or {})  # fmt: skip
         try:
             for ttl_s in gates:
                 made.add_gate(ttl_s)

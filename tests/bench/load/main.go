@@ -1,6 +1,7 @@
 // Load makes bounded calls in a closed loop and prints what came of them; it is also the quickest backend there is.
 //
 //	load serve ADDRESS                               answers every POST and GET with a small JSON-RPC result
+//	load mcp ADDRESS TOOLS                           is a server of MCP that answers at once, with so many tools
 //	load call URL WORKERS SECONDS HEADER=VALUE... <body
 //
 // With the header Mcp-Session-Id=each, every worker begins a session of its own first and calls within it.
@@ -30,24 +31,27 @@ type result struct {
 	P99Ms      float64 `json:"p99_ms"`
 	Bytes      float64 `json:"bytes"` // of an answer's body, on average
 	FirstError string  `json:"first_error"`
+	LastError  float64 `json:"last_error_s"` // when it ended, since the beginning
 }
 
 func main() {
 	switch {
 	case len(os.Args) == 3 && os.Args[1] == "serve":
 		serve(os.Args[2])
+	case len(os.Args) == 4 && os.Args[1] == "mcp":
+		serveMCP(os.Args[2], number(os.Args[3]))
 	case len(os.Args) >= 5 && os.Args[1] == "call":
 		call(os.Args[2], number(os.Args[3]), time.Duration(number(os.Args[4]))*time.Second, os.Args[5:])
 	default:
-		fmt.Fprintln(os.Stderr, "load serve ADDRESS | load call URL WORKERS SECONDS HEADER=VALUE...")
+		fmt.Fprintln(os.Stderr, "load serve ADDRESS | load mcp ADDRESS TOOLS | load call URL WORKERS SECONDS HEADER=VALUE...")
 		os.Exit(2)
 	}
 }
 
 func number(text string) int {
 	value, err := strconv.Atoi(text)
-	if err != nil || value < 1 || value > 600 {
-		fmt.Fprintf(os.Stderr, "load: %q is not a number from 1 to 600\n", text)
+	if err != nil || value < 1 || value > 1000 {
+		fmt.Fprintf(os.Stderr, "load: %q is not a number from 1 to 1000\n", text)
 		os.Exit(2)
 	}
 	return value
@@ -77,6 +81,7 @@ type worker struct {
 	failures   int
 	bytes      int
 	firstError string
+	lastError  time.Time
 }
 
 func call(url string, workers int, length time.Duration, headers []string) {
@@ -101,7 +106,7 @@ func call(url string, workers int, length time.Duration, headers []string) {
 		}(&team[i])
 	}
 	group.Wait()
-	print(team, time.Since(began))
+	print(team, began)
 }
 
 // InSession returns the headers with the id of a session that was begun with them, where one is asked for.
@@ -161,6 +166,7 @@ func (me *worker) once(client *http.Client, url, body string) {
 	me.times = append(me.times, time.Since(began))
 	if failure != "" {
 		me.failures++
+		me.lastError = time.Now()
 		if me.firstError == "" {
 			me.firstError = failure
 		}
@@ -173,12 +179,16 @@ func good(text string) bool {
 		(strings.Contains(text, `"result":`) && !strings.Contains(text, `"isError":true`))
 }
 
-func print(team []worker, took time.Duration) {
+func print(team []worker, began time.Time) {
+	took := time.Since(began)
 	var all []time.Duration
 	out := result{}
 	for _, one := range team {
 		all = append(all, one.times...)
 		out.Failures += one.failures
+		if one.failures > 0 {
+			out.LastError = max(out.LastError, one.lastError.Sub(began).Seconds())
+		}
 		out.Bytes += float64(one.bytes)
 		if out.FirstError == "" {
 			out.FirstError = one.firstError

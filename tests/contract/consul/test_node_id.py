@@ -24,11 +24,10 @@ def servers(tmp_path: Path) -> Iterator[dict[str, Server]]:
     made = {}
     for name in NODES:
         (tmp_path / name).mkdir()
-        together = {"retry_join": [f"127.0.0.1:{port}" for port in gossip.values()], "retry_interval": "1s"}
-        made[name] = Server(tmp_path / name, serf=gossip[name], bootstrap_expect=3, node_name=name, **together)
+        others = [f"127.0.0.1:{port}" for port in gossip.values()]
+        made[name] = Server(tmp_path / name, name, gossip[name], others)
     try:
-        for name, server in made.items():
-            give_node_id(server.data, name)
+        for server in made.values():
             server.launch()
         wait_until(lambda: all(server.leader() for server in made.values()), "a leader of three servers", SHOWS_S)
         yield made
@@ -47,12 +46,11 @@ def test_what_registers_with_a_server_that_came_back_shows_in_a_restored_catalog
     servers: dict[str, Server],
 ) -> None:
     led = servers["n1"].leader()
-    name, lost = next((name, server) for name, server in servers.items() if server.address != led)
+    lost = next(server for server in servers.values() if server.address != led)
     first = next(server for server in servers.values() if server.address == led)
     kept = httpx.get(f"{first.url}/v1/snapshot", trust_env=False).raise_for_status().content
     lost.kill()
     lost.lose_data()
-    give_node_id(lost.data, name)
     lost.launch()
     wait_until(lambda: bool(lost.leader()), "the server that came back to know a leader", SHOWS_S)
     httpx.put(f"{first.url}/v1/snapshot", content=kept, timeout=30, trust_env=False).raise_for_status()

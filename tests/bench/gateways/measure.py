@@ -1,0 +1,178 @@
+"""What is measured of a gateway: calls, processor, memory, sessions, long lists, and a server that dies."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from tests.bench.gateways.standing import OLDER, Gateway
+from tests.bench.tools import Side
+
+SETTLE_S = 2.0
+SESSIONS = 200
+KILL_AFTER_S, KILL_LASTS_S = 2.0, 8
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One gateway asked in one era."""
+
+    name: str
+    gateway: Gateway
+    modern: bool
+
+    @property
+    def era(self) -> str:
+        """As the page calls it."""
+        return "2026-07-28" if self.modern else OLDER
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Runs of one lane with so many clients.
+
+    Args:
+        per_second: Good calls in each run.
+        p50_ms: Of each run, as the others.
+        p95_ms: See above.
+        p99_ms: See above.
+        failed: Calls that were not answered well, of all runs.
+        cpu_ms: Of the gateway's processes for each call, over all runs.
+    """
+
+    per_second: tuple[float, ...]
+    p50_ms: tuple[float, ...]
+    p95_ms: tuple[float, ...]
+    p99_ms: tuple[float, ...]
+    failed: int
+    cpu_ms: float
+
+    @property
+    def rate(self) -> float:
+        """The median of calls per second."""
+        return statistics.median(self.per_second)
+
+
+def lanes(gateways: Mapping[str, Gateway]) -> list[Lane]:
+    """Every gateway in every era that it speaks."""
+    return [Lane(name, one, era) for name, one in gateways.items() for era in (True, False) if one.modern or not era]
+
+
+def calls(
+    load: Path, found: Sequence[Lane], clients: int, seconds: int, rounds: int, method: str = "tools/call"
+) -> list[Calls]:
+    """Load each lane in turn, round after round, so that the machine's moods meet all alike."""
+    runs: list[list[dict[str, float]]] = [[] for _ in found]
+    cpu_s = [0.0] * len(found)
+    for turn in range(rounds + 1):
+        for at, lane in enumerate(found):
+            before_s = cpu(lane.gateway.processes)
+            figures = load_once(load, lane.gateway.side(method, modern=lane.modern), clients, seconds if turn else 1)
+            if turn:
+                runs[at].append(figures)
+                cpu_s[at] += cpu(lane.gateway.processes) - before_s
+    return [_calls(of, spent_s) for of, spent_s in zip(runs, cpu_s, strict=True)]
+
+
+def _calls(runs: Sequence[Mapping[str, float]], cpu_s: float) -> Calls:
+    per_second, p50, p95, p99 = (
+        tuple(run[name] for run in runs) for name in ("per_second", "p50_ms", "p95_ms", "p99_ms")
+    )
+    made = sum(run["calls"] for run in runs)
+    return Calls(per_second, p50, p95, p99, int(sum(run["failures"] for run in runs)), 1000 * cpu_s / made)
+
+
+def load_once(load: Path, side: Side, clients: int, seconds: int) -> dict[str, float]:
+    """Load one side once, whatever comes of it; the figures as the load program prints them."""
+    with subprocess.Popen(
+        _command(load, side, clients, seconds), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        said, _ = running.communicate(json.dumps(side.body))
+    figures: dict[str, float] = json.loads(said)
+    return figures
+
+
+def _command(load: Path, side: Side, clients: int, seconds: int) -> list[str | Path]:
+    return [load, "call", side.url, str(clients), str(seconds), *(f"{k}={v}" for k, v in side.headers.items())]
+
+
+def cpu(processes: Iterable[psutil.Process]) -> float:
+    """Seconds that processes have spent, with all they have started."""
+    spent_s = 0.0
+    for one in _all(processes):
+        with suppress(psutil.Error):
+            times = one.cpu_times()
+            spent_s += times.user + times.system
+    return spent_s
+
+
+def memory_mib(processes: Iterable[psutil.Process]) -> float:
+    """Memory of their own that processes hold, with all they have started."""
+    held = 0
+    for one in _all(processes):
+        with suppress(psutil.Error):
+            held += one.memory_full_info().uss
+    return held / MIB
+
+
+def _all(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    return [one for top in processes for one in (top, *top.children(recursive=True))]
+
+
+def session_kib(gateway: Gateway) -> float:
+    """What a session that does nothing costs, in KiB: the growth over some hundred of them."""
+    before = memory_mib(gateway.processes)
+    about = {"protocolVersion": OLDER, "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
+    asked = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": about}
+    told = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    with httpx.Client(timeout=60, trust_env=False, headers=gateway.in_session()) as client:
+        for _ in range(SESSIONS):
+            begun = client.post(gateway.url, json=asked).raise_for_status()
+            identity = begun.headers.get("mcp-session-id")
+            client.post(gateway.url, json=told, headers={"Mcp-Session-Id": identity} if identity else {})
+        time.sleep(SETTLE_S)
+        return 1024 * (memory_mib(gateway.processes) - before) / SESSIONS
+
+
+@dataclass(frozen=True)
+class Death:
+    """What came of calls when one server of three was killed.
+
+    Args:
+        calls: Made in all.
+        failed: Of them.
+        noticed_s: From the kill to the last failed call; 0 when none failed.
+    """
+
+    calls: int
+    failed: int
+    noticed_s: float
+
+
+def death(load: Path, lane: Lane, victim: psutil.Process) -> Death:
+    """Kill a server under the load of eight clients."""
+    side = lane.gateway.side(modern=lane.modern)
+    with subprocess.Popen(
+        _command(load, side, 8, KILL_LASTS_S), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdin
+        running.stdin.write(json.dumps(side.body))
+        running.stdin.close()
+        began_s = time.monotonic()
+        time.sleep(KILL_AFTER_S)
+        victim.kill()
+        killed_s = time.monotonic() - began_s
+        assert running.stdout
+        figures: dict[str, float] = json.loads(running.stdout.read())
+    failed = int(figures["failures"])
+    return Death(int(figures["calls"]), failed, max(0.0, figures["last_error_s"] - killed_s) if failed else 0.0)
