@@ -15,7 +15,7 @@ PYTEST := PYTEST_DEBUG_TEMPROOT=$(IN_MEMORY) $(BIN)/python -m tests.again
 CODE := control_plane services compose observability tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs up down test test-docker test-long drill test-service lint lint-containers scan format types go-test dashboards bench bench-peers chaos soak fuzz images collector-image features lock wheel release-notes reference docs screenshots clean
+.PHONY: help setup programs up down test test-docker test-long drill test-service lint lint-containers scan format types go-test dashboards bench bench-peers capacity chaos soak fuzz images collector-image features lock wheel release-notes reference docs screenshots clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ bench: $(READY) ## Figures, as ratios against a peer in the same run; ARGS=--hel
 
 bench-peers: $(READY) programs ## The gate beside other people's gateways, in one run; ARGS="--docs"
 	PYTHONPATH=. $(BIN)/python -m tests.bench.gateways $(ARGS)
+
+capacity: $(READY) programs ## What more gates, services, clients, tools and rollouts cost; ARGS="--docs"
+	PYTHONPATH=. $(BIN)/python -m tests.capacity $(ARGS)
 
 chaos: $(READY) programs ## Faults under load, every call accounted for; ARGS="--seeds 1 2 3", --list
 	PYTHONPATH=. $(BIN)/python -m tests.chaos $(ARGS)

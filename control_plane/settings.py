@@ -20,7 +20,13 @@ def _split(text: object) -> object:
     return [part.strip() for part in text.split(",") if part.strip()] if isinstance(text, str) else text
 
 
+def _none_if_empty(given: object) -> object:
+    return None if given == "" else given
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
+Place = Annotated[Path | None, BeforeValidator(_none_if_empty)]
+"""A file or a folder; empty for none, not for the folder that one is in."""
 Urls = Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(_split)]
 """One address or several, separated by commas."""
 Mtls = Literal["off", "on"]
@@ -41,12 +47,12 @@ class ControlPlaneSettings(BaseSettings):
 
     env: Literal["development", "staging", "production"] = "development"
     log_level: Level = "info"
-    log_level_file: Path | None = None
+    log_level_file: Place = None
     host: str = "127.0.0.1"
     port: Port = 3010
     consul_url: str = "http://127.0.0.1:8500"
-    consul_token_file: Path | None = None
-    consul_ca_file: Path | None = None
+    consul_token_file: Place = None
+    consul_ca_file: Place = None
     mtls: Mtls = "off"
     otlp_url: OtlpUrl = ""
     trace_sample: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -59,11 +65,11 @@ class ControlPlaneSettings(BaseSettings):
     prometheus_scrape_s: Annotated[float, Field(gt=0, le=300)] = 5
     # Every Prometheus that has to load operators' alert rules; none: the one above.
     rules_prometheus_urls: Urls = ()
-    promtool: Path | None = None
+    promtool: Place = None
     # Checks receivers before they are taken; none: none is taken.
-    amtool: Path | None = None
+    amtool: Place = None
     # Where the leader keeps a git repository with a commit for each revision; none: there is none.
-    git_mirror: Path | None = None
+    git_mirror: Place = None
     git_remote: str = ""
     alertmanager_url: Link = ""
     # Where the console leads on: as the operator's browser reaches them.
@@ -71,16 +77,16 @@ class ControlPlaneSettings(BaseSettings):
     jaeger_url: Link = ""
     # `{service}` stands for the service.
     logs_url: Link = ""
-    secrets_file: Path | None = None
+    secrets_file: Place = None
     gate_internal_url: Urls = ()
     probe_every_s: Annotated[float, Field(gt=0, le=3600)] = 15.0
     probe_at_most: Annotated[int, Field(ge=1, le=1000)] = 8
     probe_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     api_key_encryption: bool = False
-    api_key_encryption_key_file: Path | None = None
+    api_key_encryption_key_file: Place = None
     # What two regions prove themselves to each other with; looked at when they do.
-    region_secret_file: Path | None = None
-    region_ca_file: Path | None = None
+    region_secret_file: Place = None
+    region_ca_file: Place = None
 
     @model_validator(mode="after")
     def _key_to_seal_with(self) -> Self:
@@ -119,10 +125,10 @@ class AgentSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MCP_", frozen=True)
 
     log_level: Level = "info"
-    log_level_file: Path | None = None
+    log_level_file: Place = None
     consul_url: str = "http://127.0.0.1:8500"
-    consul_token_file: Path | None = None
-    consul_ca_file: Path | None = None
+    consul_token_file: Place = None
+    consul_ca_file: Place = None
     mtls: Mtls = "off"
     otlp_url: OtlpUrl = ""
     trace_sample: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -131,7 +137,7 @@ class AgentSettings(BaseSettings):
     gate_private_url: str
     session_ttl_s: Annotated[int, Field(ge=2, le=3600)] = 5
     # Without it, or with another's, keys that lie sealed in Consul are refused and named.
-    api_key_encryption_key_file: Path | None = None
+    api_key_encryption_key_file: Place = None
 
 
 def load(kind: type[S]) -> S:

@@ -35,7 +35,7 @@ def keys(folder: Path, changes: int) -> list[Row]:
         place.mkdir()
         with stage(place, MCP_SESSION_TTL_S=TTL_S) as made:
             if many > 1:
-                _crowd(made, many)
+                crowd(made, 1, many)
             rows += _measured(made, many, changes)
     return rows
 
@@ -71,10 +71,16 @@ def _ms(answer: dict[str, object]) -> float:
     return float(str(answer["in_force_ms"]))
 
 
-def _crowd(made: Stage, many: int) -> None:
-    """So many clients with limits and a key each, put there by another hand and accepted."""
-    crowd = [ClientPolicy(id=f"c{n:05d}", limits=LIMITS) for n in range(many - 1)]
-    documents: list[Stored] = [*crowd, *(new_key(one.id, 0, "", 0).document for one in crowd)]
+def crowd(made: Stage, there: int, to: int) -> None:
+    """More clients with limits and a key each, put there by another hand and accepted.
+
+    Args:
+        made: A stage.
+        there: How many clients it has.
+        to: How many it has then.
+    """
+    clients = [ClientPolicy(id=f"c{n:05d}", limits=LIMITS) for n in range(there, to)]
+    documents: list[Stored] = [*clients, *(new_key(one.id, 0, "", 0).document for one in clients)]
     for at in range(0, len(documents), AT_ONCE):
         operations = [_operation(one) for one in documents[at : at + AT_ONCE]]
         httpx.put(f"{made.consul.url}/v1/txn", json=operations, timeout=20, trust_env=False).raise_for_status()

@@ -50,8 +50,8 @@ func main() {
 
 func number(text string) int {
 	value, err := strconv.Atoi(text)
-	if err != nil || value < 1 || value > 1000 {
-		fmt.Fprintf(os.Stderr, "load: %q is not a number from 1 to 1000\n", text)
+	if err != nil || value < 1 || value > 10_000 {
+		fmt.Fprintf(os.Stderr, "load: %q is not a number from 1 to 10000\n", text)
 		os.Exit(2)
 	}
 	return value

@@ -37,3 +37,10 @@ def test_an_address_that_nobody_could_ask_is_refused(advertised: str) -> None:
 def test_a_name_that_no_replica_can_have_is_refused() -> None:
     with pytest.raises(ValidationError, match="replica"):
         ControlPlaneSettings(operator_token_file=TOKEN, replica="Plane One")
+
+
+def test_an_empty_path_names_nothing_and_not_the_folder_one_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MCP_GIT_MIRROR", "MCP_REGION_CA_FILE", "MCP_PROMTOOL"):
+        monkeypatch.setenv(name, "")
+    settings = ControlPlaneSettings(operator_token_file=TOKEN)
+    assert (settings.git_mirror, settings.region_ca_file, settings.promtool) == (None, None, None)

@@ -1,0 +1,1 @@
+"""`make capacity`: what a larger platform costs, measured size by size, and lines that foretell another."""

@@ -1,0 +1,151 @@
+"""`make capacity`: what more of everything costs, and whether a line through a few sizes foretells another."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.bench.gateways.measure import load_once
+from tests.bench.tools import ROOT, Side, build_load, process
+from tests.capacity.model import Curve, document, lines
+from tests.capacity.stand import NEW, OLD, Cost, Grown
+from tests.support.load import body, headers
+from tests.support.ports import free_ports
+from tests.support.stage import stage
+
+GATES = (1, 2, 3)
+INSTANCES = (1, 2, 4, 8)
+SERVICES = (3, 50, 100, 150, 200)
+CLIENTS = (1, 2_500, 5_000, 7_500, 10_000)
+ROLLOUTS = (1, 25, 50, 75, 100)
+TOOLS = (10, 1_000, 2_500, 5_000)
+SMALL_MIB, SMALL_MS, SMALL_WRITES = 3.0, 15.0, 3.0
+"""What two measurings of the same differ by."""
+
+
+def main() -> int:
+    """Measure all curves; 1 if a line does not foretell the point that was left out."""
+    parser = argparse.ArgumentParser(prog="make capacity ARGS=…", description=__doc__)
+    parser.add_argument("--docs", action="store_true", help="write docs/capacity.md")
+    parser.add_argument("--only", choices=CURVES, nargs="+", default=list(CURVES), help="these curves (default all)")
+    asked = parser.parse_args()
+    curves: list[Curve] = []
+    with tempfile.TemporaryDirectory(prefix="tekup-capacity-") as made:
+        load = build_load(Path(made))
+        for name in asked.only:
+            folder = Path(made) / name
+            folder.mkdir()
+            found = CURVES[name](load, folder)
+            print("\n".join(lines(found)), flush=True)
+            curves += found
+    results = ROOT / "bench-results"
+    results.mkdir(exist_ok=True)
+    path = results / f"capacity-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    path.write_text(json.dumps([asdict(one) for one in curves], indent=1) + "\n")
+    if asked.docs:
+        machine = f"{os.cpu_count()} cores, {platform.system()}"
+        (ROOT / "docs" / "capacity.md").write_text(document(curves, machine, time.strftime("%Y-%m-%d")))
+    return 0 if all(one.holds for one in curves) else 1
+
+
+@contextmanager
+def _stand(load: Path, folder: Path, gates: int = 1) -> Iterator[Grown]:
+    (port,) = free_ports(1)
+    command: list[str | Path] = [load, "mcp", f"127.0.0.1:{port}", "1"]
+    with (
+        process(command, f"http://127.0.0.1:{port}/ready", folder / "backend.log", ready=True),
+        stage(folder, gates=[30] * gates, MCP_SESSION_TTL_S="30") as made,
+    ):
+        made.ask("PUT", "/v1/clients/dev/limits/size", {"per_s": 1, "reason": "capacity"})
+        yield Grown(made, port)
+
+
+def _of(by: str, sizes: Sequence[int], costs: Sequence[Cost]) -> list[Curve]:
+    def points(value: Callable[[Cost], float]) -> list[tuple[float, float]]:
+        return [(size, value(cost)) for size, cost in zip(sizes, costs, strict=True)]
+
+    return [
+        Curve("memory a gate keeps, MiB", by, points(lambda one: one.gate_mib), SMALL_MIB),
+        Curve("a change in force on every gate, ms", by, points(lambda one: one.change_ms), SMALL_MS),
+        Curve("Consul writes for a change", by, points(lambda one: one.change_writes), SMALL_WRITES),
+        Curve("Consul writes a minute, idle", by, points(lambda one: one.idle_writes), SMALL_WRITES),
+        Curve("control planes and agents, idle, % of a processor", by, points(lambda one: one.idle_cpu_pct), 1.0),
+    ]
+
+
+def _gates(load: Path, folder: Path) -> list[Curve]:
+    costs = []
+    for number in GATES:
+        own = folder / str(number)
+        own.mkdir()
+        with _stand(load, own, number) as grown:
+            costs.append(grown.cost())
+    return _of("gates", GATES, costs)
+
+
+def _grown(by: str, sizes: Sequence[int], grow: Callable[[Grown, int], None]) -> Callable[[Path, Path], list[Curve]]:
+    def measured(load: Path, folder: Path) -> list[Curve]:
+        costs = []
+        with _stand(load, folder) as grown:
+            for size in sizes:
+                grow(grown, size)
+                costs.append(grown.cost())
+        return _of(by, sizes, costs)
+
+    return measured
+
+
+def _rollouts(load: Path, folder: Path) -> list[Curve]:
+    began, spent = [], []
+    with _stand(load, folder) as grown:
+        grown.grow_services(max(ROLLOUTS), (OLD, NEW))
+        for many in ROLLOUTS:
+            took_s, cpu_s = grown.roll_out(many)
+            began.append((float(many), took_s))
+            spent.append((float(many), cpu_s))
+    return [
+        Curve("all shift calls, s after the first wish", "rollouts at once", began, 2.0),
+        Curve("control planes and agents meanwhile, s of processor", "rollouts at once", spent, 1.0),
+    ]
+
+
+def _tools(load: Path, folder: Path) -> list[Curve]:
+    times = []
+    for many in TOOLS:
+        (port,) = free_ports(1)
+        own = folder / str(many)
+        own.mkdir()
+        command: list[str | Path] = [load, "mcp", f"127.0.0.1:{port}", str(many)]
+        with process(command, f"http://127.0.0.1:{port}/ready", own / "backend.log", ready=True), stage(own) as made:
+            grown = Grown(made, port)
+            grown.grow_services(1)
+            made.add_hub()
+            side = Side(f"{made.gates[0].public}/mcp", headers(made.key, "tools/list"), body("tools/list"))
+            grown.listed(many)
+            runs = [load_once(load, side, 1, 3)["p50_ms"] for _ in range(3)]
+            times.append((float(many), statistics.median(runs)))
+    return [Curve("a page of the list of all tools at the hub, ms", "tools", times, 3.0)]
+
+
+CURVES: dict[str, Callable[[Path, Path], list[Curve]]] = {
+    "gates": _gates,
+    "instances": _grown("instances", INSTANCES, Grown.grow_instances),
+    "services": _grown("services", SERVICES, Grown.grow_services),
+    "clients": _grown("clients with a key", CLIENTS, Grown.grow_clients),
+    "rollouts": _rollouts,
+    "tools": _tools,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

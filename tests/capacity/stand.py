@@ -1,0 +1,188 @@
+"""A real stage that grows: services, instances, clients, gates and rollouts, and what they cost."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import httpx
+import psutil
+
+from tests.bench.keys import crowd
+from tests.bench.tools import wait_until
+from tests.support.load import body, headers
+from tests.support.stage import Stage
+
+OLD, NEW = "1.0.0", "1.1.0"
+WAIT_S = 300.0
+IDLE_S = 20.0
+CHANGES = 10
+MIB = 1 << 20
+LIVE = re.compile(r"^go_memstats_next_gc_bytes (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the platform costs at one size.
+
+    Args:
+        gate_mib: What the first gate's Traefik keeps alive.
+        change_ms: From a change to its being in force on every gate, in the middle of ten.
+        change_writes: What Consul's log grows by for a change.
+        idle_writes: The same in a minute in which nothing happens.
+        idle_cpu_pct: Of a processor, what control plane and agents take meanwhile.
+    """
+
+    gate_mib: float
+    change_ms: float
+    change_writes: float
+    idle_writes: float
+    idle_cpu_pct: float
+
+
+@dataclass
+class Grown:
+    """A stage, and how many of what it has.
+
+    Args:
+        stage: The stage.
+        backend: A port on which an instance of anything answers.
+    """
+
+    stage: Stage
+    backend: int
+    services: int = 0
+    clients: int = 1
+
+    def cost(self) -> Cost:
+        """Measure it, once all is quiet."""
+        self.settled()
+        before = self.written()
+        took_ms = []
+        for number in range(CHANGES):
+            wish = {"per_s": 1 + number + 100 * time.monotonic(), "reason": "capacity"}
+            took_ms.append(float(self.stage.ask("PUT", "/v1/clients/dev/limits/size", wish)["in_force_ms"]))
+        self.settled()
+        changed = (self.written() - before) / CHANGES
+        before, spent_s = self.written(), self.spent_s()
+        time.sleep(IDLE_S)  # what happens by itself is what is measured
+        idle = (self.written() - before) * 60 / IDLE_S
+        cpu_pct = 100 * (self.spent_s() - spent_s) / IDLE_S
+        return Cost(self.gate_mib(), statistics.median(took_ms), changed, idle, cpu_pct)
+
+    def gate_mib(self) -> float:
+        """What the first gate's last collection of garbage left: half of where Go begins the next."""
+        text = httpx.get(f"{self.stage.gates[0].private}/traefik-metrics", timeout=30, trust_env=False).text
+        found = LIVE.search(text)
+        assert found, "Traefik tells nothing of its memory"
+        return float(found[1]) / 2 / MIB
+
+    def written(self) -> int:
+        """The last index of Consul's log."""
+        found = httpx.get(f"{self.stage.consul.url}/v1/agent/self", timeout=30, trust_env=False).json()
+        return int(found["Stats"]["raft"]["applied_index"])
+
+    def spent_s(self) -> float:
+        """Processor time of control planes and agents."""
+        found = [psutil.Process(one.pid) for one in (*self.stage.replicas.values(), *self.stage.agents)]
+        return sum(sum(one.cpu_times()[:2]) for one in found)
+
+    def settled(self) -> None:
+        """Wait until every gate has the newest revision."""
+
+        def there() -> bool:
+            shown = self.stage.ask("GET", "/v1/status")
+            return all(one["revision"] == shown["revision"] and not one["problems"] for one in shown["gates"])
+
+        wait_until(there, "the newest revision on every gate", WAIT_S)
+
+    def grow_services(self, to: int, versions: Sequence[str] = (OLD,)) -> None:
+        """So many services of two instances each, for each of these versions, all of them served."""
+        new = range(self.services, to)
+        names = [_name(number) for number in new]
+        for gate in self.stage.gates:
+            path = gate.folder / "tables" / "secrets.json"
+            known = json.loads(path.read_text())
+            known["services"] |= {name: ["ab" * 32] for name in names}
+            gate.write("tables/secrets.json", json.dumps(known))
+        with httpx.Client(base_url=self.stage.consul.url, timeout=60, trust_env=False) as consul:
+            for number in new:
+                for at, version in enumerate(2 * tuple(versions)):
+                    consul.put("/v1/agent/service/register", json=self._entry(number, at, version)).raise_for_status()
+        self.services = to
+
+        def taken_in() -> bool:
+            shown = self.stage.ask("GET", "/v1/services")["services"]
+            return sum(bool(one["policy"]) for one in shown if one["name"] in names) == len(names)
+
+        wait_until(taken_in, f"{len(names)} more services taken in", WAIT_S)
+
+    def _entry(self, number: int, at: int, version: str) -> dict[str, object]:
+        name, identity = _name(number), f"{number:04x}{at:02x}"
+        return {
+            "Name": f"mcp-{name}",
+            "ID": f"mcp-{name}-{identity}",
+            "Address": "127.0.0.1",
+            "Port": self.backend,
+            "Meta": {"version": version, "instance": identity, "state": "serving", "admin": str(self.backend)},
+            "Check": {"TTL": "1h", "Status": "passing"},
+        }
+
+    def grow_clients(self, to: int) -> None:
+        """So many clients, each with a key and limits."""
+        crowd(self.stage, self.clients, to)
+        self.clients = to
+
+    def grow_instances(self, to: int) -> None:
+        """So many instances of the ledger, each a process."""
+        while len(self.stage.instances) < to:
+            self.stage.add_instance(OLD)
+        self.stage.serving(OLD, to)
+
+    def listed(self, tools: int) -> None:
+        """Wait until the hub lists so many tools, page by page."""
+        url, sent = f"{self.stage.gates[0].public}/mcp", headers(self.stage.key, "tools/list")
+
+        def all_there() -> bool:
+            found, cursor = 0, ""
+            while True:
+                asked = body("tools/list", {"cursor": cursor} if cursor else {})
+                page = httpx.post(url, json=asked, headers=sent, timeout=60, trust_env=False).json()
+                if "result" not in page:
+                    return False
+                found += len(page["result"]["tools"])
+                if not (cursor := page["result"].get("nextCursor", "")):
+                    return found >= tools
+
+        wait_until(all_there, f"{tools} tools at the hub", WAIT_S)
+
+    def roll_out(self, many: int) -> tuple[float, float]:
+        """Begin so many rollouts at once, wait until each shifts calls, and abort them.
+
+        Returns:
+            Seconds from the first wish until all shift, and the control planes' processor time meanwhile, in seconds.
+        """
+        names = [_name(number) for number in range(many)]
+        spent_s, began_s = self.spent_s(), time.monotonic()
+        for name in names:
+            wish = {"version": NEW, "steps": [{"weight_pct": 10, "bake_s": 600}], "reason": "capacity"}
+            self.stage.ask("POST", f"/v1/services/{name}/rollout", wish)
+
+        def shifting() -> bool:
+            shown = {one["name"]: one["policy"] for one in self.stage.ask("GET", "/v1/services")["services"]}
+            return all(len(shown[name]["lanes"]) > 1 for name in names)
+
+        wait_until(shifting, f"{many} rollouts to shift calls", WAIT_S)
+        took = time.monotonic() - began_s, self.spent_s() - spent_s
+        for name in names:
+            self.stage.ask("POST", f"/v1/services/{name}/rollout/abort", {"reason": "capacity"})
+        return took
+
+
+def _name(number: int) -> str:
+    """The first has the name that its tools begin with, so that the hub lists them."""
+    return f"s{number}" if number else "bench"
