@@ -17,6 +17,7 @@ __all__ = ["TEMPLATE", "declare"]
 
 TEMPLATE = "search://outline/{+path}"
 _DEFINITIONS = 500
+_TYPED = 1000  # as search_files has it
 _NAMES = 100  # the most that a completion may hold (MCP, "Completion")
 
 
@@ -51,7 +52,7 @@ def declare(kit: Kit, engine: Engine, code: CodeAnswers, roots: Callable[[], Roo
             return None
         wanted, matched = argument.value.strip("/"), 0
         found: list[NameHit] = []
-        if not wanted:
+        if not wanted or len(wanted) > _TYPED:
             return Completion(values=[], total=0, has_more=False)
         try:
             for place in searchable(roots(), None):

@@ -96,6 +96,7 @@ async def test_an_outline_is_a_resource_whose_path_is_completed_as_one_types(sea
         assert done.values[0] == f"{tree}/src/reader.py".lstrip("/")
         assert (done.has_more, done.total) == (False, len(done.values))
         assert (await session.client.complete(ref, {"name": "path", "value": "/"})).completion.values == []
+        assert (await session.client.complete(ref, {"name": "path", "value": 1001 * "r"})).completion.values == []
         assert (await session.client.complete(ref, {"name": "other", "value": "raeder"})).completion.values == []
         (outline,) = (await session.client.read_resource(f"search://outline/{done.values[0]}")).contents
         assert "1:def readFileContent(path):" in outline.model_dump()["text"]
