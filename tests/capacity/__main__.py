@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.bench.gateways.measure import load_once
 from tests.bench.tools import ROOT, Side, build_load, process
 from tests.capacity.model import Curve, document, lines
-from tests.capacity.stand import NEW, OLD, Cost, Grown
+from tests.capacity.stand import Cost, Grown
 from tests.support.load import body, headers
 from tests.support.ports import free_ports
 from tests.support.stage import stage
@@ -108,7 +108,8 @@ def _grown(by: str, sizes: Sequence[int], grow: Callable[[Grown, int], None]) ->
 def _rollouts(load: Path, folder: Path) -> list[Curve]:
     began, spent = [], []
     with _stand(load, folder) as grown:
-        grown.grow_services(max(ROLLOUTS), (OLD, NEW))
+        grown.grow_services(max(ROLLOUTS))
+        grown.add_version()
         for many in ROLLOUTS:
             took_s, cpu_s = grown.roll_out(many)
             began.append((float(many), took_s))

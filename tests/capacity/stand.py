@@ -6,7 +6,7 @@ import json
 import re
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import httpx
@@ -57,14 +57,16 @@ class Grown:
     backend: int
     services: int = 0
     clients: int = 1
+    _changes: int = 0
 
     def cost(self) -> Cost:
         """Measure it, once all is quiet."""
         self.settled()
         before = self.written()
         took_ms = []
-        for number in range(CHANGES):
-            wish = {"per_s": 1 + number + 100 * time.monotonic(), "reason": "capacity"}
+        for _ in range(CHANGES):
+            self._changes += 1
+            wish = {"per_s": 1 + self._changes, "reason": "capacity"}
             took_ms.append(float(self.stage.ask("PUT", "/v1/clients/dev/limits/size", wish)["in_force_ms"]))
         self.settled()
         changed = (self.written() - before) / CHANGES
@@ -100,8 +102,8 @@ class Grown:
 
         wait_until(there, "the newest revision on every gate", WAIT_S)
 
-    def grow_services(self, to: int, versions: Sequence[str] = (OLD,)) -> None:
-        """So many services of two instances each, for each of these versions, all of them served."""
+    def grow_services(self, to: int) -> None:
+        """So many services of two instances each, all of them served."""
         new = range(self.services, to)
         names = [_name(number) for number in new]
         for gate in self.stage.gates:
@@ -109,10 +111,7 @@ class Grown:
             known = json.loads(path.read_text())
             known["services"] |= {name: ["ab" * 32] for name in names}
             gate.write("tables/secrets.json", json.dumps(known))
-        with httpx.Client(base_url=self.stage.consul.url, timeout=60, trust_env=False) as consul:
-            for number in new:
-                for at, version in enumerate(2 * tuple(versions)):
-                    consul.put("/v1/agent/service/register", json=self._entry(number, at, version)).raise_for_status()
+        self._register(self._entry(number, at, OLD) for number in new for at in (0, 1))
         self.services = to
 
         def taken_in() -> bool:
@@ -120,6 +119,21 @@ class Grown:
             return sum(bool(one["policy"]) for one in shown if one["name"] in names) == len(names)
 
         wait_until(taken_in, f"{len(names)} more services taken in", WAIT_S)
+
+    def add_version(self) -> None:
+        """Two instances of the next version for each service."""
+        self._register(self._entry(number, at, NEW) for number in range(self.services) for at in (2, 3))
+
+        def seen() -> bool:
+            shown = self.stage.ask("GET", "/v1/services")["services"]
+            return sum(len(one["instances"]) == 4 for one in shown) >= self.services
+
+        wait_until(seen, "the next version of every service", WAIT_S)
+
+    def _register(self, entries: Iterable[dict[str, object]]) -> None:
+        with httpx.Client(base_url=self.stage.consul.url, timeout=60, trust_env=False) as consul:
+            for entry in entries:
+                consul.put("/v1/agent/service/register", json=entry).raise_for_status()
 
     def _entry(self, number: int, at: int, version: str) -> dict[str, object]:
         name, identity = _name(number), f"{number:04x}{at:02x}"
