@@ -16,6 +16,9 @@ AT_ONCE_S = 1.0
 NOTICED_S = 5.0
 """Until a gate gives an instance that answers nothing no more calls: a check each second, 4 s for its answer."""
 HOLD_S = 8.0
+REPEATED_S = 90.0
+"""What an agent of Consul's could not tell the servers is told again after about a minute (its anti-entropy; so with
+Consul alone, too). Until then they know a check as it was told last, and gates go on with what they had."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("a Consul server that does not lead killed", NOTHING, breaking.consul_follower),
     Fault("100 ms more to Consul and back", NOTHING, breaking.consul_far),
     Fault("the Consul server everybody asks slowed to a fifth", NOTHING, breaking.consul_slow),
-    Fault("the Consul server everybody asks frozen", NOTHING, breaking.consul_frozen),
+    Fault("the Consul server everybody asks frozen", NOTHING, breaking.consul_frozen, recovers_s=REPEATED_S),
     Fault("all of Consul down for 60 s", NOTHING, breaking.consul_out, lasts_s=60, recovers_s=60, alone=True),
     Fault("one Consul server's data lost", NOTHING, breaking.consul_disk_lost, recovers_s=60),
     Fault("one Consul server's disk full", NOTHING, breaking.consul_disk_full),

@@ -62,23 +62,23 @@ class Region:
             name, ContainerEnvironment(engine.env, "staging", folder / name, f"{prefix}-{name}", settings), engine
         )
 
-    @property
-    def _network(self) -> str:
-        return f"{self.there.project}_operators"
+    def _container(self, service: str) -> str:
+        return self.there.said("ps", "--quiet", service).strip()
 
-    @property
-    def _gate(self) -> str:
-        return self.there.said("ps", "--quiet", "operators-gate").strip()
-
-    def meet(self, other: Region) -> None:
-        """The other's gate for operators can be reached from here by its name, and its authority is trusted."""
+    def trust(self, other: Region) -> None:
+        """The other's authority is trusted here."""
         ca = Path(self.there.settings["MCP_REGION_FOLDER"]) / "ca.pem"
         ca.write_text(other.there.ca.read_text())
-        self.engine.docker("network", "connect", "--alias", host(other.name), self._network, other._gate)
 
-    def part(self, other: Region) -> None:
-        """Nothing comes from here to the other any more."""
-        self.engine.docker("network", "disconnect", self._network, other._gate)
+    def join(self, way: str) -> None:
+        """Be where the other can be reached, and where it can reach this one's gate for operators by its name."""
+        self.engine.docker("network", "connect", way, self._container("control-plane"))
+        self.engine.docker("network", "connect", "--alias", host(self.name), way, self._container("operators-gate"))
+
+    def leave(self, way: str) -> None:
+        """Nothing comes from here to the other any more, nor back."""
+        for service in ("control-plane", "operators-gate"):
+            self.engine.docker("network", "disconnect", way, self._container(service))
 
     async def region(self, *args: str, reason: bool = True) -> Any:
         why = ("--reason", "a test") if reason else ()
@@ -122,8 +122,17 @@ class Region:
 
 
 @pytest.fixture
+def way(engine: Engine, run_prefix: str) -> Iterator[str]:
+    """The network between the regions."""
+    name = f"{run_prefix}-way"
+    engine.docker("network", "create", name)
+    yield name
+    engine.docker("network", "rm", name)
+
+
+@pytest.fixture
 def regions(
-    engine: Engine, images: str, third_parties: list[str], run_prefix: str, tmp_path: Path
+    engine: Engine, images: str, third_parties: list[str], run_prefix: str, way: str, tmp_path: Path
 ) -> Iterator[tuple[Region, Region]]:
     """Two staging environments that can reach each other's operators' gate."""
     west, east = (Region.of(name, engine, run_prefix, tmp_path) for name in NAMES)
@@ -133,16 +142,15 @@ def regions(
             one.there.start()
         both = tmp_path / "both.pem"
         both.write_text(west.there.ca.read_text() + east.there.ca.read_text())
-        west.there.ca.write_text(both.read_text())
-        east.there.ca.write_text(both.read_text())
         patch.setenv("SSL_CERT_FILE", str(both))
-        west.meet(east)
-        east.meet(west)
+        for one, other in ((west, east), (east, west)):
+            one.trust(other)
+            one.join(way)
         yield west, east
 
 
 async def test_two_environments_of_containers_are_cut_taken_over_healed_and_handed_back_and_no_change_is_lost(
-    regions: tuple[Region, Region],
+    regions: tuple[Region, Region], way: str
 ) -> None:
     west, east = regions
     await west.region("take-over", "--peer", f"https://{host('east')}:3008")
@@ -156,8 +164,7 @@ async def test_two_environments_of_containers_are_cut_taken_over_healed_and_hand
         assert refused.returncode != 0
         assert host("west") in refused.stderr
 
-        west.part(east)
-        east.part(west)
+        west.leave(way)
         cut = await west.add("cut")  # east never hears of it
         began_s = time.monotonic()
         await east.region("take-over")
@@ -165,8 +172,7 @@ async def test_two_environments_of_containers_are_cut_taken_over_healed_and_hand
         recovered("a region that takes over, and its first change", time.monotonic() - began_s, 60)
         await east.until_takes(third)
 
-        west.meet(east)
-        east.meet(west)
+        west.join(way)
         print(f"west follows {await west.until_is('follower'):.1f} s after the cut is healed")
         await west.until_takes(third)
         left = await west.region("left", reason=False)

@@ -58,10 +58,14 @@ class Gateway:
         """How the load program asks it."""
         called: dict[str, object] = {"name": self.tool, "arguments": {}} if method == "tools/call" else {}
         if modern:
-            sent = headers(self.key, method, self.tool if called else "")
-            return Side(self.url, sent, body(method, called))
+            return Side(self.url, self._by_call(method, self.tool if called else ""), body(method, called))
         asked = {"jsonrpc": "2.0", "id": 1, "method": method, "params": called}
         return Side(self.url, self.in_session() | {"Mcp-Session-Id": "each"}, asked)
+
+    def _by_call(self, method: str, name: str) -> dict[str, str]:
+        """The headers of a client of today."""
+        sent = headers(self.key, method, name)
+        return sent if self.key else {key: value for key, value in sent.items() if key != "Authorization"}
 
     def in_session(self) -> dict[str, str]:
         """The headers of an older client."""
@@ -92,7 +96,7 @@ class Gateway:
             if not names:
                 raise RuntimeError(f"{self.url} lists no {TOOL}: {listed[:500]}")
             params = {"name": names[0], "arguments": {}, "_meta": META}
-            modern = ask("tools/call", params, headers(self.key, "tools/call", names[0]))
+            modern = ask("tools/call", params, self._by_call("tools/call", names[0]))
             return replace(self, tool=names[0], modern=modern.is_success and '"result"' in modern.text)
 
 
@@ -182,8 +186,8 @@ def _envoy_config(port: int, admin: int, ports: Sequence[int]) -> dict[str, obje
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": kind("network.http_connection_manager.v3.HttpConnectionManager") | manager,
     }
-    check = {"timeout": "4s", "interval": "1s", "unhealthy_threshold": 1, "healthy_threshold": 1,
-             "http_health_check": {"path": "/ready"}}  # fmt: skip
+    check = {"timeout": "4s", "interval": "1s", "no_traffic_interval": "1s",
+             "unhealthy_threshold": 1, "healthy_threshold": 1, "http_health_check": {"path": "/ready"}}  # fmt: skip
     endpoints = [{"lb_endpoints": [{"endpoint": at(one)} for one in ports]}]
     cluster = {
         "name": "bench",
