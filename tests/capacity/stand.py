@@ -1,4 +1,4 @@
-"""A real stage that grows: services, instances, clients, gates and rollouts, and what they cost."""
+"""A real stage that grows: gates, services, instances and clients, and what they cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.bench.tools import wait_until
 from tests.support.load import body, headers
 from tests.support.stage import Stage
 
-OLD, NEW = "1.0.0", "1.1.0"
+OLD = "1.0.0"
 WAIT_S = 300.0
 IDLE_S = 20.0
 CHANGES = 10
@@ -120,16 +120,6 @@ class Grown:
 
         wait_until(taken_in, f"{len(names)} more services taken in", WAIT_S)
 
-    def add_version(self) -> None:
-        """Two instances of the next version for each service."""
-        self._register(self._entry(number, at, NEW) for number in range(self.services) for at in (2, 3))
-
-        def seen() -> bool:
-            shown = self.stage.ask("GET", "/v1/services")["services"]
-            return sum(len(one["instances"]) == 4 for one in shown) >= self.services
-
-        wait_until(seen, "the next version of every service", WAIT_S)
-
     def _register(self, entries: Iterable[dict[str, object]]) -> None:
         with httpx.Client(base_url=self.stage.consul.url, timeout=60, trust_env=False) as consul:
             for entry in entries:
@@ -173,28 +163,6 @@ class Grown:
                     return found >= tools
 
         wait_until(all_there, f"{tools} tools at the hub", WAIT_S)
-
-    def roll_out(self, many: int) -> tuple[float, float]:
-        """Begin so many rollouts at once, wait until each shifts calls, and abort them.
-
-        Returns:
-            Seconds from the first wish until all shift, and the control planes' processor time meanwhile, in seconds.
-        """
-        names = [_name(number) for number in range(many)]
-        spent_s, began_s = self.spent_s(), time.monotonic()
-        for name in names:
-            wish = {"version": NEW, "steps": [{"weight_pct": 10, "bake_s": 600}], "reason": "capacity"}
-            self.stage.ask("POST", f"/v1/services/{name}/rollout", wish)
-
-        def shifting() -> bool:
-            shown = {one["name"]: one["policy"] for one in self.stage.ask("GET", "/v1/services")["services"]}
-            return all(len(shown[name]["lanes"]) > 1 for name in names)
-
-        wait_until(shifting, f"{many} rollouts to shift calls", WAIT_S)
-        took = time.monotonic() - began_s, self.spent_s() - spent_s
-        for name in names:
-            self.stage.ask("POST", f"/v1/services/{name}/rollout/abort", {"reason": "capacity"})
-        return took
 
 
 def _name(number: int) -> str:

@@ -16,7 +16,7 @@ AT_ONCE_S = 1.0
 NOTICED_S = 5.0
 """Until a gate gives an instance that answers nothing no more calls: a check each second, 4 s for its answer."""
 HOLD_S = 8.0
-REPEATED_S = 90.0
+REPEATED_S = 120.0
 """What an agent of Consul's could not tell the servers is told again after about a minute (its anti-entropy; so with
 Consul alone, too). Until then they know a check as it was told last, and gates go on with what they had."""
 
