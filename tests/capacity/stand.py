@@ -1,23 +1,28 @@
-"""A real stage that grows: gates, services, instances and clients, and what they cost."""
+"""A real stage that grows: gates, services, instances, clients and rollouts, and what they cost."""
 
 from __future__ import annotations
 
 import json
 import re
 import statistics
+import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import psutil
 
 from tests.bench.keys import crowd
 from tests.bench.tools import wait_until
+from tests.support.gate import is_open
 from tests.support.load import body, headers
+from tests.support.ports import free_ports
 from tests.support.stage import Stage
 
-OLD = "1.0.0"
+OLD, NEW = "1.0.0", "1.1.0"
 WAIT_S = 300.0
 IDLE_S = 20.0
 CHANGES = 10
@@ -50,11 +55,15 @@ class Grown:
 
     Args:
         stage: The stage.
-        backend: A port on which an instance of anything answers.
+        load: The load program, which serves as instances of anything.
+        life: Ends what is started.
+        tools: Of each instance that it serves.
     """
 
     stage: Stage
-    backend: int
+    load: Path
+    life: ExitStack
+    tools: int = 1
     services: int = 0
     clients: int = 1
     _changes: int = 0
@@ -111,7 +120,7 @@ class Grown:
             known = json.loads(path.read_text())
             known["services"] |= {name: ["ab" * 32] for name in names}
             gate.write("tables/secrets.json", json.dumps(known))
-        self._register(self._entry(number, at, OLD) for number in new for at in (0, 1))
+        self._register([_Instance(number, at, OLD) for number in new for at in (0, 1)])
         self.services = to
 
         def taken_in() -> bool:
@@ -120,21 +129,31 @@ class Grown:
 
         wait_until(taken_in, f"{len(names)} more services taken in", WAIT_S)
 
-    def _register(self, entries: Iterable[dict[str, object]]) -> None:
-        with httpx.Client(base_url=self.stage.consul.url, timeout=60, trust_env=False) as consul:
-            for entry in entries:
-                consul.put("/v1/agent/service/register", json=entry).raise_for_status()
+    def add_version(self) -> None:
+        """Two instances of the next version for each service."""
+        self._register([_Instance(number, at, NEW) for number in range(self.services) for at in (2, 3)])
 
-    def _entry(self, number: int, at: int, version: str) -> dict[str, object]:
-        name, identity = _name(number), f"{number:04x}{at:02x}"
-        return {
-            "Name": f"mcp-{name}",
-            "ID": f"mcp-{name}-{identity}",
-            "Address": "127.0.0.1",
-            "Port": self.backend,
-            "Meta": {"version": version, "instance": identity, "state": "serving", "admin": str(self.backend)},
-            "Check": {"TTL": "1h", "Status": "passing"},
-        }
+        def seen() -> bool:
+            shown = self.stage.ask("GET", "/v1/services")["services"]
+            return sum(len(one["instances"]) == 4 for one in shown) >= self.services
+
+        wait_until(seen, "the next version of every service", WAIT_S)
+
+    def _register(self, instances: Sequence[_Instance]) -> None:
+        """Have them served, each on a port of its own, and in Consul's catalog."""
+        ports = free_ports(len(instances))
+        lines = [f"127.0.0.1:{port} {one.version} {one.id}\n" for port, one in zip(ports, instances, strict=True)]
+        fleet = self.life.enter_context(
+            subprocess.Popen([self.load, "fleet", str(self.tools)], stdin=subprocess.PIPE, text=True)
+        )
+        self.life.callback(fleet.kill)
+        assert fleet.stdin
+        fleet.stdin.write("".join(lines))
+        fleet.stdin.close()
+        wait_until(lambda: all(is_open(port) for port in ports), "all instances to listen", WAIT_S)
+        with httpx.Client(base_url=self.stage.consul.url, timeout=60, trust_env=False) as consul:
+            for one, port in zip(instances, ports, strict=True):
+                consul.put("/v1/agent/service/register", json=one.entry(port)).raise_for_status()
 
     def grow_clients(self, to: int) -> None:
         """So many clients, each with a key and limits."""
@@ -164,7 +183,58 @@ class Grown:
 
         wait_until(all_there, f"{tools} tools at the hub", WAIT_S)
 
+    def roll_out(self, many: int) -> tuple[float, float]:
+        """Begin so many rollouts at once, wait until each shifts calls, and abort them.
+
+        Returns:
+            Seconds from the first wish until all shift, and the processor time of control planes and agents meanwhile.
+        """
+        names = [_name(number) for number in range(many)]
+        spent_s, began_s = self.spent_s(), time.monotonic()
+        steps = [{"weight_pct": 10, "bake_s": 600, "analysis": False}]
+        for name in names:
+            wish = {"version": NEW, "steps": steps, "reason": "capacity"}
+            self.stage.ask("POST", f"/v1/services/{name}/rollout", wish)
+
+        def shifting() -> bool:
+            shown = {one["name"]: one["policy"] for one in self.stage.ask("GET", "/v1/services")["services"]}
+            return all(len(shown[name]["lanes"]) > 1 for name in names)
+
+        wait_until(shifting, f"{many} rollouts to shift calls", WAIT_S)
+        took = time.monotonic() - began_s, self.spent_s() - spent_s
+        for name in names:
+            self.stage.ask("POST", f"/v1/services/{name}/rollout/abort", {"reason": "capacity"})
+
+        def back() -> bool:
+            shown = {one["name"]: one["policy"] for one in self.stage.ask("GET", "/v1/services")["services"]}
+            return all(len(shown[name]["lanes"]) == 1 for name in names)
+
+        wait_until(back, f"{many} services as they were", WAIT_S)
+        return took
+
 
 def _name(number: int) -> str:
     """The first has the name that its tools begin with, so that the hub lists them."""
     return f"s{number}" if number else "bench"
+
+
+@dataclass(frozen=True)
+class _Instance:
+    service: int
+    number: int
+    version: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.service:04x}{self.number:02x}"
+
+    def entry(self, port: int) -> dict[str, object]:
+        """What Consul is told of it."""
+        return {
+            "Name": f"mcp-{_name(self.service)}",
+            "ID": f"mcp-{_name(self.service)}-{self.id}",
+            "Address": "127.0.0.1",
+            "Port": port,
+            "Meta": {"version": self.version, "instance": self.id, "state": "serving", "admin": str(port)},
+            "Check": {"TTL": "1h", "Status": "passing"},
+        }

@@ -2,6 +2,7 @@
 //
 //	load serve ADDRESS                               answers every POST and GET with a small JSON-RPC result
 //	load mcp ADDRESS TOOLS                           is a server of MCP that answers at once, with so many tools
+//	load fleet TOOLS <lines                          the same for each line: ADDRESS VERSION INSTANCE
 //	load call URL WORKERS SECONDS HEADER=VALUE... <body
 //
 // With the header Mcp-Session-Id=each, every worker begins a session of its own first and calls within it.
@@ -39,11 +40,13 @@ func main() {
 	case len(os.Args) == 3 && os.Args[1] == "serve":
 		serve(os.Args[2])
 	case len(os.Args) == 4 && os.Args[1] == "mcp":
-		serveMCP(os.Args[2], number(os.Args[3]))
+		serveMCP(os.Args[2], number(os.Args[3]), identity{})
+	case len(os.Args) == 3 && os.Args[1] == "fleet":
+		serveFleet(number(os.Args[2]))
 	case len(os.Args) >= 5 && os.Args[1] == "call":
 		call(os.Args[2], number(os.Args[3]), time.Duration(number(os.Args[4]))*time.Second, os.Args[5:])
 	default:
-		fmt.Fprintln(os.Stderr, "load serve ADDRESS | load mcp ADDRESS TOOLS | load call URL WORKERS SECONDS HEADER=VALUE...")
+		fmt.Fprintln(os.Stderr, "load serve ADDRESS | load mcp ADDRESS TOOLS | load fleet TOOLS | load call URL WORKERS SECONDS HEADER=VALUE...")
 		os.Exit(2)
 	}
 }

@@ -1,12 +1,34 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 )
+
+// Identity is what an instance says of itself in each answer, as the platform's own do.
+type identity struct{ version, instance string }
+
+// ServeFleet is many servers of MCP in one process, each with an address and an identity of its own.
+func serveFleet(tools int) {
+	var group sync.WaitGroup
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		var address string
+		var own identity
+		if _, err := fmt.Sscan(lines.Text(), &address, &own.version, &own.instance); err != nil {
+			fmt.Fprintf(os.Stderr, "load: %q is not ADDRESS VERSION INSTANCE\n", lines.Text())
+			os.Exit(2)
+		}
+		group.Add(1)
+		go serveMCP(address, tools, own)
+	}
+	group.Wait() // each serves for ever
+}
 
 type request struct {
 	ID     json.RawMessage `json:"id"`
@@ -18,7 +40,7 @@ type request struct {
 
 // ServeMCP is a server of MCP that costs next to nothing: both eras, any session, one tool that answers at once among so
 // many. Whoever stands before it is what is measured.
-func serveMCP(address string, tools int) {
+func serveMCP(address string, tools int, own identity) {
 	list := make([]string, tools)
 	for at := range list {
 		name := "bench_echo"
@@ -27,12 +49,16 @@ func serveMCP(address string, tools int) {
 		}
 		list[at] = fmt.Sprintf(`{"name":%q,"description":"Says it again, the %dth of many.","inputSchema":{"type":"object","properties":{"text":{"type":"string","description":"What to say."}}}}`, name, at)
 	}
-	const about = `"capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"}`
+	if own.version == "" {
+		own.version = "1"
+	}
+	about := fmt.Sprintf(`"capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":%q}`, own.version)
+	meta := fmt.Sprintf(`"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"bench","version":%q}}`, own.version)
 	const whole = `"resultType":"complete","ttlMs":60000,"cacheScope":"public"`
 	results := map[string]string{
-		"server/discover": `{"supportedVersions":["2026-07-28"],` + about + `,` + whole + `}`,
-		"tools/list":      `{"tools":[` + strings.Join(list, ",") + `],` + whole + `}`,
-		"tools/call":      `{"content":[{"type":"text","text":"echo"}],"isError":false,"resultType":"complete"}`,
+		"server/discover": `{"supportedVersions":["2026-07-28"],` + about + `,` + whole + `,` + meta + `}`,
+		"tools/list":      `{"tools":[` + strings.Join(list, ",") + `],` + whole + `,` + meta + `}`,
+		"tools/call":      `{"content":[{"type":"text","text":"echo"}],"isError":false,"resultType":"complete",` + meta + `}`,
 		"resources/list":  `{"resources":[],` + whole + `}`,
 		"prompts/list":    `{"prompts":[],` + whole + `}`,
 		"ping":            `{}`,
@@ -58,6 +84,10 @@ func serveMCP(address string, tools int) {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
+		if own.instance != "" {
+			w.Header().Set("X-Tekup-Instance", own.instance)
+			w.Header().Set("X-Tekup-Version", own.version)
+		}
 		result, known := results[asked.Method]
 		if asked.Method == "initialize" {
 			w.Header().Set(session, "each-is-welcome")
