@@ -43,7 +43,7 @@ def test_what_was_wanted_stands_beside_what_came_of_it() -> None:
 def test_whoever_is_better_is_named_and_by_how_much() -> None:
     page = document(RUN)
     lost = page.split("## Where others are better")[1]
-    assert f"{ERA}, {BARE}: 1,000 calls/s against 900 with 1 clients" in lost
+    assert f"{ERA}, {BARE}: 1,000 calls/s against 900 with 1 client" in lost
     assert CONTEXTFORGE not in lost
     assert "2 of 1,000, 0.5 s" in page
     assert "${" not in page

@@ -88,14 +88,14 @@ def verdicts(found: Found) -> Iterator[str]:
         if ours and bare:
             for clients, mine in ours.calls.items():
                 theirs = bare.calls[clients]
-                yield (f"{era}, {clients} clients, ours over Traefik with nothing but a router: calls/s "
+                yield (f"{era}, {_many(clients)}, ours over Traefik with nothing but a router: calls/s "
                        f"{ratio(mine.per_second, theirs.per_second):.2f}x (wanted 0.9x or more), p50 "
                        f"{ratio(mine.p50_ms, theirs.p50_ms):.2f}x (wanted 1.1x or less)")  # fmt: skip
         forge = found.of(CONTEXTFORGE, era)
         if ours and forge:
             for clients, mine in ours.calls.items():
                 theirs = forge.calls[clients]
-                yield (f"{era}, {clients} clients, ours over ContextForge: calls/s "
+                yield (f"{era}, {_many(clients)}, ours over ContextForge: calls/s "
                        f"{ratio(mine.per_second, theirs.per_second):.1f}x (wanted 10x or more), p95 "
                        f"{ratio(mine.p95_ms, theirs.p95_ms):.3f}x (wanted 0.2x or less)")  # fmt: skip
 
@@ -151,13 +151,17 @@ def _better(other: Measured, ours: Measured) -> Iterator[str]:
     for clients, mine in ours.calls.items():
         theirs = other.calls[clients]
         if theirs.rate > mine.rate:
-            yield f"{theirs.rate:,.0f} calls/s against {mine.rate:,.0f} with {clients} clients"
+            yield f"{theirs.rate:,.0f} calls/s against {mine.rate:,.0f} with {_many(clients)}"
     if other.calls[MIDDLE].cpu_ms < ours.calls[MIDDLE].cpu_ms:
         yield f"{other.calls[MIDDLE].cpu_ms:.2f} ms of processor a call against {ours.calls[MIDDLE].cpu_ms:.2f}"
     if other.memory_mib[1] < ours.memory_mib[1]:
         yield f"{other.memory_mib[1]:.0f} MiB against {ours.memory_mib[1]:.0f}"
     if other.listed and ours.listed and other.listed.rate > ours.listed.rate:
         yield f"{other.listed.rate:,.0f} lists of 1,000 tools a second against {ours.listed.rate:,.0f}"
+
+
+def _many(clients: int) -> str:
+    return f"{clients} client" if clients == 1 else f"{clients} clients"
 
 
 def _eras(found: Found) -> list[str]:
