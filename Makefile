@@ -94,7 +94,7 @@ bench: $(READY) ## Figures, as ratios against a peer in the same run; ARGS=--hel
 bench-peers: $(READY) programs ## The gate beside other people's gateways, in one run; ARGS="--docs"
 	PYTHONPATH=. $(BIN)/python -m tests.bench.gateways $(ARGS)
 
-capacity: $(READY) programs ## What more gates, services, clients, tools and rollouts cost; ARGS="--docs"
+capacity: $(READY) programs ## What more gates, services, instances and clients cost; ARGS="--docs"
 	PYTHONPATH=. $(BIN)/python -m tests.capacity $(ARGS)
 
 chaos: $(READY) programs ## Faults under load, every call accounted for; ARGS="--seeds 1 2 3", --list

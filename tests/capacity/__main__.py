@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import sys
 import tempfile
 import time
@@ -15,21 +14,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.bench.gateways.measure import load_once
-from tests.bench.tools import ROOT, Side, build_load
+from tests.bench.tools import ROOT, build_load
 from tests.capacity.model import Curve, document, lines
 from tests.capacity.stand import Cost, Grown
 from tests.support.consul_process import ConsulProcess
-from tests.support.load import body, headers
 from tests.support.stage import stage
 
 GATES = (1, 2, 3)
 INSTANCES = (1, 2, 4, 8)
 SERVICES = (3, 50, 100, 150, 200)
 CLIENTS = (1, 2_500, 5_000, 7_500, 10_000)
-ROLLOUTS = (1, 25, 50, 75, 100)
-TOOLS = (10, 1_000, 2_500, 5_000)
-SMALL_MIB, SMALL_MS, SMALL_WRITES, SMALL_IDLE = 3.0, 15.0, 3.0, 6.0
+SMALL_MIB, SMALL_MS, SMALL_WRITES, SMALL_IDLE = 3.0, 15.0, 0.5, 6.0
 """What two measurings of the same differ by."""
 
 
@@ -63,14 +58,14 @@ def _consul(folder: Path) -> ConsulProcess:
 
 
 @contextmanager
-def _stand(load: Path, folder: Path, gates: int = 1, tools: int = 1) -> Iterator[Grown]:
+def _stand(load: Path, folder: Path, gates: int = 1) -> Iterator[Grown]:
     # A session that lasts: a disk that is busy for a second changes no leader.
     with (
         ExitStack() as life,
         stage(folder, gates=[30] * gates, registry=_consul, MCP_SESSION_TTL_S="30") as made,
     ):
         made.ask("PUT", "/v1/clients/dev/limits/size", {"per_s": 1, "reason": "capacity"})
-        yield Grown(made, load, life, tools)
+        yield Grown(made, load, life)
 
 
 def _of(by: str, sizes: Sequence[int], costs: Sequence[Cost]) -> list[Curve]:
@@ -108,44 +103,11 @@ def _grown(by: str, sizes: Sequence[int], grow: Callable[[Grown, int], None]) ->
     return measured
 
 
-def _rollouts(load: Path, folder: Path) -> list[Curve]:
-    began, spent = [], []
-    with _stand(load, folder) as grown:
-        grown.grow_services(max(ROLLOUTS))
-        grown.add_version()
-        for many in ROLLOUTS:
-            took_s, cpu_s = grown.roll_out(many)
-            began.append((float(many), took_s))
-            spent.append((float(many), cpu_s))
-    return [
-        Curve("all shift calls, s after the first wish", "rollouts at once", began, 2.0),
-        Curve("control planes and agents meanwhile, s of processor", "rollouts at once", spent, 1.0),
-    ]
-
-
-def _tools(load: Path, folder: Path) -> list[Curve]:
-    times = []
-    for many in TOOLS:
-        own = folder / str(many)
-        own.mkdir()
-        with _stand(load, own, tools=many) as grown:
-            grown.grow_services(1)
-            grown.stage.add_hub()
-            grown.listed(many)
-            gate, key = grown.stage.gates[0], grown.stage.key
-            side = Side(f"{gate.public}/mcp", headers(key, "tools/list"), body("tools/list"))
-            runs = [load_once(load, side, 1, 3)["p50_ms"] for _ in range(3)]
-            times.append((float(many), statistics.median(runs)))
-    return [Curve("the first page of the list of all tools at the hub, ms", "tools", times, 3.0)]
-
-
 CURVES: dict[str, Callable[[Path, Path], list[Curve]]] = {
     "gates": _gates,
     "instances": _grown("instances", INSTANCES, Grown.grow_instances),
     "services": _grown("services", SERVICES, Grown.grow_services),
     "clients": _grown("clients with a key", CLIENTS, Grown.grow_clients),
-    "rollouts": _rollouts,
-    "tools": _tools,
 }
 
 

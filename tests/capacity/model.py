@@ -54,6 +54,11 @@ class Curve:
         return abs(self.at(number) - value) / value if value else 0.0
 
     @property
+    def grows(self) -> bool:
+        """Whether there is more between the ends than two measurings of one size differ by."""
+        return abs(self.points[-1][1] - self.points[0][1]) > self.least
+
+    @property
     def holds(self) -> bool:
         """Whether the line may be believed."""
         number, value = self.held_out
@@ -95,7 +100,7 @@ LARGE = {"gates": MACHINES, "services": MACHINES, "instances": 4 * MACHINES, "cl
 
 def _large(curves: Sequence[Curve]) -> Iterator[str]:
     for one in curves:
-        if one.by in LARGE and one.holds:
+        if one.by in LARGE and one.missed <= WITHIN and one.grows:
             furthest = one.points[-1][0]
             number = LARGE[one.by]
-            yield f"| {one.what} | {number:,} {one.by} | {one.at(number):,.3g} | {number / furthest:.0f} times |"
+            yield f"| {one.what} | {number:,} {one.by} | {one.at(number):,.0f} | {number / furthest:.0f} times |"

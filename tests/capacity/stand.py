@@ -1,4 +1,4 @@
-"""A real stage that grows: gates, services, instances, clients and rollouts, and what they cost."""
+"""A real stage that grows: gates, services, instances and clients, and what they cost."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ import psutil
 from tests.bench.keys import crowd
 from tests.bench.tools import wait_until
 from tests.support.gate import is_open
-from tests.support.load import body, headers
 from tests.support.ports import free_ports
 from tests.support.stage import Stage
 
-OLD, NEW = "1.0.0", "1.1.0"
+OLD = "1.0.0"
 WAIT_S = 300.0
 IDLE_S = 20.0
 CHANGES = 10
@@ -57,13 +56,11 @@ class Grown:
         stage: The stage.
         load: The load program, which serves as instances of anything.
         life: Ends what is started.
-        tools: Of each instance that it serves.
     """
 
     stage: Stage
     load: Path
     life: ExitStack
-    tools: int = 1
     services: int = 0
     clients: int = 1
     _changes: int = 0
@@ -129,23 +126,11 @@ class Grown:
 
         wait_until(taken_in, f"{len(names)} more services taken in", WAIT_S)
 
-    def add_version(self) -> None:
-        """Two instances of the next version for each service."""
-        self._register([_Instance(number, at, NEW) for number in range(self.services) for at in (2, 3)])
-
-        def seen() -> bool:
-            shown = self.stage.ask("GET", "/v1/services")["services"]
-            return sum(len(one["instances"]) == 4 for one in shown) >= self.services
-
-        wait_until(seen, "the next version of every service", WAIT_S)
-
     def _register(self, instances: Sequence[_Instance]) -> None:
         """Have them served, each on a port of its own, and in Consul's catalog."""
         ports = free_ports(len(instances))
         lines = [f"127.0.0.1:{port} {one.version} {one.id}\n" for port, one in zip(ports, instances, strict=True)]
-        fleet = self.life.enter_context(
-            subprocess.Popen([self.load, "fleet", str(self.tools)], stdin=subprocess.PIPE, text=True)
-        )
+        fleet = self.life.enter_context(subprocess.Popen([self.load, "fleet", "1"], stdin=subprocess.PIPE, text=True))
         self.life.callback(fleet.kill)
         assert fleet.stdin
         fleet.stdin.write("".join(lines))
@@ -166,56 +151,9 @@ class Grown:
             self.stage.add_instance(OLD)
         self.stage.serving(OLD, to)
 
-    def listed(self, tools: int) -> None:
-        """Wait until the hub lists so many tools, page by page."""
-        url, sent = f"{self.stage.gates[0].public}/mcp", headers(self.stage.key, "tools/list")
-
-        def all_there() -> bool:
-            found, cursor = 0, ""
-            while True:
-                asked = body("tools/list", {"cursor": cursor} if cursor else {})
-                page = httpx.post(url, json=asked, headers=sent, timeout=60, trust_env=False).json()
-                if "result" not in page:
-                    return False
-                found += len(page["result"]["tools"])
-                if not (cursor := page["result"].get("nextCursor", "")):
-                    return found >= tools
-
-        wait_until(all_there, f"{tools} tools at the hub", WAIT_S)
-
-    def roll_out(self, many: int) -> tuple[float, float]:
-        """Begin so many rollouts at once, wait until each shifts calls, and abort them.
-
-        Returns:
-            Seconds from the first wish until all shift, and the processor time of control planes and agents meanwhile.
-        """
-        names = [_name(number) for number in range(many)]
-        spent_s, began_s = self.spent_s(), time.monotonic()
-        steps = [{"weight_pct": 10, "bake_s": 600, "analysis": False}]
-        for name in names:
-            wish = {"version": NEW, "steps": steps, "reason": "capacity"}
-            self.stage.ask("POST", f"/v1/services/{name}/rollout", wish)
-
-        def shifting() -> bool:
-            shown = {one["name"]: one["policy"] for one in self.stage.ask("GET", "/v1/services")["services"]}
-            return all(len(shown[name]["lanes"]) > 1 for name in names)
-
-        wait_until(shifting, f"{many} rollouts to shift calls", WAIT_S)
-        took = time.monotonic() - began_s, self.spent_s() - spent_s
-        for name in names:
-            self.stage.ask("POST", f"/v1/services/{name}/rollout/abort", {"reason": "capacity"})
-
-        def back() -> bool:
-            shown = {one["name"]: one["policy"] for one in self.stage.ask("GET", "/v1/services")["services"]}
-            return all(len(shown[name]["lanes"]) == 1 for name in names)
-
-        wait_until(back, f"{many} services as they were", WAIT_S)
-        return took
-
 
 def _name(number: int) -> str:
-    """The first has the name that its tools begin with, so that the hub lists them."""
-    return f"s{number}" if number else "bench"
+    return f"s{number}"
 
 
 @dataclass(frozen=True)
