@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from tests.bench.real import before_services
 from tests.bench.search_quality import quality
 from tests.bench.search_speed import speed
 from tests.bench.telemetry import telemetry
-from tests.bench.tools import ROOT, Row, Side, build_load, compare, percentile, process, ratio, spread, wait_until
+from tests.bench.tools import Row, Side, build_load, compare, keep, percentile, process, ratio, spread, wait_until
 from tests.support.load import body, headers
 from tests.support.ports import free_ports
 
@@ -247,11 +246,7 @@ def main() -> None:
         for what, figure in found:
             print(f"{what:72} {figure}", flush=True)
         rows += found
-    results = ROOT / "bench-results"
-    results.mkdir(exist_ok=True)
-    path = results / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
-    path.write_text(json.dumps(dict(rows), indent=1) + "\n")
-    print(f"kept in {path.relative_to(ROOT)}")
+    print(f"kept in {keep('', dict(rows))}")
 
 
 if __name__ == "__main__":

@@ -85,10 +85,11 @@ def crowd(made: Stage, there: int, to: int) -> None:
         operations = [_operation(one) for one in documents[at : at + AT_ONCE]]
         httpx.put(f"{made.consul.url}/v1/txn", json=operations, timeout=20, trust_env=False).raise_for_status()
     made.ask("POST", "/v1/repair", {"reason": "bench"})
-    wait_until(lambda: _settled(made), "the crowd in force on every gate", WAIT_S)
+    wait_until(lambda: settled(made), "the crowd in force on every gate", WAIT_S)
 
 
-def _settled(made: Stage) -> bool:
+def settled(made: Stage) -> bool:
+    """Whether every gate has the newest revision."""
     status = made.ask("GET", "/v1/status")
     return all(gate["revision"] == status["revision"] and not gate["problems"] for gate in status["gates"])
 

@@ -119,18 +119,33 @@ def load_once(load: Path, side: Side, workers: int, seconds: int) -> dict[str, f
     Raises:
         RuntimeError: A call failed.
     """
-    headers = [f"{name}={value}" for name, value in side.headers.items()]
-    done = subprocess.run(
-        [load, "call", side.url, str(workers), str(seconds), *headers],
-        input=json.dumps(side.body),
-        text=True,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    figures: dict[str, float] = json.loads(done.stdout)
+    figures = loaded(load, side, workers, seconds)
     if figures["failures"]:
         raise RuntimeError(f"{figures['failures']} of {figures['calls']} calls failed: {figures['first_error']}")
     return figures
+
+
+def loaded(load: Path, side: Side, workers: int, seconds: int) -> dict[str, float]:
+    """The same, whatever becomes of the calls."""
+    command = load_command(load, side, workers, seconds)
+    done = subprocess.run(command, input=json.dumps(side.body), text=True, stdout=subprocess.PIPE, check=True)
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+def load_command(load: Path, side: Side, workers: int, seconds: int) -> list[str | Path]:
+    """How the load program is run; it reads the body."""
+    headers = [f"{name}={value}" for name, value in side.headers.items()]
+    return [load, "call", side.url, str(workers), str(seconds), *headers]
+
+
+def keep(name: str, found: object) -> Path:
+    """Keep what was found in `bench-results/`; where, from the root."""
+    results = ROOT / "bench-results"
+    results.mkdir(exist_ok=True)
+    path = results / f"{name}{time.strftime('%Y%m%d-%H%M%S')}.json"
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    return path.relative_to(ROOT)
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -14,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.bench.tools import ROOT, build_load
+from tests.bench.tools import ROOT, build_load, keep
 from tests.capacity.model import Curve, document, lines
 from tests.capacity.stand import Cost, Grown
 from tests.support.consul_process import ConsulProcess
@@ -43,10 +42,7 @@ def main() -> int:
             found = CURVES[name](load, folder)
             print("\n".join(lines(found)), flush=True)
             curves += found
-    results = ROOT / "bench-results"
-    results.mkdir(exist_ok=True)
-    path = results / f"capacity-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    path.write_text(json.dumps([asdict(one) for one in curves], indent=1) + "\n")
+    keep("capacity-", [asdict(one) for one in curves])
     if asked.docs:
         machine = f"{os.cpu_count()} cores, {platform.system()}"
         (ROOT / "docs" / "capacity.md").write_text(document(curves, machine, time.strftime("%Y-%m-%d")))

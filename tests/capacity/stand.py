@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.bench.keys import crowd
+from tests.bench.keys import crowd, settled
 from tests.bench.tools import wait_until
 from tests.support.gate import is_open
 from tests.support.ports import free_ports
@@ -101,12 +101,7 @@ class Grown:
 
     def settled(self) -> None:
         """Wait until every gate has the newest revision."""
-
-        def there() -> bool:
-            shown = self.stage.ask("GET", "/v1/status")
-            return all(one["revision"] == shown["revision"] and not one["problems"] for one in shown["gates"])
-
-        wait_until(there, "the newest revision on every gate", WAIT_S)
+        wait_until(lambda: settled(self.stage), "the newest revision on every gate", WAIT_S)
 
     def grow_services(self, to: int) -> None:
         """So many services of two instances each, all of them served."""
@@ -117,7 +112,7 @@ class Grown:
             known = json.loads(path.read_text())
             known["services"] |= {name: ["ab" * 32] for name in names}
             gate.write("tables/secrets.json", json.dumps(known))
-        self._register([_Instance(number, at, OLD) for number in new for at in (0, 1)])
+        self._register([_Instance(number, at) for number in new for at in (0, 1)])
         self.services = to
 
         def taken_in() -> bool:
@@ -129,7 +124,7 @@ class Grown:
     def _register(self, instances: Sequence[_Instance]) -> None:
         """Have them served, each on a port of its own, and in Consul's catalog."""
         ports = free_ports(len(instances))
-        lines = [f"127.0.0.1:{port} {one.version} {one.id}\n" for port, one in zip(ports, instances, strict=True)]
+        lines = [f"127.0.0.1:{port} {OLD} {one.id}\n" for port, one in zip(ports, instances, strict=True)]
         fleet = self.life.enter_context(subprocess.Popen([self.load, "fleet", "1"], stdin=subprocess.PIPE, text=True))
         self.life.callback(fleet.kill)
         assert fleet.stdin
@@ -160,7 +155,6 @@ def _name(number: int) -> str:
 class _Instance:
     service: int
     number: int
-    version: str
 
     @property
     def id(self) -> str:
@@ -173,6 +167,6 @@ class _Instance:
             "ID": f"mcp-{_name(self.service)}-{self.id}",
             "Address": "127.0.0.1",
             "Port": port,
-            "Meta": {"version": self.version, "instance": self.id, "state": "serving", "admin": str(port)},
+            "Meta": {"version": OLD, "instance": self.id, "state": "serving", "admin": str(port)},
             "Check": {"TTL": "1h", "Status": "passing"},
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from tests.bench.gateways.measure import Death, Lane, calls, death, lanes, memory_mib, session_kib
 from tests.bench.gateways.page import Found, Measured, document, lines, plot
 from tests.bench.gateways.standing import STANDS, Gateway, servers, standing
-from tests.bench.tools import ROOT, build_load
+from tests.bench.tools import ROOT, build_load, keep
 
 CLIENTS = (1, 8, 64)
 SERVERS = 3
@@ -37,11 +36,7 @@ def main() -> int:
         load = build_load(folder)
         found = _measured(load, folder, asked.only, asked.seconds, asked.rounds)
     print("\n".join(lines(found)))
-    results = ROOT / "bench-results"
-    results.mkdir(exist_ok=True)
-    path = results / f"peers-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    path.write_text(json.dumps([asdict(one) for one in found.measured], indent=1) + "\n")
-    print(f"kept in {path.relative_to(ROOT)}")
+    print(f"kept in {keep('peers-', [asdict(one) for one in found.measured])}")
     if asked.docs:
         (ROOT / "docs" / "benchmarks.md").write_text(document(found))
         (ROOT / "docs" / "pictures" / "benchmarks.svg").write_text(plot(found))

@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 from tests.bench.gateways.standing import OLDER, Gateway
-from tests.bench.tools import Side
+from tests.bench.tools import load_command, loaded
 
 SETTLE_S = 2.0
 SESSIONS = 200
@@ -58,6 +58,11 @@ class Calls:
     cpu_ms: float
 
     @property
+    def times_ms(self) -> tuple[float, float, float]:
+        """The medians of p50, p95 and p99."""
+        return statistics.median(self.p50_ms), statistics.median(self.p95_ms), statistics.median(self.p99_ms)
+
+    @property
     def rate(self) -> float:
         """The median of calls per second."""
         return statistics.median(self.per_second)
@@ -77,7 +82,7 @@ def calls(
     for turn in range(rounds + 1):
         for at, lane in enumerate(found):
             before_s = cpu(lane.gateway.processes)
-            figures = load_once(load, lane.gateway.side(method, modern=lane.modern), clients, seconds if turn else 1)
+            figures = loaded(load, lane.gateway.side(method, modern=lane.modern), clients, seconds if turn else 1)
             if turn:
                 runs[at].append(figures)
                 cpu_s[at] += cpu(lane.gateway.processes) - before_s
@@ -90,20 +95,6 @@ def _calls(runs: Sequence[Mapping[str, float]], cpu_s: float) -> Calls:
     )
     made = sum(run["calls"] for run in runs)
     return Calls(per_second, p50, p95, p99, int(sum(run["failures"] for run in runs)), 1000 * cpu_s / made)
-
-
-def load_once(load: Path, side: Side, clients: int, seconds: int) -> dict[str, float]:
-    """Load one side once, whatever comes of it; the figures as the load program prints them."""
-    with subprocess.Popen(
-        _command(load, side, clients, seconds), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as running:
-        said, _ = running.communicate(json.dumps(side.body))
-    figures: dict[str, float] = json.loads(said)
-    return figures
-
-
-def _command(load: Path, side: Side, clients: int, seconds: int) -> list[str | Path]:
-    return [load, "call", side.url, str(clients), str(seconds), *(f"{k}={v}" for k, v in side.headers.items())]
 
 
 def cpu(processes: Iterable[psutil.Process]) -> float:
@@ -132,14 +123,9 @@ def _all(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
 def session_kib(gateway: Gateway) -> float:
     """What a session that does nothing costs, in KiB: the growth over some hundred of them."""
     before = memory_mib(gateway.processes)
-    about = {"protocolVersion": OLDER, "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
-    asked = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": about}
-    told = {"jsonrpc": "2.0", "method": "notifications/initialized"}
-    with httpx.Client(timeout=60, trust_env=False, headers=gateway.in_session()) as client:
+    with httpx.Client(timeout=60, trust_env=False) as client:
         for _ in range(SESSIONS):
-            begun = client.post(gateway.url, json=asked).raise_for_status()
-            identity = begun.headers.get("mcp-session-id")
-            client.post(gateway.url, json=told, headers={"Mcp-Session-Id": identity} if identity else {})
+            gateway.begin(client)
         time.sleep(SETTLE_S)
         return 1024 * (memory_mib(gateway.processes) - before) / SESSIONS
 
@@ -163,7 +149,7 @@ def death(load: Path, lane: Lane, victim: psutil.Process) -> Death:
     """Kill a server under the load of eight clients."""
     side = lane.gateway.side(modern=lane.modern)
     with subprocess.Popen(
-        _command(load, side, 8, KILL_LASTS_S), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        load_command(load, side, 8, KILL_LASTS_S), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as running:
         assert running.stdin
         running.stdin.write(json.dumps(side.body))

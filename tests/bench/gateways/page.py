@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,7 +63,7 @@ def lines(found: Found) -> Iterator[str]:
     for one in found.measured:
         yield f"{one.name}, {one.era} (on: {one.on})"
         for clients, calls in one.calls.items():
-            p50, p95, p99 = (statistics.median(figure) for figure in (calls.p50_ms, calls.p95_ms, calls.p99_ms))
+            p50, p95, p99 = calls.times_ms
             yield (f"  {clients:2} clients: {spread(calls.per_second)} calls/s, p50 {p50:.1f}, p95 {p95:.1f}, "
                    f"p99 {p99:.1f} ms, {calls.cpu_ms:.2f} ms of processor a call, {calls.failed} failed")  # fmt: skip
         yield f"  {', '.join(_others(one))}"
@@ -78,7 +77,7 @@ def _others(one: Measured) -> Iterator[str]:
     if one.death:
         yield f"a server of three dies: {one.death.failed} of {one.death.calls} calls failed"
     if one.listed:
-        yield f"1,000 tools listed in {statistics.median(one.listed.p50_ms):.1f} ms"
+        yield f"1,000 tools listed in {one.listed.times_ms[0]:.1f} ms"
 
 
 def verdicts(found: Found) -> Iterator[str]:
@@ -115,7 +114,7 @@ def _calls(found: Found) -> Iterator[str]:
     for one in found.measured:
         cells = []
         for calls in one.calls.values():
-            p50, p95, p99 = (statistics.median(figure) for figure in (calls.p50_ms, calls.p95_ms, calls.p99_ms))
+            p50, p95, p99 = calls.times_ms
             failed = f", {calls.failed} failed" if calls.failed else ""
             cells.append(f"{calls.rate:,.0f}{failed} | {p50:.1f} / {p95:.1f} / {p99:.1f}")
         yield f"| {one.name} | {one.era} | {' | '.join(cells)} |"
@@ -130,7 +129,7 @@ def _costs(found: Found) -> Iterator[str]:
             f"{one.memory_mib[0]:.0f}, {one.memory_mib[1]:.0f}{beside}" if carried else "",
             f"{one.session_kib:.1f}" if one.session_kib is not None else "",
             f"{one.death.failed} of {one.death.calls:,}, {one.death.noticed_s:.1f} s" if one.death else "",
-            f"{statistics.median(one.listed.p50_ms):.1f}" if one.listed else "",
+            f"{one.listed.times_ms[0]:.1f}" if one.listed else "",
         )
         yield f"| {one.name} | {one.era} | {' | '.join(cells)} |"
 

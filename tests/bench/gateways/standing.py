@@ -73,6 +73,17 @@ class Gateway:
                 "MCP-Protocol-Version": OLDER}  # fmt: skip
         return sent | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
 
+    def begin(self, client: httpx.Client) -> dict[str, str]:
+        """Begin a session as an older client; the headers of what is asked in it."""
+        sent = self.in_session()
+        about = {"protocolVersion": OLDER, "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
+        asked = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": about}
+        begun = client.post(self.url, json=asked, headers=sent).raise_for_status()
+        if identity := begun.headers.get("mcp-session-id"):
+            sent["Mcp-Session-Id"] = identity
+        client.post(self.url, json={"jsonrpc": "2.0", "method": "notifications/initialized"}, headers=sent)
+        return sent
+
     def understood(self) -> Gateway:
         """The same, with what asking it once shows: what the echo is called, and whether the new era is spoken.
 
@@ -85,13 +96,7 @@ class Gateway:
                 asked = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
                 return client.post(self.url, json=asked, headers=dict(sent))
 
-            sent = self.in_session()
-            about = {"protocolVersion": OLDER, "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
-            begun = ask("initialize", about, sent)
-            if identity := begun.headers.get("mcp-session-id"):
-                sent["Mcp-Session-Id"] = identity
-            client.post(self.url, json={"jsonrpc": "2.0", "method": "notifications/initialized"}, headers=sent)
-            listed = ask("tools/list", {}, sent).text
+            listed = ask("tools/list", {}, self.begin(client)).text
             names = [one["name"] for one in _result(listed)["tools"] if one["name"].replace("-", "_").endswith(TOOL)]
             if not names:
                 raise RuntimeError(f"{self.url} lists no {TOOL}: {listed[:500]}")
