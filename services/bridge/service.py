@@ -43,7 +43,7 @@ from services.common.background import beside
 from services.common.cache import DISCOVER, Freshness
 from services.common.call import CONTROL_PLANE_CLIENT, PROBE_CLIENT
 from services.common.calls import Record, failed
-from services.common.kit import Direct
+from services.common.kit import Direct, Plain
 from services.common.metrics import UNKNOWN_TOOL, Outcome
 from services.common.rights import LISTS
 from services.common.server import LIST_HINTS, PROBE_META
@@ -243,16 +243,17 @@ class Bridge:
         item = self.offer.tool(tool)
         return None if item is None else item["inputSchema"]
 
-    async def call(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A call that wants nothing but its result, both as on the wire.
+    async def call(self, asked: Plain) -> Mapping[str, Any]:
+        """A call that wants nothing but its result.
 
-        Args:
-            params: Checked.
+        Returns:
+            The result as on the wire.
 
         Raises:
             MCPError: It is refused.
         """
-        result = await self._call(Asked("tools/call", params), params["name"], params.get("arguments") or {})
+        params = asked.params
+        result = await self._call(Asked(asked.method, params), params["name"], params.get("arguments") or {})
         return result if isinstance(result, dict) else result.model_dump(by_alias=True, mode="json", exclude_none=True)
 
     async def _call(self, asked: Asked, name: str, arguments: Mapping[str, Any]) -> CallToolResult | dict[str, Any]:

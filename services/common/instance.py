@@ -178,7 +178,7 @@ class Instance:
         host, standalone = self._settings.host, self._settings.standalone
         async with mcp_app(server, host=host, standalone=standalone) as mcp:
             front = Front(
-                Short(mcp, direct, guard, lowlevel) if direct else mcp,
+                Short(mcp, direct, guard, lowlevel, legacy=legacy) if direct else mcp,
                 trust=Trust(self._kit.keyring, standalone=standalone, own_proof=own_proof, peer=peer),
                 activity=self._activity,
                 metrics=self._kit.metrics,

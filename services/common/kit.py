@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from mcp.server.lowlevel import Server
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import ToolAnnotations
+from starlette.requests import Request
 
 from services.common.cache import FreshnessOf, ListCache
 from services.common.calls import Calls
@@ -28,7 +29,7 @@ from services.common.settings import KitSettings, ServiceSettings
 from services.common.signing import Keyring
 from services.common.slim import slimmed
 
-__all__ = ["Direct", "Kit", "OwnServer", "ServiceSpec"]
+__all__ = ["Direct", "Kit", "OwnServer", "Plain", "ServiceSpec"]
 
 S = TypeVar("S", bound=ServiceSettings)
 T = TypeVar("T")
@@ -38,16 +39,37 @@ AnnotationsOf = Callable[[str], Mapping[str, object] | None]
 
 
 @dataclass(frozen=True)
+class Plain:
+    """A checked tool call that wants nothing but its result; named as in the SDK's context, for which it stands.
+
+    Attributes:
+        params: Its parameters, as on the wire.
+        protocol_version: The revision its caller speaks.
+        request_id: Its id.
+        meta: `_meta` of its parameters.
+        request: With which it came.
+        method: JSON-RPC method.
+    """
+
+    params: Mapping[str, Any]
+    protocol_version: str
+    request_id: str | int
+    meta: Mapping[str, Any]
+    request: Request
+    method: str = "tools/call"
+
+
+@dataclass(frozen=True)
 class Direct:
     """How an own server's tools are called without it.
 
     Attributes:
-        schema: A tool's input schema by the tool's name; None for no tool.
-        call: From a call's parameters to its result, both as on the wire; raises what is told the caller.
+        schema: A tool's input schema by the tool's name, for calls of the modern era; None for no tool.
+        call: From a call to its result as on the wire; raises what is told the caller.
     """
 
     schema: Callable[[str], Mapping[str, Any] | None]
-    call: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+    call: Callable[[Plain], Awaitable[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from services.common.cache import CACHED, DISCOVER, LIST_TTL_MS, Freshness, Fres
 from services.common.call import CONTROL_PLANE_CLIENT, Call, current_call
 from services.common.calls import Calls, ToolResult
 from services.common.front import MAX_BODY_BYTES
-from services.common.kit import Direct, Kit
+from services.common.kit import Direct, Kit, Plain
 from services.common.metrics import UNKNOWN_TOOL, Outcome
 from services.common.request_state import RingCodec
 from services.common.rights import Rights, narrow, used_name
@@ -199,10 +199,11 @@ class KitServer(MCPServer[dict[str, Any]]):
             declared = self._kit.tools.get(name)
             return declared.tool.parameters if declared is not None and declared.asks_nothing else None
 
-        async def call(params: Mapping[str, Any]) -> Mapping[str, Any]:
-            result = await self.call_tool(params["name"], params.get("arguments") or {})
+        async def call(asked: Plain) -> Mapping[str, Any]:
+            name = asked.params["name"]
+            result = await self.call_tool(name, asked.params.get("arguments") or {})
             if isinstance(result, InputRequiredResult):  # its state is sealed by the SDK's server alone
-                raise MCPError(INTERNAL_ERROR, f"{params['name']} asks its caller something and does not declare it")
+                raise MCPError(INTERNAL_ERROR, f"{name} asks its caller something and does not declare it")
             return result.model_dump(by_alias=True, mode="json", exclude_none=True)
 
         return Direct(schema, call)

@@ -2,13 +2,13 @@
 
 For a tool that does little, what the SDK does around each call (tasks, streams, models, middleware) is half of it.
 Whatever is not plain goes the SDK's way, as if it had never been looked at: other methods, progress, copies and their
-originals, tools that may ask their caller something, and all that is wrong, so that it is refused as ever.
+originals, tools that may ask their caller something, and all that is wrong, so that it is refused as ever. Callers of
+the handshake era come by it too where the server serves them: for those the SDK makes a whole connection around a call.
 """
 
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from mcp import MCPError
@@ -20,12 +20,20 @@ from mcp.server.transport_security import TransportSecurityMiddleware
 from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
     MCP_METHOD_HEADER,
+    MCP_PROTOCOL_VERSION_HEADER,
     InboundLadderRejection,
     classify_inbound_request,
     validate_mcp_param_headers,
 )
-from mcp_types import CORE_RESULT_TYPES, INTERNAL_ERROR, PROTOCOL_VERSION_META_KEY, SERVER_INFO_META_KEY
+from mcp_types import (
+    CORE_RESULT_TYPES,
+    DEFAULT_NEGOTIATED_VERSION,
+    INTERNAL_ERROR,
+    PROTOCOL_VERSION_META_KEY,
+    SERVER_INFO_META_KEY,
+)
 from mcp_types.methods import serialize_server_result, validate_client_request
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 from starlette.requests import Request
@@ -33,7 +41,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.telemetry import traces
 from services.common.call import current_call
-from services.common.kit import Direct
+from services.common.kit import Direct, Plain
 from services.common.server import Guard
 
 __all__ = ["Short"]
@@ -53,17 +61,6 @@ _STREAM: Final = [
 ]
 
 
-@dataclass(frozen=True)
-class _Traced:
-    """What the SDK's tracing reads of a request's context."""
-
-    method: str
-    params: Mapping[str, Any]
-    protocol_version: str
-    request_id: str | int
-    meta: Mapping[str, Any]
-
-
 class Short:
     """ASGI application before the SDK's.
 
@@ -72,13 +69,17 @@ class Short:
         direct: The service's tools.
         guard: Holds calls to rights.
         server: Says who answered; its first middleware traces, its session manager says which Hosts are served.
+        legacy: It serves the handshake era too.
     """
 
-    def __init__(self, app: ASGIApp, direct: Direct, guard: Guard, server: Server[Any]) -> None:
+    def __init__(
+        self, app: ASGIApp, direct: Direct, guard: Guard, server: Server[Any], *, legacy: bool = False
+    ) -> None:
         self._app = app
         self._direct = direct
         self._guard = guard
         self._server = server
+        self._legacy = legacy
         self._hosts = TransportSecurityMiddleware(server.session_manager.security_settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +97,7 @@ class Short:
         call = asyncio.create_task(self._answer(asked))
         gone = asyncio.create_task(_gone(receive))
         try:
-            await _sent(call, gone, send)
+            await _sent(call, gone, send, {} if _is_older(request) else ERROR_CODE_HTTP_STATUS)
         finally:
             for task in (call, gone):
                 task.cancel()
@@ -105,7 +106,13 @@ class Short:
     async def _may_be_plain(self, request: Request) -> bool:
         """By its headers and who calls; before anything of it is read."""
         headers, call = request.headers, current_call()
-        if headers.get(MCP_METHOD_HEADER) != CALL or call.copy or call.shadow:
+        if call.copy or call.shadow:
+            return False
+        if _is_older(request):
+            # The SDK is stricter with these: of the modern era it takes whatever begins so.
+            if not self._legacy or headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+                return False
+        elif headers.get(MCP_METHOD_HEADER) != CALL:
             return False
         length = headers.get("content-length", "")
         if not (length.isascii() and length.isdecimal()) or int(length) > MAX_BYTES:
@@ -114,75 +121,95 @@ class Short:
             return False
         return await self._hosts.validate_request(request, is_post=True) is None
 
-    def _asked(self, request: Request, read: list[Message]) -> dict[str, Any] | None:
+    def _asked(self, request: Request, read: list[Message]) -> Plain | None:
         """The call if it is plain and may be made."""
         try:
             body: Any = json.loads(b"".join(message.get("body", b"") for message in read))
         except (ValueError, RecursionError):
             return None
-        if (asked := _plain(body)) is None:
+        if not _is_plain(body):
             return None
-        params, headers = asked["params"], dict(request.headers)
-        if isinstance(classify_inbound_request(asked, headers=headers), InboundLadderRejection):
+        asked = _older(request, body) if _is_older(request) else self._modern(request, body)
+        if asked is None:
             return None
         try:
-            validate_client_request(CALL, params["_meta"][PROTOCOL_VERSION_META_KEY], params)
-            self._guard.admit(CALL, params, current_call())
+            validate_client_request(CALL, asked.protocol_version, asked.params)
+            self._guard.admit(CALL, asked.params, current_call())
         except (ValidationError, MCPError):
+            return None
+        return asked
+
+    def _modern(self, request: Request, body: Mapping[str, Any]) -> Plain | None:
+        """A call whose headers say what its body does."""
+        params, headers = body["params"], dict(request.headers)
+        if isinstance(classify_inbound_request(body, headers=headers), InboundLadderRejection):
             return None
         schema = self._direct.schema(params["name"])
         if schema is None or validate_mcp_param_headers(schema, params.get("arguments") or {}, headers) is not None:
             return None
-        return asked
+        meta = params["_meta"]
+        return Plain(params, meta[PROTOCOL_VERSION_META_KEY], body["id"], meta, request)
 
-    async def _answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+    async def _answer(self, asked: Plain) -> dict[str, Any]:
         """The JSON-RPC message that answers a call, whatever becomes of it."""
-        said: dict[str, Any] = {"jsonrpc": "2.0", "id": asked["id"]}
+        said: dict[str, Any] = {"jsonrpc": "2.0", "id": asked.request_id}
         try:
-            return said | {"result": await self._result(asked["id"], asked["params"])}
+            return said | {"result": await self._result(asked)}
         except Exception as error:  # the outermost of a call: told as the SDK tells it
             return said | {"error": modern_error_data(error).model_dump(mode="json", by_alias=True, exclude_none=True)}
 
-    async def _result(self, identity: str | int, params: Mapping[str, Any]) -> dict[str, Any]:
-        meta = params["_meta"]
-        version = meta[PROTOCOL_VERSION_META_KEY]
-        if not traces.tracing() and traces.TRACEPARENT not in meta:  # a log line names its caller's trace, sent or not
-            return self._shaped(await self._direct.call(params), version)
+    async def _result(self, asked: Plain) -> dict[str, Any]:
+        version = asked.protocol_version
+        if not traces.tracing() and traces.TRACEPARENT not in asked.meta:  # a log line names its caller's trace
+            return self._shaped(await self._direct.call(asked), version)
 
         async def shaped(_: ServerRequestContext[Any, Any]) -> HandlerResult:
-            return self._shaped(await self._direct.call(params), version)
+            return self._shaped(await self._direct.call(asked), version)
 
-        context = cast("ServerRequestContext[Any, Any]", _Traced(CALL, params, version, identity, meta))
+        context = cast("ServerRequestContext[Any, Any]", asked)
         return cast("dict[str, Any]", await self._server.middleware[0](context, shaped))
 
     def _shaped(self, result: Mapping[str, Any], version: str) -> dict[str, Any]:
         """A result as the protocol's version has it, with who answered."""
         shaped = dict(result)
-        kind = shaped.get("resultType")
-        if not isinstance(kind, str) or kind in CORE_RESULT_TYPES:
+        kind, modern = shaped.get("resultType"), version in MODERN_PROTOCOL_VERSIONS
+        if not modern or not isinstance(kind, str) or kind in CORE_RESULT_TYPES:
             try:
                 shaped = serialize_server_result(CALL, version, shaped)
             except ValidationError as error:
                 raise MCPError(INTERNAL_ERROR, "Handler returned an invalid result") from error
         meta = shaped.get("_meta") or {}
-        if isinstance(meta, dict) and meta.get(SERVER_INFO_META_KEY) is None:
+        if modern and isinstance(meta, dict) and meta.get(SERVER_INFO_META_KEY) is None:
             shaped["_meta"] = {**meta, SERVER_INFO_META_KEY: self._server.server_info_stamp}
         return shaped
 
 
-def _plain(body: Any) -> dict[str, Any] | None:
-    """A body, if it is a request with an id, and its parameters those of a call that wants nothing meanwhile."""
-    if not isinstance(body, dict) or body.keys() != _MEMBERS or body["jsonrpc"] != "2.0" or body["method"] != CALL:
+def _is_older(request: Request) -> bool:
+    """Of the handshake era; before it said so in a header it said nothing."""
+    return request.headers.get(MCP_PROTOCOL_VERSION_HEADER) not in MODERN_PROTOCOL_VERSIONS
+
+
+def _older(request: Request, body: Mapping[str, Any]) -> Plain | None:
+    """A call that says nothing of a later era."""
+    params: Mapping[str, Any] = body["params"]
+    meta = params.get("_meta", {})
+    if PROTOCOL_VERSION_META_KEY in meta:
         return None
+    version = request.headers.get(MCP_PROTOCOL_VERSION_HEADER, DEFAULT_NEGOTIATED_VERSION)
+    return Plain(params, version, body["id"], meta, request)
+
+
+def _is_plain(body: Any) -> bool:
+    """Whether it is a request with an id, and its parameters those of a call that wants nothing meanwhile."""
+    if not isinstance(body, dict) or body.keys() != _MEMBERS or body["jsonrpc"] != "2.0" or body["method"] != CALL:
+        return False
     params, identity = body["params"], body["id"]
     if not isinstance(identity, str | int) or isinstance(identity, bool):
-        return None
+        return False
     if not isinstance(params, dict) or not params.keys() <= _PLAIN or not isinstance(params.get("name"), str):
-        return None
-    meta, arguments = params.get("_meta"), params.get("arguments", {})
-    if not isinstance(meta, dict) or "progressToken" in meta or not isinstance(arguments, dict):
-        return None
-    return body
+        return False
+    meta, arguments = params.get("_meta", {}), params.get("arguments", {})
+    return isinstance(meta, dict) and "progressToken" not in meta and isinstance(arguments, dict)
 
 
 async def _read(receive: Receive) -> list[Message]:
@@ -216,8 +243,17 @@ def _written(message: Mapping[str, Any]) -> bytes:
         return json.dumps(message, separators=(",", ":")).encode()
 
 
-async def _sent(call: "asyncio.Task[dict[str, Any]]", gone: "asyncio.Task[None]", send: Send) -> None:
-    """Send the answer when it is there: as JSON, or, where it is long in coming, at the end of a stream."""
+async def _sent(
+    call: "asyncio.Task[dict[str, Any]]", gone: "asyncio.Task[None]", send: Send, statuses: Mapping[int, int]
+) -> None:
+    """Send the answer when it is there: as JSON, or, where it is long in coming, at the end of a stream.
+
+    Args:
+        call: The answer.
+        gone: Done when its caller is.
+        send: ASGI.
+        statuses: HTTP's for codes of errors.
+    """
     streams = False
     while not (await asyncio.wait((call, gone), timeout=PING_S, return_when=asyncio.FIRST_COMPLETED))[0]:
         if not streams:
@@ -231,7 +267,7 @@ async def _sent(call: "asyncio.Task[dict[str, Any]]", gone: "asyncio.Task[None]"
     if streams:
         body = b"event: message\r\ndata: " + body + b"\r\n\r\n"
     else:
-        status = ERROR_CODE_HTTP_STATUS.get(message.get("error", {}).get("code"), 200)
+        status = statuses.get(message.get("error", {}).get("code"), 200)
         headers = [_JSON, (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mcp import MCPError
 from mcp.server.caching import CacheHint
@@ -34,6 +34,7 @@ from services.common.cache import DISCOVER, LIST_TTL_MS, Freshness
 from services.common.calls import Record, failed
 from services.common.identity import GATE_HOST
 from services.common.jsonrpc import HEADER_MISMATCH
+from services.common.kit import Direct, Plain
 from services.common.metrics import UNKNOWN_TOOL, Outcome
 from services.common.rights import LISTS, used_name
 from services.common.server import LIST_HINTS
@@ -186,7 +187,7 @@ class Hub:
     async def _listen(self, ctx: Context, params: SubscriptionsListenRequestParams) -> HandlerResult:
         return await self._changes.listen(ctx, params, _scope(ctx))
 
-    async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> HandlerResult:
+    async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult | dict[str, Any]:
         """A tool call of a handshake-era client, or by one of the doors of `finding`."""
         try:
             if params.name == FIND:
@@ -199,7 +200,20 @@ class Hub:
             return failed(f"{params.name}: {'; '.join(problems)}")
         return await self._call(ctx, params.name, params.arguments or {})
 
-    async def _find(self, ctx: Context, wanted: _Find) -> HandlerResult:
+    async def call_plainly(self, asked: Plain) -> Mapping[str, Any]:
+        """A call that wants nothing but its result, past the SDK's server.
+
+        Returns:
+            The result as on the wire.
+
+        Raises:
+            MCPError: It is refused.
+        """
+        name, arguments = asked.params["name"], asked.params.get("arguments")
+        result = await self._call_tool(cast("Context", asked), CallToolRequestParams(name=name, arguments=arguments))
+        return result if isinstance(result, dict) else result.model_dump(by_alias=True, mode="json", exclude_none=True)
+
+    async def _find(self, ctx: Context, wanted: _Find) -> CallToolResult:
         with self._kit.calls.record(FIND) as record:
             tools = await self._my_tools(_scope(ctx))
             # Many tools and words nobody knows take a while, in which the hub has others to answer.
@@ -207,7 +221,7 @@ class Hub:
             record.outcome = Outcome.OK
             return CallToolResult(content=[TextContent(type="text", text=text)])
 
-    async def _call(self, ctx: Context, name: str, arguments: Mapping[str, Any]) -> HandlerResult:
+    async def _call(self, ctx: Context, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         schema = await self._catalogue.input_schema(name)
         service = await self._known_service(name)
         with (
@@ -279,6 +293,10 @@ class Hub:
             known = ", ".join(sorted(await self._catalogue.services())) or "none"
             raise MCPError(INVALID_PARAMS, f"{name[:80]!r} is of no service that is here; these are: {known}")
         return service
+
+
+def _of_nobody(tool: str) -> None:
+    """Modern callers' tools are at their services; the doors, which are here, are not called often."""
 
 
 async def _explain_loss(ctx: Context, call_next: CallNext) -> HandlerResult:
@@ -353,7 +371,13 @@ async def build(kit: Kit, settings: HubSettings) -> AsyncIterator[None]:
             listening=changes.__len__,
         )
         hub = Hub(kit, upstream, catalogue, changes, metrics, list_budget_bytes=settings.list_budget_bytes)
-        kit.serve(hub.server(), legacy=True, open_names=(CALL, FIND), freshness=hub.freshness)
+        kit.serve(
+            hub.server(),
+            legacy=True,
+            open_names=(CALL, FIND),
+            freshness=hub.freshness,
+            direct=Direct(_of_nobody, hub.call_plainly),
+        )
         kit.at_leaving(changes.end)
         kit.show(lambda: {"quarantined": [asdict(one) for one in catalogue.quarantined()]})
         try:
