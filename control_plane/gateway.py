@@ -160,6 +160,10 @@ class InternalGate:
         problem = reply.problem or _stranger(service, target, reply) or _failure(reply.result or {})
         return Answered(reply.instance, reply.version, problem, time.monotonic() - began_s)
 
+    async def told(self, service: str, target: str, method: str) -> Mapping[str, Any]:
+        """See :class:`control_plane.ports.Gateway`."""
+        return (await self._result(service, target, method, {})).result
+
     async def offer(self, service: str, target: str) -> Offer:
         """See :class:`control_plane.ports.Gateway`."""
         discovered = await self._result(service, target, "server/discover", {})

@@ -111,7 +111,7 @@ class ControlPlane:
         gateway: Leads through a gate to single targets; without one nothing is probed.
         pace: How much is probed.
         sealing: How hashes of keys are to lie in the store.
-        gate_http: Asks gates when keys were last used, and instances what they did; without one neither is known.
+        gate_http: Asks gates when keys were last used; without one that is not known.
         fixed: Instances that stand in no catalog.
         alertmanager: Keeps silences.
     """
@@ -162,7 +162,7 @@ class ControlPlane:
         self.receivers = Receivers(self._carry_out)
         self.alertmanager = alertmanager or Alertmanager("")
         around = Around(partial(self.page, afresh=False), partial(self._carry_out, rights=False), self.instances, now)
-        self.scaling = Autoscaling(store, leadership, around, self.metrics.scaling, gate_http)
+        self.scaling = Autoscaling(store, leadership, around, self.metrics.scaling, gateway)
         self.backups = Backups(store, leadership, self.metrics.backups, now)
         self.standbys = Standbys(store, leadership, self.metrics.standbys, now)
         self.regions = Regions(

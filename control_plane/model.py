@@ -466,8 +466,6 @@ class Instance:
     port: int
     state: InstanceState = InstanceState.SERVING
     passing: bool = True
-    admin_port: int = 0
-    """Where it shows its state; 0 = it did not say."""
     # These two say nothing of where calls go, so an instance stays the same to whoever routes to it.
     started: str = field(default="", compare=False)
     """When its process began, "" = it did not say; another value is another process."""

@@ -6,10 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import httpx
-
 from control_plane import course
-from control_plane.admin import shadowed
 from control_plane.contract import Breach, Offer, breaches, waived
 from control_plane.errors import Unavailable
 from control_plane.loop import ControlPlane
@@ -19,6 +16,7 @@ from control_plane.probing import calls_of, prove
 from control_plane.readings import Look, Missing
 from control_plane.rollout import Rollout
 from control_plane.shadow import Comparison, compare
+from control_plane.told import shadowed
 
 PROBE_ROUNDS = 3
 NO_METRICS = "no metrics source is set (MCP_PROMETHEUS_URL)"
@@ -42,7 +40,6 @@ class Observer:
         self._metrics = metrics
         self._gateway = gateway
         self._now = now
-        self._http = httpx.AsyncClient(trust_env=False)
         self._pairs: dict[str, tuple[int, Comparison]] = {}
 
     async def seen(self, rollout: Rollout) -> course.Seen:
@@ -74,8 +71,10 @@ class Observer:
 
     async def _copies(self, rollout: Rollout) -> Look:
         """What copied calls came to. Kept in memory: a new leader counts from what the instances still show."""
-        mine = [one for one in self._plane.instances() if one.service == rollout.service and one.admin_port]
-        sides, problems = await shadowed(self._http, mine)
+        if self._gateway is None:
+            return Missing(NO_GATEWAY)
+        mine = [one for one in self._plane.instances() if one.service == rollout.service]
+        sides, problems = await shadowed(self._gateway, mine)
         if problems:
             return Missing(problems[0])
         of_old = self._pairs.get(rollout.service)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from control_plane.checks import Plan
 from control_plane.contract import Offer
@@ -186,6 +186,14 @@ class Gateway(Protocol):
 
         Raises:
             Unavailable: The gate or the target did not answer, or another version answered in its place.
+        """
+        ...
+
+    async def told(self, service: str, target: str, method: str) -> Mapping[str, Any]:
+        """What an instance tells of itself by a method of our own.
+
+        Raises:
+            Unavailable: The gate or the target did not answer, or another answered in its place.
         """
         ...
 

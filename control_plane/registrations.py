@@ -81,7 +81,6 @@ def _instance(service: str, node: Mapping[str, Any]) -> Instance:
         port=_port(registered.get("Port")),
         state=InstanceState(meta.get("state", "serving")),
         passing=all(check["Status"] != "critical" for check in node["Checks"]),
-        admin_port=_admin_port(str(meta.get("admin", ""))),
         started=str(meta.get("started", ""))[:MOST_SHOWN],
         dead=any(
             check["Status"] == "critical" and NOT_CONNECTED in check.get("Output", "") for check in node["Checks"]
@@ -116,8 +115,3 @@ def _port(number: object) -> int:
     if isinstance(number, int) and 0 < number < 65536:
         return number
     raise Refused(f"port {number!r} is not a port")
-
-
-def _admin_port(text: str) -> int:
-    """0 for what is no port: calls do not need it, so an instance is not lost for it."""
-    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 65536 else 0

@@ -13,9 +13,6 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import httpx
-from pydantic import TypeAdapter, ValidationError
-
 from control_plane.autoscale import Autoscale, Bounds, Counters, Look, Scaled, bounds_of, decide, look
 from control_plane.book import Page
 from control_plane.delivery import Strategy
@@ -24,9 +21,10 @@ from control_plane.leadership import Leadership
 from control_plane.metrics import ScalingMetrics
 from control_plane.model import Document, Instance, ServiceName, ServicePolicy, Stored, Table
 from control_plane.outcome import Outcome, Wish
-from control_plane.ports import Store, Write
+from control_plane.ports import Gateway, Store, Write
 from control_plane.rollout import Rollout
 from control_plane.shelf import NO_SERVICE, Shelf
+from control_plane.told import counted
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +34,6 @@ MARGIN_S = 10.0
 """Looks are kept for so much longer than a cool-down: one that comes late must not make it look uncovered."""
 TELL_EVERY_S = 10.0
 """So often the reason is written anew while the number stays."""
-TIMEOUT_S = 1.5
-_COUNTERS = TypeAdapter(Counters)
 Version = tuple[str, str]
 """A service and one of its versions."""
 
@@ -98,7 +94,7 @@ class Autoscaling:
         leadership: Who leads decides.
         around: The rest of the control plane.
         shown: Metrics.
-        http: Asks instances; no proxy may stand between. None: nobody is asked, and nothing is decided.
+        gateway: Leads to instances, which are asked what they did. None: nobody is, and nothing is decided.
     """
 
     def __init__(
@@ -107,13 +103,13 @@ class Autoscaling:
         leadership: Leadership,
         around: Around,
         shown: ScalingMetrics,
-        http: httpx.AsyncClient | None = None,
+        gateway: Gateway | None = None,
     ) -> None:
         self._store = store
         self._leadership = leadership
         self._around = around
         self._shown = shown
-        self._http = http
+        self._gateway = gateway
         self._shelf = Shelf(store)
         self._watched: dict[Version, _Watched] = defaultdict(_Watched)
         self._turning = asyncio.Lock()
@@ -183,16 +179,16 @@ class Autoscaling:
 
     async def turn(self) -> None:
         """Look once at everything that is autoscaled, and decide."""
-        if self._http is not None:
+        if self._gateway is not None:
             async with self._turning:
-                await self._turn()
+                await self._turn(self._gateway)
 
-    async def _turn(self) -> None:
+    async def _turn(self, gateway: Gateway) -> None:
         page = await self._around.page()
         policies, services = page.all(Table.AUTOSCALE, Autoscale), page.all(Table.SERVICES, ServicePolicy)
         before = await self.decided()
         after = {
-            name: await self._service(policy, services[name], before.get(name))
+            name: await self._service(gateway, policy, services[name], before.get(name))
             for name, policy in policies.items()
             if name in services
         }
@@ -211,19 +207,21 @@ class Autoscaling:
                           for name, scaling in after.items() for one in scaling.versions})  # fmt: skip
         _log(before, after)
 
-    async def _service(self, policy: Autoscale, decided: ServicePolicy, before: Scaling | None) -> Scaling:
+    async def _service(
+        self, gateway: Gateway, policy: Autoscale, decided: ServicePolicy, before: Scaling | None
+    ) -> Scaling:
         known = {one.version: one for one in before.versions} if before else {}
         held = await self._shelf.held(policy.service)
         rollout = held.rollout if held and not held.rollout.phase.ended else None
         scaled: dict[str, Scaled] = {}
         for version in _versions(decided, rollout):
-            watched = await self._look(policy, version)
+            watched = await self._look(gateway, policy, version)
             bounds = _bounds(policy, decided, rollout, version, scaled, known)
             scaled[version] = decide(policy, bounds, watched, known.get(version), version)
         return Scaling(service=policy.service, dry_run=policy.dry_run, most=policy.max,
                        at=self._around.now(), versions=tuple(scaled.values()))  # fmt: skip
 
-    async def _look(self, policy: Autoscale, version: str) -> Sequence[Look]:
+    async def _look(self, gateway: Gateway, policy: Autoscale, version: str) -> Sequence[Look]:
         """Ask a version's instances once more; the looks of a cool-down, the oldest first."""
         watched = self._watched[policy.service, version]
         live = [
@@ -231,7 +229,8 @@ class Autoscaling:
             for one in self._around.instances()
             if one.service == policy.service and one.version == version and one.live
         ]
-        answers = dict(zip((one.id for one in live), await asyncio.gather(*map(self._ask, live)), strict=True))
+        asked = await asyncio.gather(*(counted(gateway, one) for one in live))
+        answers = dict(zip((one.id for one in live), asked, strict=True))
         told = {name: answer for name, answer in answers.items() if answer is not None}
         pairs = [(watched.counters[name], now) for name, now in told.items() if name in watched.counters]
         now_s = self._around.now()
@@ -239,16 +238,6 @@ class Autoscaling:
         watched.looks = [one for one in watched.looks if one.at_s >= now_s - policy.down_cooldown_s - MARGIN_S]
         watched.counters = {name: counters for name, counters in watched.counters.items() if name in answers} | told
         return watched.looks
-
-    async def _ask(self, one: Instance) -> Counters | None:
-        if not one.admin_port or self._http is None:
-            return None
-        try:
-            answer = await self._http.get(f"http://{one.address}:{one.admin_port}/load", timeout=TIMEOUT_S)
-            answer.raise_for_status()
-            return _COUNTERS.validate_json(answer.content)
-        except (httpx.HTTPError, ValidationError):
-            return None
 
 
 def _versions(decided: ServicePolicy, rollout: Rollout | None) -> list[str]:

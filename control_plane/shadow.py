@@ -1,4 +1,4 @@
-"""What copies of calls came to, beside the calls themselves: pure comparison of what instances show under `/shadow`.
+"""What copies of calls came to, beside the calls themselves: pure comparison of what instances tell.
 
 Instances forget; a comparison goes on from the one before, so its counts only grow, and none of a call counts twice.
 """
@@ -14,7 +14,7 @@ from control_plane.sequential import Count
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a copied call, as an instance tells it (docs/contracts.md, "An instance's admin port").
+    """One side of a copied call, as an instance tells it (docs/contracts.md, "What an instance tells").
 
     Attributes:
         trace: The id both sides have.

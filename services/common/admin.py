@@ -13,7 +13,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from services.common.kit import Kit
-from services.common.load import Load
 from services.common.readiness import Readiness
 
 __all__ = ["admin_app", "service_app"]
@@ -47,13 +46,12 @@ async def _as_jsonrpc(_: Request, error: Exception) -> Response:
     return JSONResponse({"jsonrpc": "2.0", "id": None, "error": {"code": status, "message": message}}, status)
 
 
-def admin_app(readiness: Readiness, kit: Kit, load: Load, about: dict[str, str]) -> Starlette:
-    """`/health`, `/ready`, `/state`, `/load`, `/shadow` and `/metrics`, for the admin port.
+def admin_app(readiness: Readiness, kit: Kit, about: dict[str, str]) -> Starlette:
+    """`/health`, `/ready`, `/state` and `/metrics`, for the admin port.
 
     Args:
         readiness: Answers `/ready`.
         kit: Its state and metrics are shown.
-        load: Answers `/load`.
         about: Service, version and instance, in every answer.
     """
 
@@ -64,19 +62,11 @@ def admin_app(readiness: Readiness, kit: Kit, load: Load, about: dict[str, str])
     async def state(_: Request) -> Response:
         return JSONResponse({**about, **kit.state()})
 
-    async def shadow(_: Request) -> Response:
-        return JSONResponse(kit.calls.shadow.recent())
-
-    async def loaded(_: Request) -> Response:
-        return JSONResponse({**about, **await load.shown()})
-
     return Starlette(
         routes=[
             _health_route(readiness, about),
             _ready_route(readiness, about),
-            Route("/load", loaded, methods=["GET"]),
             Route("/state", state, methods=["GET"]),
-            Route("/shadow", shadow, methods=["GET"]),
             Route("/metrics", show, methods=["GET"]),
         ]
     )

@@ -19,6 +19,7 @@ from services.common.call import CONTROL_PLANE_CLIENT, PROBE_CLIENT, restore_cal
 from services.common.drills import Drills
 from services.common.jsonrpc import HEADER_MISMATCH, UNSUPPORTED_VERSION, Refusal, refuse
 from services.common.metrics import Metrics
+from services.common.telling import Telling
 from services.common.trust import TRUST_HEADERS, Trust
 
 __all__ = ["MAX_BODY_BYTES", "Front", "check_era", "read_away", "read_headers"]
@@ -97,6 +98,7 @@ class Front:
         legacy: Serve the handshake era too.
         whose: Headers that name this instance; the control plane gets them with every answer, for it asks one target
             and has to know whether another answered in its place.
+        telling: Answers what the control plane asks of the instance itself; None for nothing.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Front:
         drills: Drills,
         legacy: bool,
         whose: Sequence[tuple[bytes, bytes]] = (),
+        telling: Telling | None = None,
     ) -> None:
         self._app = app
         self._trust = trust
@@ -117,6 +120,7 @@ class Front:
         self._drills = drills
         self._legacy = legacy
         self._whose = tuple(whose)
+        self._telling = telling
         metrics.in_flight.set_function(lambda: activity.in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,6 +134,14 @@ class Front:
             name = headers.get(_NAME_HEADER, b"").decode("latin-1")
             if status := self._drills.status(name, probe=call.client == PROBE_CLIENT):
                 raise Refusal(status, status, "a drill refuses this call")
+            # Before it counts as a call: nobody's load is what watching it costs.
+            if (
+                call.client == CONTROL_PLANE_CLIENT
+                and self._telling
+                and (tell := self._telling.asked(scope["headers"]))
+            ):
+                await self._telling.answer(tell, receive, send)
+                return
         except Refusal as refusal:
             self._metrics.refused.labels(str(refusal.status)).inc()
             await read_away(receive)

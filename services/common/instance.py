@@ -39,6 +39,7 @@ from services.common.server import Guard, KitServer, mcp_app
 from services.common.settings import KitSettings, Loaded, ServiceSettings
 from services.common.short import Short
 from services.common.signing import Keyring
+from services.common.telling import COPIES, LOAD, Telling
 from services.common.tls import current_peer
 from services.common.trust import Trust
 from services.common.warm import warm
@@ -127,7 +128,7 @@ class Instance:
     async def live(self, stop: Stop) -> None:
         """From the first port to the last clean-up; returns when it is over."""
         async with AsyncExitStack() as life:
-            admin = admin_app(self._readiness, self._kit, self._load, self._about)
+            admin = admin_app(self._readiness, self._kit, self._about)
             await life.enter_async_context(listening(admin, self._admin_port))
             await life.enter_async_context(beside(self._load.watch()))
             await life.enter_async_context(self._identified())
@@ -177,6 +178,10 @@ class Instance:
         peer = _peer_name if identity else None
         host, standalone = self._settings.host, self._settings.standalone
         async with mcp_app(server, host=host, standalone=standalone) as mcp:
+            whose = (
+                (b"x-tekup-instance", self._kit.instance.encode()),
+                (b"x-tekup-version", self._kit.version.encode()),
+            )
             front = Front(
                 Short(mcp, direct, guard, lowlevel, legacy=legacy) if direct else mcp,
                 trust=Trust(self._kit.keyring, standalone=standalone, own_proof=own_proof, peer=peer),
@@ -184,10 +189,8 @@ class Instance:
                 metrics=self._kit.metrics,
                 drills=self._kit.drills,
                 legacy=legacy,
-                whose=(
-                    (b"x-tekup-instance", self._kit.instance.encode()),
-                    (b"x-tekup-version", self._kit.version.encode()),
-                ),
+                whose=whose,
+                telling=Telling({LOAD: self._load.shown, COPIES: self._copies}, whose),
             )
             app: ASGIApp = service_app(front, self._readiness, self._about)
             if identity:
@@ -200,6 +203,10 @@ class Instance:
                 gc.collect()
                 gc.freeze()
                 yield
+
+    async def _copies(self) -> dict[str, object]:
+        """What both sides of copied calls came to."""
+        return {"sides": self._kit.calls.shadow.recent()}
 
     @asynccontextmanager
     async def _handles_closed(self) -> AsyncIterator[None]:

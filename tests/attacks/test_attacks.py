@@ -121,7 +121,7 @@ def test_nothing_ran_late_and_nothing_secret_was_said(world: World, said: list[s
         for path in ("/metrics", "/traefik-metrics", "/tekup/state", "/api/http/routers", "/api/entrypoints")
     }
     for name, url in world.admin.items():
-        for path in ("/metrics", "/state", "/shadow"):
+        for path in ("/metrics", "/state"):
             pages[f"{name}{path}"] = httpx.get(f"{url}{path}", timeout=20, trust_env=False).text
     for where, text in pages.items():
         if where.endswith("metrics"):

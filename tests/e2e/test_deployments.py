@@ -184,7 +184,11 @@ async def test_the_number_of_containers_follows_the_load_within_15_s_and_no_call
             shown = await asyncio.to_thread(stack.tekup_json, "traffic", "show", "filesystem")
             return bool(wanted == sum(one["passing"] and one["state"] == "serving" for one in shown["instances"]))
 
-        await eventually(there, f"{wanted} instances", SOON_S)
+        try:
+            await eventually(there, f"{wanted} instances", SOON_S)
+        except AssertionError:
+            print(await asyncio.to_thread(stack.tekup_json, "autoscale", "show", "filesystem"))
+            raise
         return time.monotonic() - began
 
     try:
@@ -242,7 +246,16 @@ async def test_the_kill_of_the_only_gate_is_over_when_the_engine_has_started_it_
     back = await asyncio.to_thread(crash, stack, engine, "mcp-gateway")
     began = time.monotonic()
     await asyncio.to_thread(wait_until, back, "the gate back", 60)
+
+    async def answers() -> bool:
+        asked = Load(f"{stack.gateway_url}/mcp", stack.key, "filesystem_list_roots")
+        await asked.run(1)
+        return not asked.failures
+
+    await eventually(answers, "an answered call", 60)  # a running program does not listen yet
+    took_s = time.monotonic() - began
     load = Load(f"{stack.gateway_url}/mcp", stack.key, "filesystem_list_roots")
     await load.run(50)
-    print(f"mcp-gateway: back after {time.monotonic() - began:.1f} s")
+    print(f"mcp-gateway: back after {took_s:.1f} s")
     assert not load.failures
+    recovered("a container of mcp-gateway", took_s, 60)

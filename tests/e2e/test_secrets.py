@@ -220,7 +220,7 @@ async def test_no_secret_is_in_traefiks_api_or_on_any_page_of_the_platforms_own(
     urls += [f"{used.control_plane_url}/metrics", f"{used.control_plane_url}/ready"]
     for service in ("browser", "filesystem", "search", "hub"):
         for one in await registered(used, service):
-            urls += [f"{one.admin_url}{path}" for path in ("/state", "/metrics", "/ready", "/shadow")]
+            urls += [f"{one.admin_url}{path}" for path in ("/state", "/metrics", "/ready")]
     async with httpx.AsyncClient() as client:
         for url in urls:
             answer = await client.get(url)

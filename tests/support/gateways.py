@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from control_plane.contract import Offer
 from control_plane.errors import Unavailable
@@ -21,6 +22,7 @@ class FakeGateway:
         away: Whether no gate answers.
         hung: Targets that never answer.
         broken: Whether calls raise what no gateway should.
+        tells: What a target tells, by target and method; it may raise. None: nothing.
         probes: What every service declares itself.
         tools: Names of the tools a target offers, all of them read-only.
         asked: Calls, by target and tool.
@@ -31,6 +33,7 @@ class FakeGateway:
     away: bool = False
     hung: set[str] = field(default_factory=set)
     broken: bool = False
+    tells: Callable[[str, str], Mapping[str, Any]] | None = None
     probes: dict[str, dict[str, object]] = field(default_factory=lambda: {"notes_list": {}})
     tools: dict[str, tuple[str, ...]] = field(default_factory=dict)
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -45,6 +48,12 @@ class FakeGateway:
             raise Unavailable("no gate answers")
         listed = {name: _read_only(name) for name in self.tools.get(target, ())}
         return Offer("1.0.0", frozenset({"2026-07-28"}), listed, probes=self.probes)
+
+    async def told(self, service: str, target: str, method: str) -> Mapping[str, Any]:
+        """What the target tells of itself."""
+        if self.tells is None:
+            raise Unavailable(f"{target} tells nothing")
+        return self.tells(target, method)
 
     async def call(self, service: str, target: str, tool: str, arguments: Mapping[str, object]) -> Answered:
         """Call a tool of the target."""

@@ -18,7 +18,7 @@ PURE = {"model", "errors", "contract", "course", "decide", "delivery", "lint", "
 PURE_PARTS = [f"oauth/{name}" for name in ("answers", "issuers", "jwks", "scopes", "tokens")]
 # Each layer of the control plane may import those to its left, and its own.
 LAYERS = (PURE, {"ports", "form"},
-          {"authority", "config_entries", "consul", "traefik", "prometheus", "gateway", "mutual", "wire", "admin",
+          {"authority", "config_entries", "consul", "traefik", "prometheus", "gateway", "mutual", "wire", "told",
            "files", "settings", "sealed", "watch", "tokens", "registrations", "alertmanager", "repository", "tools",
            "neighbour"},
           {"registry", "leadership", "replicas", "gates", "staged", "history", "known", "book", "outcome", "state",

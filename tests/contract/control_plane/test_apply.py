@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import os
 import subprocess
@@ -13,12 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from control_plane.admin import shadowed
+from control_plane.gateway import InternalGate
 from control_plane.model import Instance, InstanceState, Lane, Rule
 from control_plane.shadow import Comparison, compare
+from control_plane.told import counted, shadowed
 from control_plane.traefik import Traefik
 from tests.support.applied import World
-from tests.support.gate import MODERN, SECRETS, Load, Maker, close, lay_out
+from tests.support.gate import MODERN, SECRETS, SERVICE_KEYS, Load, Maker, close, lay_out
 from tests.support.lines import whole_lines
 from tests.support.wait import eventually
 
@@ -86,6 +88,7 @@ class Kits:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._running: list[subprocess.Popen[bytes]] = []
+        self.admin: dict[str, int] = {}
 
     def _spawn(self, name: str, version: str) -> Path:
         secrets = self._folder / "alpha.secrets.json"
@@ -110,7 +113,8 @@ class Kits:
             return next((line for line in lines if line["event"] == "serving"), None)
 
         where = await eventually(serving, f"{name} to serve; see {log}", 30)
-        return Instance("alpha", version, name, "127.0.0.1", where["port"], admin_port=where["admin_port"])
+        self.admin[name] = where["admin_port"]
+        return Instance("alpha", version, name, "127.0.0.1", where["port"])
 
     def end(self) -> None:
         """Leaves no process behind."""
@@ -145,21 +149,25 @@ async def test_what_two_versions_on_the_kit_make_of_the_same_calls_is_compared(w
     for _ in range(5):
         assert await asyncio.to_thread(ask, world, "alpha_whoami", {}) == 200
     assert await asyncio.to_thread(ask, world, "alpha_sleep", {"seconds": 0}) == 200
-    async with httpx.AsyncClient(trust_env=False) as http:
+    key = bytes.fromhex(SERVICE_KEYS["control-plane"])
+    async with InternalGate([world.gate.internal], hmac.digest(key, b"caller", "sha256").hex()) as gateway:
 
         async def all_compared() -> Comparison | None:
-            sides, problems = await shadowed(http, (old, new))
+            sides, problems = await shadowed(gateway, (old, new))
             assert problems == ()
             found = compare(sides, sides)
             return found if found.compared >= 25 else None
 
         found = await eventually(all_compared, "25 pairs", 20)
-        refused = (await http.get(f"http://127.0.0.1:{new.admin_port}/metrics")).text
+        loads = [await counted(gateway, one) for one in (old, new)]
+    async with httpx.AsyncClient(trust_env=False) as http:
+        refused = (await http.get(f"http://127.0.0.1:{kits.admin[new.id]}/metrics")).text
     # Both add alike; each says who it is; what may change something did not run twice.
     assert (found.matched, found.differing) == (20, 5)
     assert found.examples.keys() == {"alpha_whoami"}
     assert found.latency_ratio is not None
+    assert all(one is not None and one.in_flight_seconds > 0 for one in loads)
     assert 'tekup_mirrored_calls_total{outcome="refused",tool="alpha_sleep"} 1.0' in refused
-    counted = [line for line in refused.splitlines() if line.startswith("tekup_tool_calls_total{")]
-    assert counted
-    assert all(line.endswith(" 0.0") for line in counted)
+    calls = [line for line in refused.splitlines() if line.startswith("tekup_tool_calls_total{")]
+    assert calls
+    assert all(line.endswith(" 0.0") for line in calls)

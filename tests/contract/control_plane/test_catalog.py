@@ -35,15 +35,6 @@ async def test_a_good_registration_is_an_instance(own_consul: ConsulProcess, con
     assert (found.version, found.id, found.url, found.live) == ("1.0.0", "aaaaaa", "http://127.0.0.1:4001", True)
 
 
-@pytest.mark.parametrize(("said", "port"), [("4101", 4101), (None, 0), ("", 0), ("x", 0), ("70000", 0), ("²", 0)])
-async def test_an_admin_port_is_known_where_it_makes_sense(
-    own_consul: ConsulProcess, consul: Consul, said: str | None, port: int
-) -> None:
-    register(own_consul, "mcp-search", Meta=META | ({} if said is None else {"admin": said}))
-    (found,) = (await consul.instances("search"))[1]
-    assert (found.admin_port, found.live) == (port, True)
-
-
 @pytest.mark.parametrize(
     "changes",
     [

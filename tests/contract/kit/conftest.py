@@ -86,6 +86,13 @@ class Instance:
     def admin(self, path: str) -> str:
         return f"http://127.0.0.1:{self.where['admin_port']}{path}"
 
+    async def told(self, method: str, headers: dict[str, str] | None = None) -> httpx.Response:
+        """What it answers the control plane to a method of our own."""
+        sent = {**self.headers("~control-plane", None), "mcp-protocol-version": "2026-07-28", "mcp-method": method}
+        asked = {"jsonrpc": "2.0", "id": 7, "method": method, "params": {}}
+        async with httpx.AsyncClient(timeout=30) as http:
+            return await http.post(self.url, headers=sent | (headers or {}), json=asked)
+
     def lines(self) -> list[dict[str, Any]]:
         found = []
         for line in whole_lines(self.log):

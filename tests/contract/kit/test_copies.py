@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from mcp import MCPError
 
@@ -20,9 +19,8 @@ def call_id(number: str, *, copy: bool) -> dict[str, str]:
 
 
 async def shadow(instance: Instance) -> dict[tuple[str, bool], dict[str, Any]]:
-    """What an instance shows of copied calls, by id and side."""
-    async with httpx.AsyncClient() as http:
-        found = (await http.get(instance.admin("/shadow"))).json()
+    """What an instance tells of copied calls, by id and side."""
+    found = (await instance.told("dev.tekup/copies")).json()["result"]["sides"]
     return {(one["trace"], one["copy"]): one for one in found}
 
 

@@ -64,7 +64,7 @@ async def world() -> AsyncIterator[World]:
             assert (await made.ask("POST", "/v1/init", {})).is_success
             await store.register(
                 *(
-                    Instance(service, version, f"{number:06x}", "127.0.0.1", 1, admin_port=2)
+                    Instance(service, version, f"{number:06x}", "127.0.0.1", 1)
                     for number, (service, version) in enumerate(
                         (service, version) for service in ("search", "filesystem") for version in ("1.0.0", "1.1.0")
                     )

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from typing import Any
 
-import httpx
 import pytest
 
 from control_plane.autoscale import Autoscale
-from control_plane.errors import NotFound
+from control_plane.errors import NotFound, Unavailable
 from control_plane.leadership import Leadership
 from control_plane.loop import ControlPlane, Wish
 from control_plane.model import Instance, InstanceState
 from control_plane.outcome import Outcome
 from control_plane.scaling import SCALED_PREFIX, Around, Autoscaling, Scaling, unlike
+from control_plane.told import LOAD
+from tests.support.gateways import FakeGateway
 from tests.support.memory import Memory
 from tests.support.plane import ObedientGate, running
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.feature("C11")
 WHY = Wish("tester", "to see")
-ONE = Instance("search", "1.0.0", "aaaaaa", "127.0.0.1", 4001, admin_port=5001)
-TWO = Instance("search", "1.0.0", "bbbbbb", "127.0.0.1", 4002, admin_port=5002)
+ONE = Instance("search", "1.0.0", "aaaaaa", "127.0.0.1", 4001)
+TWO = Instance("search", "1.0.0", "bbbbbb", "127.0.0.1", 4002)
 
 
 class Instances:
-    """Answers `/load` for every instance that is not silent; each look finds it busy by so much."""
+    """Tell what they did, but for those that are silent; each look finds them busy by so much."""
 
     def __init__(self) -> None:
         self.busy = 0.0
-        self.silent: set[int] = set()
+        self.silent: set[str] = set()
         self.asked = 0
         self._at_s = 0.0
         self._in_flight_seconds = 0.0
@@ -39,12 +41,13 @@ class Instances:
         self._at_s += seconds
         self._in_flight_seconds += seconds * self.busy
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    def __call__(self, target: str, method: str) -> Mapping[str, Any]:
+        assert method == LOAD
         self.asked += 1
-        if request.url.port in self.silent:
-            raise httpx.ConnectError("nobody is there")
+        if target in self.silent:
+            raise Unavailable("nobody is there")
         told = {"at_s": self._at_s, "in_flight_seconds": self._in_flight_seconds}
-        return httpx.Response(200, json=told | {"cpu_seconds": 0, "late_seconds": 0, "turns": self._at_s})
+        return {"resultType": "complete", **told, "cpu_seconds": 0, "late_seconds": 0, "turns": self._at_s}
 
 
 class World:
@@ -54,12 +57,12 @@ class World:
         self.store = Memory()
         self.instances = Instances()
         self.now_s = 1000.0
-        http = httpx.AsyncClient(transport=httpx.MockTransport(self.instances))
+        gateway = FakeGateway(tells=self.instances)
         leadership = Leadership(self.store, "one", url="http://one")
         self.plane = ControlPlane(self.store, self.store, leadership, in_force_timeout_s=1, now=lambda: self.now_s)
-        # The plane's own asks nobody, without a client: looks are the test's alone.
+        # The plane's own asks nobody, without a gate: looks are the test's alone.
         around = Around(self.plane.page, self._nobody_changes, self.plane.instances, lambda: self.now_s)
-        self.scaling = Autoscaling(self.store, leadership, around, self.plane.metrics.scaling, http)
+        self.scaling = Autoscaling(self.store, leadership, around, self.plane.metrics.scaling, gateway)
 
     async def _nobody_changes(self, *_: object) -> Outcome:
         raise AssertionError("looking changes no policy")
@@ -115,7 +118,7 @@ async def test_instances_that_do_not_answer_change_nothing(world: World) -> None
     await world.registered(ONE, TWO)
     await world.plane.scaling.set(wish(), WHY)
     await world.turns(3)
-    world.instances.silent = {5001, 5002}
+    world.instances.silent = {ONE.target, TWO.target}
     held = await world.turns(30)
     assert held.versions[0].wanted == 2
     assert "none of 2 instances told what it did" in held.versions[0].why

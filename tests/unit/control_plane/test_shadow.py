@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
+from collections.abc import Mapping
+from typing import Any
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.admin import shadowed
+from control_plane.errors import Unavailable
 from control_plane.model import Instance
 from control_plane.sequential import Count
 from control_plane.shadow import Comparison, Side, compare
+from control_plane.told import COPIES, shadowed
+from tests.support.gateways import FakeGateway
 
 pytestmark = pytest.mark.feature("C7")
 
@@ -86,22 +88,28 @@ def test_looking_in_between_changes_nothing(rows: list[tuple[int, str, str]], cu
     assert once.counted == twice.counted
 
 
-def test_instances_are_asked_on_their_admin_ports() -> None:
-    sides = [{"trace": "1", "tool": "t", "digest": "d", "error": "", "seconds": 0.5, "copy": False}]
+def test_what_each_instance_tells_is_gathered_and_who_tells_nothing_is_named() -> None:
+    side = {"trace": "1", "tool": "t", "digest": "d", "error": "", "seconds": 0.5, "copy": False}
+    told: dict[str, dict[str, Any]] = {
+        "search_1_000000": {"sides": [side]},
+        "search_1_000002": {"sides": {"x": 1}},
+        "search_1_000003": {},
+    }
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        assert request.url.path == "/shadow"
-        by_port = {9001: (200, json.dumps(sides)), 9002: (404, "no"), 9003: (200, '{"x":1}')}
-        status, text = by_port[request.url.port or 0]
-        return httpx.Response(status, text=text)
+    def tell(target: str, method: str) -> Mapping[str, Any]:
+        assert method == COPIES
+        if target not in told:
+            raise Unavailable(f"{target} is not there")
+        return told[target]
 
     async def ask() -> tuple[tuple[Side, ...], tuple[str, ...]]:
-        ports = enumerate((9001, 9002, 9003, 0))
-        instances = [Instance("search", "1", f"{n:06x}", "127.0.0.1", 1, admin_port=port) for n, port in ports]
-        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-            return await shadowed(http, instances)
+        instances = [Instance("search", "1", f"{number:06x}", "127.0.0.1", 1) for number in range(4)]
+        return await shadowed(FakeGateway(tells=tell), instances)
 
     found, problems = asyncio.run(ask())
     assert found == (Side("1", "t", "d", "", 0.5, copy=False),)
-    assert len(problems) == 3
-    assert "search_1_000003 names no admin port" in problems[2]
+    assert problems == (
+        "search_1_000001 is not there",
+        "search_1_000002 does not tell of copied calls in a form that is known here",
+        "search_1_000003 does not tell of copied calls in a form that is known here",
+    )
