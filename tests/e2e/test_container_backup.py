@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def ask(stack: ContainerEnvironment, method: str, path: str, given: Json | None 
 
 def call(stack: ContainerEnvironment, key: str, tool: str, arguments: Json) -> httpx.Response:
     return httpx.post(f"{stack.gateway_url}/mcp", json=body("tools/call", {"name": tool, "arguments": arguments}),
-                      headers=headers(key, "tools/call", tool), timeout=30, verify=str(stack.ca))  # fmt: skip
+                      headers=headers(key, "tools/call", tool), timeout=30,
+                      verify=ssl.create_default_context(cafile=stack.ca))  # fmt: skip
 
 
 def works(stack: ContainerEnvironment, key: str) -> bool:
