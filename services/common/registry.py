@@ -1,4 +1,4 @@
-"""Consul, as far as an instance needs it: the one module that knows py-consul and aiohttp.
+"""Consul, as far as an instance needs it: the one module that knows py-consul.
 
 Everything that can go wrong comes out as a `RegistryError`. Each request has a deadline of its own.
 """

@@ -1,4 +1,4 @@
-"""The gate's internal entrypoint, as the hub uses it: the one module here that knows httpx.
+"""The gate's internal entrypoint, as the hub uses it: the one module here that knows aiohttp.
 
 Every failure comes out as an `MCPError`: the gate's and the services' own errors with code, message and data kept, and
 for everything below them one that names the service: 503 for what was never sent, 502 for what may have run.
@@ -10,9 +10,10 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, Final
 
-import httpx
+import aiohttp
 from mcp import MCPError
 from mcp.shared.inbound import encode_header_value
 from mcp_types import (
@@ -35,12 +36,11 @@ UNAVAILABLE: Final = 503
 LOST: Final = 502
 MAX_ANSWER_BYTES: Final = 64 << 20
 MAX_OWN_ANSWER_BYTES: Final = 8 << 20  # lists and instructions
-_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout)
+_NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _PROGRESS_TOKEN: Final = "p"  # noqa: S105  # one request per response stream, so any constant tells them apart
 # A service answers or sends a keep-alive comment every 15 s; three missed ones mean nobody is there.
-_TIMEOUT: Final = httpx.Timeout(connect=2.0, write=10.0, read=45.0, pool=5.0)
-# Each service has its places; a bound over all would let one service take them from the others.
-_LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=128, keepalive_expiry=60.0)
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=5.0, sock_connect=2.0, sock_read=45.0)
+_IDLE_S: Final = 60.0  # the gate keeps idle connections longer
 MOST_PER_SERVICE: Final = 128
 PLACE_WITHIN_S: Final = 2.0
 
@@ -57,15 +57,22 @@ class _Services(BaseModel):
     services: dict[str, _Service]
 
 
-def http_client(tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
+def http_client(tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
     """A pooled client for the entrypoint; close it after use.
 
     Args:
         tls: With mutual TLS, whom we are and whom we expect.
     """
-    verify = tls if tls is not None else True
+    # Each service has its places; a bound over all would let one service take them from the others.
+    connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True, limit=0, keepalive_timeout=_IDLE_S)
     # No proxy from the environment: the entrypoint is beside us, and the proof must not travel elsewhere.
-    return httpx.AsyncClient(timeout=_TIMEOUT, limits=_LIMITS, trust_env=False, follow_redirects=False, verify=verify)
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=_TIMEOUT,
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("Accept-Encoding",),  # it is beside us, and what is read is counted as it is sent
+    )
 
 
 class Upstream:
@@ -80,14 +87,14 @@ class Upstream:
     """
 
     def __init__(
-        self, url: str, proof: Callable[[], str], client: httpx.AsyncClient, *, version: str, host: str = ""
+        self, url: str, proof: Callable[[], str], client: aiohttp.ClientSession, *, version: str, host: str = ""
     ) -> None:
         self._url = url
         self._client = client
         self._carried: dict[str, asyncio.Semaphore] = {}
         self._make_proof = proof
         self._host = host
-        self._extensions = {"sni_hostname": host} if host else {}
+        self._name = host or None
         self._meta = {
             PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION,
             CLIENT_CAPABILITIES_META_KEY: {},
@@ -106,13 +113,17 @@ class Upstream:
             MCPError: The gate cannot be asked.
         """
         try:
-            answer = await self._client.get(
-                f"{self._url}/tekup/services", headers=self._proof() | outgoing(quiet=True), extensions=self._extensions
-            )
-            if answer.status_code != httpx.codes.OK:
-                raise _error_of(answer.status_code, answer.content, "the gate")
-            found = _Services.model_validate_json(answer.content)
-        except (httpx.HTTPError, ValidationError) as error:
+            async with self._client.get(
+                f"{self._url}/tekup/services",
+                headers=self._proof() | outgoing(quiet=True),
+                server_hostname=self._name,
+                allow_redirects=False,
+            ) as answer:
+                body = b"".join([chunk async for chunk in _bounded(answer, "the gate", MAX_OWN_ANSWER_BYTES)])
+            if answer.status != HTTPStatus.OK:
+                raise _error_of(answer.status, body, "the gate")
+            found = _Services.model_validate_json(body)
+        except (aiohttp.ClientError, ValidationError) as error:
             raise _unavailable("the gate's list of services", error) from error
         return {name: service.stable for name, service in found.services.items() if name != "hub"}
 
@@ -166,16 +177,16 @@ class Upstream:
         try:
             async with (
                 self._place(service),
-                self._client.stream(
-                    "POST",
+                self._client.post(
                     f"{self._url}/{service}/mcp",
                     headers=headers,
-                    content=json.dumps(body),
-                    extensions=self._extensions,
+                    data=json.dumps(body).encode(),
+                    server_hostname=self._name,
+                    allow_redirects=False,
                 ) as answer,
             ):
                 return await _result(answer, service, progress, at_most)
-        except httpx.HTTPError as error:
+        except aiohttp.ClientError as error:
             raise _unavailable(service, error) from error
 
     @asynccontextmanager
@@ -206,13 +217,13 @@ class Upstream:
         return headers
 
 
-async def _result(answer: httpx.Response, service: str, progress: Progress | None, at_most: int) -> JsonObject:
+async def _result(answer: aiohttp.ClientResponse, service: str, progress: Progress | None, at_most: int) -> JsonObject:
     chunks = _bounded(answer, service, at_most)
     if not answer.headers.get("content-type", "").lower().startswith("text/event-stream"):
-        return _unwrap(answer.status_code, b"".join([chunk async for chunk in chunks]), service)
+        return _unwrap(answer.status, b"".join([chunk async for chunk in chunks]), service)
     async for message in _events(chunks):
         if "id" in message:
-            return _unwrap(answer.status_code, json.dumps(message).encode(), service)
+            return _unwrap(answer.status, json.dumps(message).encode(), service)
         if progress is not None and message.get("method") == "notifications/progress":
             try:
                 told = ProgressNotificationParams.model_validate(message.get("params"))
@@ -224,9 +235,9 @@ async def _result(answer: httpx.Response, service: str, progress: Progress | Non
     )
 
 
-async def _bounded(answer: httpx.Response, service: str, at_most: int) -> AsyncIterator[bytes]:
+async def _bounded(answer: aiohttp.ClientResponse, service: str, at_most: int) -> AsyncIterator[bytes]:
     read = 0
-    async for chunk in answer.aiter_bytes():
+    async for chunk in answer.content.iter_any():
         read += len(chunk)
         if read > at_most:
             logger.warning("upstream.too_large", extra={"service": service, "bytes": read})
@@ -266,10 +277,10 @@ def _error_of(status: int, body: bytes, whose: str) -> MCPError:
     if isinstance(error, dict) and isinstance(error.get("code"), int) and isinstance(error.get("message"), str):
         return MCPError(error["code"], error["message"], error.get("data"))
     logger.warning("upstream.no_jsonrpc", extra={"service": whose, "status": status})
-    if httpx.codes.is_client_error(status):
+    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
         text = f"{whose} was not called: the request is not acceptable (HTTP {status}), likely for an argument too long"
         return MCPError(INVALID_PARAMS, text)
-    if status == httpx.codes.SERVICE_UNAVAILABLE:
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
         return MCPError(UNAVAILABLE, f"{whose} did not answer in JSON-RPC (HTTP {status}); call again later")
     text = f"{whose} did not answer in JSON-RPC (HTTP {status}); the call may have run, so look before you call again"
     return MCPError(LOST, text)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
-import httpx
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from mcp import MCPError
 
-from services.hub.upstream import Upstream
+from services.hub.upstream import Upstream, http_client
 
 RESULT = {"jsonrpc": "2.0", "id": 1, "result": {"resultType": "complete", "text": "ü"}}
 SSE = "text/event-stream"
@@ -19,14 +20,16 @@ def told(params: object) -> bytes:
 
 
 async def call(status: int, body: bytes, kind: str, steps: list[float]) -> object:
-    def answer(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(status, content=body, headers={"content-type": kind})
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.Response(status=status, body=body, headers={"content-type": kind} if kind else {})
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
         steps.append(progress)
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        upstream = Upstream("http://gate", lambda: "proof", client, version="1")
+    app = web.Application()
+    app.router.add_post("/pear/mcp", answer)
+    async with TestServer(app) as server, http_client() as client:
+        upstream = Upstream(str(server.make_url("")).rstrip("/"), lambda: "proof", client, version="1")
         return await upstream.request("pear", "tools/call", {}, name="pear_a", grant="grant", progress=note)
 
 
