@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.timeout(20 * 60),
     pytest.mark.feature("C5", "C11", "F3"),
 ]
-OLD, NEW = "0.1.0", "0.2.0"
+OLD, NEW, NEVER = "0.1.0", "0.2.0", "0.3.0"
 DEPLOY_S = 400.0
 SOON_S = 120.0
 FLIP = ("--strategy", "blue-green", "--keep-warm", "5")
@@ -157,6 +157,31 @@ async def test_a_version_that_is_aborted_on_its_way_goes_and_leaves_things_as_th
         code, said = await going
         assert code != 0
         assert "things are as they were" in said
+    assert versions(stack, "search") == before
+
+
+async def test_a_version_that_never_gets_ready_gets_no_call_and_goes_and_leaves_things_as_they_were(
+    stack: ContainerEnvironment, engine: Engine, record: Path, tmp_path: Path
+) -> None:
+    before = versions(stack, "search")
+    waits = '["/opt/tekup/bin/python", "-c", "import time; time.sleep(3600)"]'
+    (tmp_path / "Dockerfile").write_text(f"FROM tekup/mcp-search:{NEW}\nENTRYPOINT {waits}\nCMD []\n")
+    engine.docker("build", "--tag", f"tekup/mcp-search:{NEVER}", str(tmp_path))
+    tested = tmp_path / "tested.json"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in engine.env.items():
+            patch.setenv(name, value)
+        note({**ids_of(OLD), **ids_of(NEVER, ["search"])}, tested)
+    load = Load(f"{stack.gateway_url}/mcp", stack.key, "search_status")
+    async with load.running(workers=1):
+        began = time.monotonic()
+        code, said = await deployed(stack, tested, "search", "--version", NEVER)
+        print(f"given up after {time.monotonic() - began:.0f} s: {said[-300:]}")
+        assert code != 0
+        assert "things are as they were" in said
+        await load.more(20)
+    assert not load.failures
+    assert NEVER not in load.versions
     assert versions(stack, "search") == before
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from compose.containers.stack import CHECKED, KEEP, NOWHERE, stack
 from compose.containers.swarm import well
+from compose.local.files import repository
 
+COMPOSE = repository() / "compose"
 BOUNDED: dict[str, Any] = {
     "image": "tekup/mcp-hub:latest",
     "init": True,
@@ -123,3 +126,27 @@ def test_a_further_version_is_a_service_beside_the_one_that_is_there() -> None:
 )  # fmt: skip
 def test_a_service_is_well_when_as_many_run_as_should_or_its_job_is_done(how: str, is_well: bool) -> None:
     assert well(how) is is_well
+
+
+class _AnyTag(yaml.SafeLoader):
+    """Compose has tags of its own (`!override`), which say nothing here."""
+
+
+_AnyTag.add_multi_constructor("!", lambda loader, _, node: getattr(loader, f"construct_{node.id}")(node))
+
+
+def _services(name: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.load((COMPOSE / name).read_text(), _AnyTag)["services"]
+    return found
+
+
+def test_whoever_asks_one_engine_is_not_told_to_swarm() -> None:
+    asks = {
+        service
+        for name in ("base.yml", "production.yml", "oncall.yml", "prod.yml")
+        for service, given in _services(name).items()
+        if any("MCP_ENGINE_SOCKET" in str(volume) for volume in given.get("volumes", ()))
+    }
+    on_swarm = _services("swarm.yml")
+    assert {"keeper", "links", "usage"} <= asks
+    assert {service for service in asks if on_swarm.get(service, {}).get("profiles") != ["one-machine"]} == set()
