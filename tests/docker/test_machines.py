@@ -77,14 +77,21 @@ async def until(true: Callable[[], object], what: str | Callable[[], str], withi
     return time.monotonic() - began_s
 
 
-def raft(environment: SwarmEnvironment, on: Machine) -> dict[str, bool]:
-    """Consul's servers as one of them sees them: which of them vote."""
-    holder = next(one for one in environment.machines if one.on and environment.containers(one, "consul-access"))
-    token = environment.inside(holder, "consul-access", "cat", "/keep/.tekup/secrets/consul/management.token").strip()
-    asked = ["env", f"CONSUL_HTTP_TOKEN={token}", "CONSUL_HTTP_ADDR=https://localhost:8501"]
-    command = [*asked, "CONSUL_CACERT=/run/tekup/consul-ca.pem", "consul", "operator", "raft", "list-peers"]
-    lines = environment.inside(on, "consul-1", *command).splitlines()[1:]
-    return {fields[0]: fields[4] == "true" for fields in map(str.split, lines)}
+def spare(environment: SwarmEnvironment, on: Machine) -> int:
+    """How many of Consul's servers may be lost now without losing the rest, as one of them thinks; -1 unknown.
+
+    Whether all vote says less: one that lost its disk stands among the voters with the address of before until the
+    leader has put it out and let it in again, for ten seconds at least without a vote.
+    """
+    try:
+        holder = next(one for one in environment.machines if one.on and environment.containers(one, "consul-access"))
+        token = environment.inside(holder, "consul-access", "cat", "/keep/.tekup/secrets/consul/management.token")
+        asked = ["env", f"CONSUL_HTTP_TOKEN={token.strip()}", "CONSUL_HTTP_ADDR=https://localhost:8501"]
+        command = [*asked, "CONSUL_CACERT=/run/tekup/consul-ca.pem", "consul", "operator", "autopilot", "state"]
+        said = environment.inside(on, "consul-1", *command, "-format=json")
+    except (NoEngine, StopIteration):
+        return -1
+    return int(json.loads(said)["FailureTolerance"])
 
 
 def test_each_machine_serves_and_holds_its_share(environment: SwarmEnvironment) -> None:
@@ -131,18 +138,14 @@ async def test_a_server_of_consul_that_loses_its_disk_comes_back_and_nobody_noti
         said = await asyncio.to_thread(environment.tekup, "clients", "add", "meanwhile", "--reason", "a test")
         changed_s = time.monotonic() - began_s
         await until(lambda: environment.containers(second, "consul-2"), "the server to be started again", BACK_S)
-        back_s = await until(lambda: raft_is_whole(environment, first), "three servers to vote", BACK_S)
-    print(f"Consul's server without its disk: a change took {changed_s:.1f} s, three vote after {back_s:.1f} s")
+        await until(lambda: spare(environment, first) == 0, "its loss to be noticed", BACK_S)
+        await until(lambda: spare(environment, first) == 1, "three servers to vote", BACK_S)
+        back_s = time.monotonic() - began_s
+    print(
+        f"Consul's server without its disk: a change took {changed_s:.1f} s, another may be lost after {back_s:.1f} s"
+    )
     assert said is not None
     assert not calls.lost, calls.lost[:5]
-
-
-def raft_is_whole(environment: SwarmEnvironment, on: Machine) -> bool:
-    """Whether all three vote."""
-    try:
-        return raft(environment, on) == dict.fromkeys(("consul-1", "consul-2", "consul-3"), True)
-    except (NoEngine, StopIteration):
-        return False
 
 
 async def test_a_machine_that_loses_power_takes_only_what_it_was_doing_with_it(environment: SwarmEnvironment) -> None:
