@@ -110,6 +110,32 @@ async def test_a_new_version_comes_up_beside_the_old_gets_the_calls_and_back_aga
     assert "a test" in trail.stdout
 
 
+async def test_a_canary_has_copies_and_then_a_share_is_judged_promoted_and_taken_back_and_no_call_is_lost(
+    stack: ContainerEnvironment, record: Path
+) -> None:
+    before, where = versions(stack, "filesystem"), "/v1/services/filesystem/deployment"
+    steps = [{"mirror": True, "bake_s": 10, "verdict_s": 120}, {"weight_pct": 25, "bake_s": 15, "verdict_s": 120}]
+    async with loaded(stack, "filesystem_list_roots", {}) as load:
+        for version in (NEW, OLD):
+            began = time.monotonic()
+            wish = {"version": version, "strategy": "canary", "steps": steps, "keep_warm_s": 5, "reason": "a canary"}
+            accepted = await asyncio.to_thread(stack.ask, "POST", where, wish)
+            assert accepted.is_success, accepted.text
+
+            async def done() -> bool:
+                shown = (await asyncio.to_thread(stack.ask, "GET", where)).json()
+                assert shown["stage"] != "failed", shown["said"]
+                return bool(shown["stage"] == "done")
+
+            await eventually(done, f"{version} to have all calls", DEPLOY_S)
+            told = await asyncio.to_thread(stack.tekup, "rollout", "status", "filesystem")
+            print(f"{version} after {time.monotonic() - began:.0f} s: {told.stdout}")
+            answered = load.versions[version]
+            await load.more(20)
+            assert load.versions[version] >= answered + 20
+    assert versions(stack, "filesystem") == before
+
+
 async def test_more_instances_and_fewer_again_without_a_lost_call(stack: ContainerEnvironment, record: Path) -> None:
     few = len(versions(stack, "filesystem"))
     async with loaded(stack, "filesystem_list_roots", {}) as load:
