@@ -125,9 +125,14 @@ async def test_a_rebuilt_service_is_restarted_and_serves(dev: ContainerEnvironme
     async def serves() -> bool:
         return states(dev)["mcp-search"]["Health"] == "healthy" and bool(instances(dev, "search"))
 
+    async def answers() -> bool:
+        with suppress(mcp.MCPError):  # the control plane knows of it a moment before the gate sends anybody there
+            async with sdk_client(f"{dev.gateway_url}/search/mcp", dev.key, "2026-07-28") as client:
+                return not (await client.call_tool("search_status", {})).is_error
+        return False
+
     await eventually(serves, "search", SOON_S)
-    async with sdk_client(f"{dev.gateway_url}/search/mcp", dev.key, "2026-07-28") as client:
-        assert not (await client.call_tool("search_status", {})).is_error
+    await eventually(answers, "a call of it to be answered", 10)
 
 
 def test_a_killed_instance_is_back_by_itself(dev: ContainerEnvironment, engine: Engine) -> None:
