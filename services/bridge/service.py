@@ -243,18 +243,14 @@ class Bridge:
         item = self.offer.tool(tool)
         return None if item is None else item["inputSchema"]
 
-    async def call(self, asked: Plain) -> Mapping[str, Any]:
+    async def call(self, asked: Plain) -> CallToolResult | dict[str, Any]:
         """A call that wants nothing but its result.
-
-        Returns:
-            The result as on the wire.
 
         Raises:
             MCPError: It is refused.
         """
         params = asked.params
-        result = await self._call(Asked(asked.method, params), params["name"], params.get("arguments") or {})
-        return result if isinstance(result, dict) else result.model_dump(by_alias=True, mode="json", exclude_none=True)
+        return await self._call(Asked(asked.method, params), params["name"], params.get("arguments") or {})
 
     async def _call(self, asked: Asked, name: str, arguments: Mapping[str, Any]) -> CallToolResult | dict[str, Any]:
         item = self.offer.tool(name)

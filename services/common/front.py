@@ -140,7 +140,7 @@ class Front:
                 and self._telling
                 and (tell := self._telling.asked(scope["headers"]))
             ):
-                await self._telling.answer(tell, receive, send)
+                await self._telling.answer(tell, self._whose, receive, send)
                 return
         except Refusal as refusal:
             self._metrics.refused.labels(str(refusal.status)).inc()

@@ -178,10 +178,6 @@ class Instance:
         peer = _peer_name if identity else None
         host, standalone = self._settings.host, self._settings.standalone
         async with mcp_app(server, host=host, standalone=standalone) as mcp:
-            whose = (
-                (b"x-tekup-instance", self._kit.instance.encode()),
-                (b"x-tekup-version", self._kit.version.encode()),
-            )
             front = Front(
                 Short(mcp, direct, guard, lowlevel, legacy=legacy) if direct else mcp,
                 trust=Trust(self._kit.keyring, standalone=standalone, own_proof=own_proof, peer=peer),
@@ -189,8 +185,11 @@ class Instance:
                 metrics=self._kit.metrics,
                 drills=self._kit.drills,
                 legacy=legacy,
-                whose=whose,
-                telling=Telling({LOAD: self._load.shown, COPIES: self._copies}, whose),
+                whose=(
+                    (b"x-tekup-instance", self._kit.instance.encode()),
+                    (b"x-tekup-version", self._kit.version.encode()),
+                ),
+                telling=Telling({LOAD: self._load.shown, COPIES: self._copies}),
             )
             app: ASGIApp = service_app(front, self._readiness, self._about)
             if identity:

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from mcp.server.lowlevel import Server
 from mcp.server.mcpserver.tools import Tool
-from mcp_types import ToolAnnotations
+from mcp_types import CallToolResult, ToolAnnotations
 from starlette.requests import Request
 
 from services.common.cache import FreshnessOf, ListCache
@@ -65,11 +65,11 @@ class Direct:
 
     Attributes:
         schema: A tool's input schema by the tool's name, for calls of the modern era; None for no tool.
-        call: From a call to its result as on the wire; raises what is told the caller.
+        call: From a call to its result, a model or as on the wire; raises what is told the caller.
     """
 
     schema: Callable[[str], Mapping[str, Any] | None]
-    call: Callable[[Plain], Awaitable[Mapping[str, Any]]]
+    call: Callable[[Plain], Awaitable[CallToolResult | dict[str, Any]]]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.request_state import RequestStateSecurity
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, InputRequiredResult
+from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, InputRequiredResult
 from mcp_types import Tool as ListedTool
 from mcp_types.methods import CacheableMethod
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
@@ -199,12 +199,12 @@ class KitServer(MCPServer[dict[str, Any]]):
             declared = self._kit.tools.get(name)
             return declared.tool.parameters if declared is not None and declared.asks_nothing else None
 
-        async def call(asked: Plain) -> Mapping[str, Any]:
+        async def call(asked: Plain) -> CallToolResult:
             name = asked.params["name"]
             result = await self.call_tool(name, asked.params.get("arguments") or {})
             if isinstance(result, InputRequiredResult):  # its state is sealed by the SDK's server alone
                 raise MCPError(INTERNAL_ERROR, f"{name} asks its caller something and does not declare it")
-            return result.model_dump(by_alias=True, mode="json", exclude_none=True)
+            return result
 
         return Direct(schema, call)
 

@@ -31,6 +31,7 @@ from mcp_types import (
     INTERNAL_ERROR,
     PROTOCOL_VERSION_META_KEY,
     SERVER_INFO_META_KEY,
+    CallToolResult,
 )
 from mcp_types.methods import serialize_server_result, validate_client_request
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -169,9 +170,12 @@ class Short:
         context = cast("ServerRequestContext[Any, Any]", asked)
         return cast("dict[str, Any]", await self._server.middleware[0](context, shaped))
 
-    def _shaped(self, result: Mapping[str, Any], version: str) -> dict[str, Any]:
+    def _shaped(self, result: CallToolResult | dict[str, Any], version: str) -> dict[str, Any]:
         """A result as the protocol's version has it, with who answered."""
-        shaped = dict(result)
+        if isinstance(result, CallToolResult):
+            shaped = result.model_dump(by_alias=True, mode="json", exclude_none=True)
+        else:
+            shaped = dict(result)
         kind, modern = shaped.get("resultType"), version in MODERN_PROTOCOL_VERSIONS
         if not modern or not isinstance(kind, str) or kind in CORE_RESULT_TYPES:
             try:

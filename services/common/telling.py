@@ -24,12 +24,10 @@ class Telling:
 
     Args:
         by_method: What is told, by JSON-RPC method.
-        whose: Headers that name this instance.
     """
 
-    def __init__(self, by_method: Mapping[bytes, Tell], whose: Iterable[tuple[bytes, bytes]]) -> None:
+    def __init__(self, by_method: Mapping[bytes, Tell]) -> None:
         self._by_method = by_method
-        self._whose = tuple(whose)
 
     def asked(self, headers: Iterable[tuple[bytes, bytes]]) -> Tell | None:
         """What a request wants told, by its `Mcp-Method`; None for every other request."""
@@ -38,8 +36,8 @@ class Telling:
                 return self._by_method.get(value)
         return None
 
-    async def answer(self, tell: Tell, receive: Receive, send: Send) -> None:
-        """Tell it, or refuse what is no request."""
+    async def answer(self, tell: Tell, whose: Iterable[tuple[bytes, bytes]], receive: Receive, send: Send) -> None:
+        """Tell it under the headers that name this instance, or refuse what is no request."""
         identity = await _id_of(receive)
         if identity is None:
             await refuse(Refusal(400, -32600, "the body is no JSON-RPC request"), send)
@@ -47,7 +45,7 @@ class Telling:
         body = json.dumps({"jsonrpc": "2.0", "id": identity, "result": {"resultType": "complete", **await tell()}})
         sent = body.encode()
         headers = [
-            (b"content-type", b"application/json"), (b"content-length", str(len(sent)).encode()), *self._whose,
+            (b"content-type", b"application/json"), (b"content-length", str(len(sent)).encode()), *whose,
         ]  # fmt: skip
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": sent})

@@ -200,18 +200,14 @@ class Hub:
             return failed(f"{params.name}: {'; '.join(problems)}")
         return await self._call(ctx, params.name, params.arguments or {})
 
-    async def call_plainly(self, asked: Plain) -> Mapping[str, Any]:
+    async def call_plainly(self, asked: Plain) -> CallToolResult | dict[str, Any]:
         """A call that wants nothing but its result, past the SDK's server.
-
-        Returns:
-            The result as on the wire.
 
         Raises:
             MCPError: It is refused.
         """
         name, arguments = asked.params["name"], asked.params.get("arguments")
-        result = await self._call_tool(cast("Context", asked), CallToolRequestParams(name=name, arguments=arguments))
-        return result if isinstance(result, dict) else result.model_dump(by_alias=True, mode="json", exclude_none=True)
+        return await self._call_tool(cast("Context", asked), CallToolRequestParams(name=name, arguments=arguments))
 
     async def _find(self, ctx: Context, wanted: _Find) -> CallToolResult:
         with self._kit.calls.record(FIND) as record:
