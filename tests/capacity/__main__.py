@@ -22,6 +22,8 @@ from tests.support.stage import stage
 GATES = (1, 2, 3)
 INSTANCES = (1, 2, 4, 8)
 SERVICES = (3, 50, 100, 150, 200)
+TOOLS = (500, 1_000, 2_500, 4_000, 5_000)
+ROLLOUTS = (1, 25, 50, 75, 100)
 CLIENTS = (1, 2_500, 5_000, 7_500, 10_000)
 SMALL_MIB, SMALL_MS, SMALL_WRITES, SMALL_IDLE = 3.0, 15.0, 0.5, 6.0
 """What two measurings of the same differ by."""
@@ -99,10 +101,24 @@ def _grown(by: str, sizes: Sequence[int], grow: Callable[[Grown, int], None]) ->
     return measured
 
 
+def _tools(load: Path, folder: Path) -> list[Curve]:
+    found = []
+    with _stand(load, folder) as grown:
+        for size in TOOLS:
+            grown.grow_tools(size)
+            found.append((size, grown.hub_cost()))
+    return [
+        Curve("a search among all tools at the hub, ms", "tools", [(n, one.find_ms) for n, one in found], SMALL_MS),
+        Curve("memory a hub holds, MiB", "tools", [(n, one.hub_mib) for n, one in found], SMALL_MIB),
+    ]
+
+
 CURVES: dict[str, Callable[[Path, Path], list[Curve]]] = {
     "gates": _gates,
     "instances": _grown("instances", INSTANCES, Grown.grow_instances),
     "services": _grown("services", SERVICES, Grown.grow_services),
+    "tools": _tools,
+    "rollouts": _grown("rollouts under way", ROLLOUTS, Grown.grow_rollouts),
     "clients": _grown("clients with a key", CLIENTS, Grown.grow_clients),
 }
 

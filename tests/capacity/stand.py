@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,14 +19,21 @@ import psutil
 from tests.bench.keys import crowd, settled
 from tests.bench.tools import wait_until
 from tests.support.gate import is_open
+from tests.support.load import body, headers
 from tests.support.ports import free_ports
 from tests.support.stage import Stage
 
-OLD = "1.0.0"
+OLD, NEW = "1.0.0", "1.1.0"
+MOST_ROLLOUTS = 100
+TOOLS_EACH = 500
+FINDS = 20
+BAKE_S = 3600
+"""Longer than anybody measures, so that no rollout ends meanwhile."""
 WAIT_S = 300.0
 IDLE_S = 20.0
 CHANGES = 10
 MIB = 1 << 20
+FIND = "hub_find_tools"
 LIVE = re.compile(r"^go_memstats_next_gc_bytes (\S+)$", re.MULTILINE)
 
 
@@ -48,6 +56,19 @@ class Cost:
     idle_cpu_pct: float
 
 
+@dataclass(frozen=True)
+class HubCost:
+    """What many tools cost at the hub.
+
+    Args:
+        find_ms: Of a search among all of them, in the middle of twenty.
+        hub_mib: What the hub's process holds in memory.
+    """
+
+    find_ms: float
+    hub_mib: float
+
+
 @dataclass
 class Grown:
     """A stage, and how many of what it has.
@@ -63,6 +84,7 @@ class Grown:
     life: ExitStack
     services: int = 0
     clients: int = 1
+    rollouts: int = 0
     _changes: int = 0
 
     def cost(self) -> Cost:
@@ -81,6 +103,27 @@ class Grown:
         idle = (self.written() - before) * 60 / IDLE_S
         cpu_pct = 100 * (self.spent_s() - spent_s) / IDLE_S
         return Cost(self.gate_mib(), statistics.median(took_ms), changed, idle, cpu_pct)
+
+    def hub_cost(self) -> HubCost:
+        """Measure the hub, the last instance there is, once it knows the tools of every service."""
+        last = f"{_name(self.services - 1)}_other_{TOOLS_EACH - 1}"
+        wait_until(lambda: self._found(last)[0] == last, f"the hub to know {last}", WAIT_S)
+        took_ms = []
+        for number in range(FINDS):
+            began = time.perf_counter()
+            self._found(f"{_name(number % self.services)}_other_{number + 1}")
+            took_ms.append(1000 * (time.perf_counter() - began))
+        held = psutil.Process(self.stage.instances[-1].pid).memory_info().rss
+        return HubCost(statistics.median(took_ms), held / MIB)
+
+    def _found(self, words: str) -> list[str]:
+        """Names of the tools that the hub finds first for some words."""
+        asked = body("tools/call", {"name": FIND, "arguments": {"query": words}})
+        sent = headers(self.stage.key, "tools/call", FIND)
+        url = f"{self.stage.gates[0].public}/mcp"
+        answer = httpx.post(url, json=asked, headers=sent, timeout=30, trust_env=False).json()
+        found = answer.get("result", {}).get("structuredContent", {}).get("tools", [])
+        return [str(one["name"]) for one in found] or [""]
 
     def gate_mib(self) -> float:
         """What the first gate's last collection of garbage left: half of where Go begins the next."""
@@ -103,8 +146,14 @@ class Grown:
         """Wait until every gate has the newest revision."""
         wait_until(lambda: settled(self.stage), "the newest revision on every gate", WAIT_S)
 
-    def grow_services(self, to: int) -> None:
-        """So many services of two instances each, all of them served."""
+    def grow_tools(self, to: int) -> None:
+        """So many tools, of services that have many each, and a hub."""
+        if not self.services:
+            self.stage.add_hub()
+        self.grow_services(to // TOOLS_EACH, TOOLS_EACH)
+
+    def grow_services(self, to: int, tools: int = 1) -> None:
+        """So many services of two instances each, all of them served, with so many tools each."""
         new = range(self.services, to)
         names = [_name(number) for number in new]
         for gate in self.stage.gates:
@@ -112,7 +161,7 @@ class Grown:
             known = json.loads(path.read_text())
             known["services"] |= {name: ["ab" * 32] for name in names}
             gate.write("tables/secrets.json", json.dumps(known))
-        self._register([_Instance(number, at) for number in new for at in (0, 1)])
+        self._register([_Instance(number, at, OLD) for number in new for at in (0, 1)], tools)
         self.services = to
 
         def taken_in() -> bool:
@@ -121,11 +170,15 @@ class Grown:
 
         wait_until(taken_in, f"{len(names)} more services taken in", WAIT_S)
 
-    def _register(self, instances: Sequence[_Instance]) -> None:
+    def _register(self, instances: Sequence[_Instance], tools: int = 1) -> None:
         """Have them served, each on a port of its own, and in Consul's catalog."""
         ports = free_ports(len(instances))
-        lines = [f"127.0.0.1:{port} {OLD} {one.id}\n" for port, one in zip(ports, instances, strict=True)]
-        fleet = self.life.enter_context(subprocess.Popen([self.load, "fleet", "1"], stdin=subprocess.PIPE, text=True))
+        lines = [
+            f"127.0.0.1:{port} {one.version} {one.id} {_name(one.service)}\n"
+            for port, one in zip(ports, instances, strict=True)
+        ]
+        command: list[str | Path] = [self.load, "fleet", str(tools)]
+        fleet = self.life.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, text=True))
         self.life.callback(fleet.kill)
         assert fleet.stdin
         fleet.stdin.write("".join(lines))
@@ -134,6 +187,20 @@ class Grown:
         with httpx.Client(base_url=self.stage.consul.url, timeout=60, trust_env=False) as consul:
             for one, port in zip(instances, ports, strict=True):
                 consul.put("/v1/agent/service/register", json=one.entry(port)).raise_for_status()
+
+    def grow_rollouts(self, to: int) -> None:
+        """So many rollouts under way at once, of a hundred services that have an instance of a new version each."""
+        if not self.services:
+            self.grow_services(MOST_ROLLOUTS)
+            self._register([_Instance(number, 2, NEW) for number in range(MOST_ROLLOUTS)])
+        for number in range(self.rollouts, to):
+            wait_until(partial(self._begun, _name(number)), f"a rollout of {_name(number)}", WAIT_S)
+        self.rollouts = to
+
+    def _begun(self, service: str) -> bool:
+        """Whether its rollout has begun; it is not while the new instance is unknown or the API has no time for us."""
+        wish = {"version": NEW, "steps": [{"weight_pct": 1, "bake_s": BAKE_S}], "reason": "capacity"}
+        return self.stage.answer("POST", f"/v1/services/{service}/rollout", wish).is_success
 
     def grow_clients(self, to: int) -> None:
         """So many clients, each with a key and limits."""
@@ -155,6 +222,7 @@ def _name(number: int) -> str:
 class _Instance:
     service: int
     number: int
+    version: str
 
     @property
     def id(self) -> str:
@@ -167,6 +235,6 @@ class _Instance:
             "ID": f"mcp-{_name(self.service)}-{self.id}",
             "Address": "127.0.0.1",
             "Port": port,
-            "Meta": {"version": OLD, "instance": self.id, "state": "serving", "admin": str(port)},
+            "Meta": {"version": self.version, "instance": self.id, "state": "serving", "admin": str(port)},
             "Check": {"TTL": "1h", "Status": "passing"},
         }

@@ -10,29 +10,59 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.chaos.account import Account, Allowed, accounted
-from tests.chaos.breaking import CannotBreak
-from tests.chaos.faults import FAULTS, NEVER, Fault
-from tests.chaos.platform import CANARY, STABLE, Platform, platform
+from tests.chaos.container_faults import FAULTS as OF_CONTAINERS
+from tests.chaos.containers import containers
+from tests.chaos.fault import NEVER, CannotBreak, Fault, Ground
+from tests.chaos.faults import FAULTS as OF_PROCESSES
+from tests.chaos.platform import platform
 from tests.chaos.report import Row, document, line
 from tests.support.trouble import after_s
 
 RESULTS = Path("chaos-results")
 BEFORE_S = 90.0
+Faults = tuple[Fault[Any], ...]
 PATIENCE = 3
 """So many times its bound a recovery is waited for, so that a slow one is measured and not only missed."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where faults happen.
+
+    Args:
+        faults: Those there are.
+        ground: Brings all parts up, in an empty folder; the seed chooses victims.
+        page: The name of the page under docs that tells of them.
+    """
+
+    faults: Sequence[Fault[Any]]
+    ground: Callable[[Path, int], AbstractContextManager[Ground]]
+    page: str
+
+    @property
+    def template(self) -> Path:
+        """What stands around the page's rows."""
+        return Path(__file__).with_name(f"{self.page}.tmpl")
+
+
+PROCESSES = World(OF_PROCESSES, platform, "reliability.md")
+CONTAINERS = World(OF_CONTAINERS, containers, "reliability-containers.md")
 
 
 def main() -> int:
     """Run what is asked for; 1 if a promise was broken."""
     asked = _parser().parse_args()
-    chosen = [fault for fault in FAULTS if not asked.only or any(word in fault.name for word in asked.only)]
+    world = CONTAINERS if asked.containers else PROCESSES
+    chosen = [fault for fault in world.faults if not asked.only or any(word in fault.name for word in asked.only)]
     if not chosen:
         print(f"no fault's name holds any of {asked.only}; --list shows them", file=sys.stderr)
         return 2
@@ -43,11 +73,12 @@ def main() -> int:
     for seed in asked.seeds:
         pairs = _pairs(chosen, seed, asked.pairs)
         print(f"seed {seed}: {len(chosen)} faults, {len(pairs)} pairs", flush=True)
-        rows += _run([(fault,) for fault in chosen] + pairs, seed, Path(asked.keep) if asked.keep else None)
+        plan = [(fault,) for fault in chosen] + pairs
+        rows += _run(world, plan, seed, Path(asked.keep) if asked.keep else None)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "rows.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
     if asked.docs:
-        Path("docs/reliability.md").write_text(document(rows, FAULTS))
+        Path("docs", world.page).write_text(document(rows, world.faults, world.template))
     broken = sum(len(row.broken) for row in rows)
     print(f"{len(rows)} rows, {sum(row.calls for row in rows)} calls, {broken} promises broken")
     return 1 if broken else 0
@@ -58,23 +89,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="faults whose name holds one of these")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1], metavar="N", help="choose victims and pairs; 1")
     parser.add_argument("--pairs", type=int, default=6, metavar="N", help="so many random pairs for each seed; 6")
-    parser.add_argument("--docs", action="store_true", help="write docs/reliability.md from the results")
+    parser.add_argument("--containers", action="store_true", help="production in containers, not processes")
+    parser.add_argument("--docs", action="store_true", help="write docs/reliability*.md from the results")
     parser.add_argument("--list", action="store_true", help="list the faults and end")
     parser.add_argument("--keep", metavar="FOLDER", help="an empty folder for all logs, which stays")
     return parser
 
 
-def _pairs(chosen: Sequence[Fault], seed: int, count: int) -> list[tuple[Fault, ...]]:
+def _pairs(chosen: Sequence[Fault[Any]], seed: int, count: int) -> list[Faults]:
     fit = list(itertools.combinations([fault for fault in chosen if not fault.alone], 2))
     return random.Random(seed).sample(fit, min(count, len(fit)))
 
 
-def _run(plan: Sequence[tuple[Fault, ...]], seed: int, keep: Path | None) -> list[Row]:
+def _run(world: World, plan: Sequence[Faults], seed: int, keep: Path | None) -> list[Row]:
     """All rows on one platform, or on a new one after a row that did not end well."""
     rows: list[Row] = []
     left = list(plan)
     while left:
-        with _folder(keep, len(rows)) as folder, platform(folder, seed) as on:
+        with _folder(keep, len(rows)) as folder, world.ground(folder, seed) as on:
             while left:
                 row = _row(on, left.pop(0), f"{seed}-{len(rows)}", seed)
                 rows.append(row)
@@ -94,7 +126,7 @@ def _folder(keep: Path | None, number: int) -> Iterator[Path]:
             yield Path(made)
 
 
-def _row(on: Platform, faults: tuple[Fault, ...], name: str, seed: int) -> Row:
+def _row(on: Ground, faults: Faults, name: str, seed: int) -> Row:
     """One row of the table."""
     titles = " and ".join(fault.name for fault in faults)
     bound_s = max(fault.recovers_s for fault in faults)
@@ -122,11 +154,11 @@ def _row(on: Platform, faults: tuple[Fault, ...], name: str, seed: int) -> Row:
                len(on.pen.accepted), broken, recovered=True)  # fmt: skip
 
 
-def _account(on: Platform, faults: Sequence[Fault], name: str, from_s: float, broke_s: float) -> Account:
+def _account(on: Ground, faults: Faults, name: str, from_s: float, broke_s: float) -> Account:
     longest = max(fault.fails_s for fault in faults)
     versions = [version for fault in faults for version in fault.versions]
     allowed = Allowed(from_s, broke_s + longest, versions, nothing=longest == NEVER)
-    return accounted(on.calls.sent, on.calls.intruded, on.steps(f"{name}-"), allowed, (STABLE, CANARY))
+    return accounted(on.calls.sent, on.calls.intruded, on.steps(f"{name}-"), allowed, on.versions)
 
 
 if __name__ == "__main__":

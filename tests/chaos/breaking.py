@@ -18,17 +18,13 @@ import psutil
 
 from compose.local.authority import CA
 from control_plane.model import Table
+from tests.chaos.fault import CannotBreak, Mend
 from tests.chaos.platform import CANARY, STABLE, Platform
 from tests.support.gate import Gate, wait_until
 from tests.support.stage import SERVICE, Process
 from tests.support.wire import trusting
 
-Mend = contextlib.ExitStack
 Break = Callable[[Platform, Mend], None]
-
-
-class CannotBreak(Exception):
-    """The machine does not allow this fault; says why."""
 
 
 # -- processes

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +15,6 @@ import httpx
 
 from tests.support.load import SERVER_INFO, body, headers
 
-TOOL = "ledger_note"
 PAUSE_S = 0.01
 CONNECT_S = 1.0
 READ_S = 45.0
@@ -59,6 +57,21 @@ class Sent:
     echoed: str = ""
 
 
+@dataclass(frozen=True)
+class Note:
+    """How a call has its entry written.
+
+    Args:
+        tool: The tool.
+        arguments: Of the call that writes an entry.
+        read: From what the tool answers: who has written it, "" where it does not say, and the entry.
+    """
+
+    tool: str
+    arguments: Callable[[str], Mapping[str, object]]
+    read: Callable[[Mapping[str, Any]], tuple[str, str]]
+
+
 @dataclass
 class Caller:
     """Clients that call without a pause worth the name.
@@ -66,6 +79,7 @@ class Caller:
     Args:
         gates: Their endpoints; one that cannot be connected to, or is not ready, is left for the other.
         paths: Taken in turn.
+        note: How entries are written.
         key: An API key that is good.
         bad_key: One that is not: each call with it must be refused and never run.
         name: Begins every entry.
@@ -74,6 +88,7 @@ class Caller:
 
     gates: Sequence[str]
     paths: Sequence[str]
+    note: Note
     key: str
     bad_key: str
     name: str
@@ -146,11 +161,11 @@ class Caller:
         return sorted(order, key=lambda gate: now - self._failed_at.get(gate, 0.0) < AVOID_S)
 
     async def _ask(self, client: httpx.AsyncClient, gate: str, path: str, entry: str, key: str) -> Sent:
-        arguments = {"entry": entry, "hold_ms": random.choice((0, 0, 5, 30))}
-        asked = body("tools/call", {"name": TOOL, "arguments": arguments})
+        tool = self.note.tool
+        asked = body("tools/call", {"name": tool, "arguments": self.note.arguments(entry)})
         began_s = time.monotonic()
         try:
-            answer = await client.post(gate + path, json=asked, headers=headers(key, "tools/call", TOOL))
+            answer = await client.post(gate + path, json=asked, headers=headers(key, "tools/call", tool))
             if answer.status_code == 404 and answer.text.strip() == NOT_READY:
                 return Sent(entry, gate, path, began_s, time.monotonic(), "refused", f"{NOT_SENT_ON}: {NOT_READY}")
             said: dict[str, Any] = answer.json()
@@ -164,8 +179,8 @@ class Caller:
         if answer.status_code != 200 or result.get("isError") is not False:
             why = f"{answer.status_code} {answer.text[:200]}"
             return Sent(entry, gate, path, began_s, ended_s, "refused", why, version)
-        noted = result["structuredContent"]
-        return Sent(entry, gate, path, began_s, ended_s, "good", noted["instance"], version, noted["entry"])
+        who, noted = self.note.read(result["structuredContent"])
+        return Sent(entry, gate, path, began_s, ended_s, "good", who, version, noted)
 
     def _client(self) -> httpx.AsyncClient:
         timeout = httpx.Timeout(READ_S, connect=CONNECT_S)

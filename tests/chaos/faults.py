@@ -1,49 +1,18 @@
-"""The table of faults: what breaks for a while, and what it may cost."""
+"""The table of faults of processes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tests.chaos import breaking
 from tests.chaos.breaking import Break
+from tests.chaos.fault import AT_ONCE_S, CUT_OFF, DIED, NOTHING, NOTICED_S, Fault
 from tests.chaos.platform import CANARY, Platform
 from tests.support.stage import Process
 
-NEVER = -1.0
-AT_ONCE_S = 1.0
-"""Calls on their way to a process that dies, or on a connection not yet known to be closed."""
-NOTICED_S = 5.0
-"""Until a gate gives an instance that answers nothing no more calls: a check each second, 4 s for its answer."""
-HOLD_S = 8.0
 REPEATED_S = 120.0
 """What an agent of Consul's could not tell the servers is told again after about a minute (its anti-entropy; so with
 Consul alone, too). Until then they know a check as it was told last, and gates go on with what they had."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that breaks.
-
-    Args:
-        name: What, as the table has it.
-        costs: What it may cost, as the table has it.
-        breaks: Breaks it, and puts on the stack what mends it.
-        recovers_s: The most from mending until all is well.
-        fails_s: Calls begun so long after it may fail, `NEVER` for none at all.
-        lasts_s: How long it stays.
-        versions: Of these versions any call may fail.
-        alone: Not to be paired with another.
-    """
-
-    name: str
-    costs: str
-    breaks: Break
-    recovers_s: float = 30.0
-    fails_s: float = NEVER
-    lasts_s: float = HOLD_S
-    versions: tuple[str, ...] = ()
-    alone: bool = False
 
 
 def kill(which: Callable[[Platform], Process]) -> Break:
@@ -61,11 +30,7 @@ def slow(which: Callable[[Platform], Process]) -> Break:
     return lambda on, mend: breaking.slow(which(on), mend)
 
 
-DIED = "in flight on what died"
-CUT_OFF = "in flight on what was cut off, or given to it within 5 s"
-NOTHING = "nothing"
-
-FAULTS: tuple[Fault, ...] = (
+FAULTS: tuple[Fault[Platform], ...] = (
     Fault("an instance of three killed", DIED, kill(breaking.ledger), fails_s=AT_ONCE_S),
     Fault("an instance of three frozen for 8 s", NOTHING, freeze(breaking.ledger)),
     Fault("an instance of three frozen for 40 s", CUT_OFF, freeze(breaking.ledger),

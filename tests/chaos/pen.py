@@ -6,13 +6,23 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 
 import httpx
 
-from tests.support.stage import Json, Stage
+from tests.support.stage import Json
 
 EVERY_S = 0.3
+
+
+class Operators(Protocol):
+    """The operators' API of what chaos happens to."""
+
+    def ask(self, method: str, path: str, body: Json | None = None) -> Json:
+        """What it answers; fails with what it said."""
+
+    def answer(self, method: str, path: str, body: Json | None = None) -> httpx.Response:
+        """The same, whatever it says."""
 
 
 @dataclass
@@ -20,11 +30,11 @@ class Writer:
     """An operator who changes the policy all the time.
 
     Args:
-        stage: Whose API.
+        operators: The API.
         accepted: What was written and its revision, in order.
     """
 
-    stage: Stage
+    operators: Operators
     accepted: list[tuple[int, int]] = field(default_factory=list)
     _number: int = 0
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -60,7 +70,7 @@ class Writer:
         self._number += 1
         wish = {"tools": ["nothing_*"], "per_s": float(self._number), "burst": 1, "reason": "chaos"}
         with contextlib.suppress(httpx.HTTPError, StopIteration):
-            answer = self.stage.answer("PUT", "/v1/clients/written/limits/count", wish)
+            answer = self.operators.answer("PUT", "/v1/clients/written/limits/count", wish)
             if answer.is_success:
                 done = cast("Json", answer.json())
                 if done["changed"]:
@@ -70,13 +80,13 @@ class Writer:
 
     def broken(self) -> list[str]:
         """What became of accepted changes that should not have."""
-        found = self.stage.ask("GET", "/v1/clients/written")
+        found = self.operators.ask("GET", "/v1/clients/written")
         (limit,) = [one for one in found["client"]["limits"] if one["name"] == "count"]
         kept: set[int] = set()
         before = ""
         oldest = min((revision for _, revision in self.accepted), default=0)
         while True:
-            page = self.stage.ask("GET", f"/v1/state/history?limit=200{before}")
+            page = self.operators.ask("GET", f"/v1/state/history?limit=200{before}")
             numbers = [record["revision"] for record in page["records"]]
             kept.update(numbers)
             if not numbers or min(numbers) <= oldest:

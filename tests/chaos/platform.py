@@ -20,7 +20,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from compose.local.authority import CA, issue, make_authority
 from compose.local.certificates import Shelf
-from tests.chaos.calls import Caller
+from tests.chaos.calls import Caller, Note
 from tests.chaos.pen import Writer
 from tests.support.consul_cluster import ConsulCluster
 from tests.support.cut import Cut, cut_proxy
@@ -40,6 +40,11 @@ BY_TLS = 2
 JAEGER = ROOT / "observability" / "jaeger" / "jaeger.yml.tmpl"
 SMALL_DISK = "size=160m"
 BAD_KEY = "tk_nobody-1_" + 48 * "0"
+LEDGER = Note(
+    "ledger_note",
+    lambda entry: {"entry": entry, "hold_ms": random.choice((0, 0, 5, 30))},
+    lambda noted: (noted["instance"], noted["entry"]),
+)
 
 
 class SmallDiskCluster(ConsulCluster):
@@ -112,6 +117,7 @@ class Platform:
         jaeger: Where spans go.
         random: Chooses victims; seeded.
         snapshot: Consul's, of the beginning.
+        versions: Versions that may answer.
         pen: Writes the policy in the running row.
         calls: The load of the running row.
     """
@@ -124,6 +130,7 @@ class Platform:
     jaeger: Process
     random: random.Random
     snapshot: bytes = b""
+    versions: tuple[str, ...] = (STABLE, CANARY)
     pen: Writer = field(init=False)
     calls: Caller = field(init=False)
 
@@ -137,7 +144,7 @@ class Platform:
         """Load and changes of policy of one row, whose entries begin with `name`."""
         gates = [gate.public for gate in self.stage.gates]
         trust = trusting(self.authority / CA)
-        self.calls = Caller(gates, (f"/{SERVICE}/mcp", "/mcp"), self.stage.key, BAD_KEY, name, trust)
+        self.calls = Caller(gates, (f"/{SERVICE}/mcp", "/mcp"), LEDGER, self.stage.key, BAD_KEY, name, trust)
         self.pen = Writer(self.stage)
         with self.portal.wrap_async_context_manager(self.calls.running()), self.pen.writing():
             yield

@@ -6,11 +6,11 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.chaos.faults import Fault
+from tests.chaos.fault import Fault
 
 _SHOWN = 3
-_TEXT = Path(__file__).with_name("reliability.md.tmpl")
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,13 @@ def line(row: Row) -> str:
     return head + "".join(more)
 
 
-def document(rows: Sequence[Row], faults: Sequence[Fault]) -> str:
-    """docs/reliability.md.
+def document(rows: Sequence[Row], faults: Sequence[Fault[Any]], template: Path) -> str:
+    """A page of what came of faults.
 
     Args:
         rows: Of all seeds.
         faults: All that there are, in the table's order.
+        template: What stands around the rows.
     """
     seeds = sorted({row.seed for row in rows})
     single = [row for row in rows if not row.pair]
@@ -78,7 +79,7 @@ def document(rows: Sequence[Row], faults: Sequence[Fault]) -> str:
     names = list(dict.fromkeys(row.name for row in together))
     pairs = [_told(name, "what each may cost", [row for row in together if row.name == name]) for name in names]
     made = [row for row in rows if not row.skipped]
-    return string.Template(_TEXT.read_text()).substitute(
+    return string.Template(template.read_text()).substitute(
         seeds=", ".join(map(str, seeds)),
         rows=len(made),
         calls=f"{sum(row.calls for row in made):,}",

@@ -73,19 +73,6 @@ def container(stack: ContainerEnvironment, service: str) -> dict[str, Any]:
     return next(one for one in containers(stack) if one["Service"] == service)
 
 
-def crash(stack: ContainerEnvironment, engine: Engine, service: str) -> None:
-    """Its program ends as by a fault of its own, not by an operator's word, after which Docker would leave it ended."""
-    (about,) = json.loads(engine.docker("inspect", container(stack, service)["ID"]))
-    began = about["State"]["StartedAt"]
-    engine.docker("exec", about["Id"], "sh", "-c", "kill -9 $(cut -d' ' -f1 /proc/1/task/1/children)")
-
-    def again() -> bool:
-        (now,) = json.loads(engine.docker("inspect", about["Id"]))
-        return bool(now["State"]["Running"] and now["State"]["StartedAt"] != began)
-
-    wait_until(again, f"{service} to be started again", SOON_S)
-
-
 async def works(stack: ContainerEnvironment, port: str = "MCP_GATEWAY_PORT") -> None:
     """A call through a gate is answered."""
     url = f"https://localhost:{stack.settings[port]}/filesystem/mcp"
@@ -405,14 +392,14 @@ def test_an_offender_near_its_limit_is_told_of_by_name(twofold: ContainerEnviron
 async def test_a_gate_that_crashes_leaves_the_other_and_comes_back(
     twofold: ContainerEnvironment, engine: Engine
 ) -> None:
-    crash(twofold, engine, "mcp-gateway")
+    engine.crash(container(twofold, "mcp-gateway")["ID"])
     await works(twofold, "MCP_GATEWAY_2_PORT")
     wait_until(lambda: container(twofold, "mcp-gateway")["Health"] == "healthy", "the gate healthy again", SOON_S)
     await works(twofold)
 
 
 async def test_a_server_of_consul_that_crashes_is_not_missed(twofold: ContainerEnvironment, engine: Engine) -> None:
-    crash(twofold, engine, "consul-1")
+    engine.crash(container(twofold, "consul-1")["ID"])
     await works(twofold)
     made = twofold.tekup("clients", "add", "after-crash", "--allow", "filesystem_*", "--reason", "a change")
     assert made.returncode == 0, made.stderr
@@ -427,7 +414,7 @@ async def test_a_leading_control_plane_that_crashes_hands_over(twofold: Containe
 
     first = leader()
     assert first
-    crash(twofold, engine, first)
+    engine.crash(container(twofold, first)["ID"])
     await works(twofold)
     wait_until(leader, "somebody to lead", SOON_S)
     changed = twofold.tekup("traffic", "set", "search", f"{version(twofold)}=100", "--reason", "after the crash")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.local, pytest.mark.long, pytest.mark.timeout(900)]
 
 
-def run(folder: Path, *command: str) -> str:
-    """Run a proof in a folder; it must find nothing."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+def run(folder: Path, *command: str, given: Mapping[str, str] = os.environ) -> str:
+    """Run a proof in a folder, with these variables; it must find nothing."""
+    env = {**given, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=folder, env=env, capture_output=True, text=True, timeout=850, check=False
     )

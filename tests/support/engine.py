@@ -22,10 +22,12 @@ from pathlib import Path
 from compose.local.cache import cache_folder
 from compose.local.files import lock_holder, try_lock
 from tests.support.engine_install import ASK_S, NoEngine, install_packages, lacks_plugins, plugins_into, told
+from tests.support.gate import wait_until
 
 COMMAND_S = 600.0
 START_S = 90.0
 STOP_S = 60.0
+AGAIN_S = 120.0
 POLL_S = 0.1
 TAIL = 15
 
@@ -76,6 +78,38 @@ class Engine:
         self.asked.append(" ".join(("compose", *args)))
         argv = ["docker", "compose", *args]
         return told(argv, timeout_s=timeout_s, env={**self.env, **(env or {})}).rstrip("\n")
+
+    def crash(self, container: str) -> None:
+        """End a container's program as by a fault of its own, not by an operator's word, and see it started again.
+
+        Args:
+            container: Its id or name.
+
+        Raises:
+            NoEngine: It does not run, or not on this machine.
+            AssertionError: The engine has not started it again in time.
+        """
+
+        def state() -> list[str]:
+            form = "{{.Id}} {{.State.Pid}} {{.State.StartedAt}} {{.State.Running}}"
+            return self.docker("inspect", "--format", form, container).split()
+
+        whole, first, began, _ = state()
+        process = Path("/proc", first)
+        try:
+            # By the machine's own number, for not every container has numbers of its own; and only what is surely its.
+            if whole not in (process / "cgroup").read_text():
+                raise NoEngine(f"process {first} is not one of container {container}")
+            children = (process / "task" / first / "children").read_text().split()
+            os.kill(int(children[0] if children else first), signal.SIGKILL)
+        except OSError as error:
+            raise NoEngine(f"{container} does not run on this machine: {error}") from error
+
+        def again() -> bool:
+            _, _, now, runs = state()
+            return now != began and runs == "true"
+
+        wait_until(again, f"{container} to be started again", AGAIN_S)
 
 
 @dataclass(frozen=True)

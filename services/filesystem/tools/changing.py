@@ -31,7 +31,7 @@ def declare(kit: Kit, files: Files) -> None:
 
 
 def _write(kit: Kit, files: Files) -> None:
-    @kit.tool(title="Write a file", destructive=True, idempotent=True)
+    @kit.tool(title="Write a file", destructive=True)
     async def filesystem_write_file(
         path: PathArgument,
         content: Annotated[str, Field(description="The whole new content, or what to append.")],

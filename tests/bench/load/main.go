@@ -2,7 +2,7 @@
 //
 //	load serve ADDRESS                               answers every POST and GET with a small JSON-RPC result
 //	load mcp ADDRESS TOOLS                           is a server of MCP that answers at once, with so many tools
-//	load fleet TOOLS <lines                          the same for each line: ADDRESS VERSION INSTANCE
+//	load fleet TOOLS <lines                          the same for each line: ADDRESS VERSION INSTANCE NAME
 //	load call URL WORKERS SECONDS HEADER=VALUE... <body
 //
 // With the header Mcp-Session-Id=each, every worker begins a session of its own first and calls within it.

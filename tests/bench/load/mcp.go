@@ -11,7 +11,7 @@ import (
 )
 
 // Identity is what an instance says of itself in each answer, as the platform's own do.
-type identity struct{ version, instance string }
+type identity struct{ version, instance, name string }
 
 // ServeFleet is many servers of MCP in one process, each with an address and an identity of its own.
 func serveFleet(tools int) {
@@ -20,8 +20,8 @@ func serveFleet(tools int) {
 	for lines.Scan() {
 		var address string
 		var own identity
-		if _, err := fmt.Sscan(lines.Text(), &address, &own.version, &own.instance); err != nil {
-			fmt.Fprintf(os.Stderr, "load: %q is not ADDRESS VERSION INSTANCE\n", lines.Text())
+		if _, err := fmt.Sscan(lines.Text(), &address, &own.version, &own.instance, &own.name); err != nil {
+			fmt.Fprintf(os.Stderr, "load: %q is not ADDRESS VERSION INSTANCE NAME\n", lines.Text())
 			os.Exit(2)
 		}
 		group.Add(1)
@@ -41,11 +41,14 @@ type request struct {
 // ServeMCP is a server of MCP that costs next to nothing: both eras, any session, one tool that answers at once among so
 // many. Whoever stands before it is what is measured.
 func serveMCP(address string, tools int, own identity) {
+	if own.name == "" {
+		own.name = "bench"
+	}
 	list := make([]string, tools)
 	for at := range list {
-		name := "bench_echo"
+		name := own.name + "_echo"
 		if at > 0 {
-			name = fmt.Sprintf("bench_other_%d", at)
+			name = fmt.Sprintf("%s_other_%d", own.name, at)
 		}
 		list[at] = fmt.Sprintf(`{"name":%q,"description":"Says it again, the %dth of many.","inputSchema":{"type":"object","properties":{"text":{"type":"string","description":"What to say."}}}}`, name, at)
 	}
