@@ -31,6 +31,8 @@ BAKE_S = 3600
 """Longer than anybody measures, so that no rollout ends meanwhile."""
 WAIT_S = 300.0
 IDLE_S = 20.0
+PER_S = 1000
+"""More than anything here calls."""
 CHANGES = 10
 MIB = 1 << 20
 FIND = "hub_find_tools"
@@ -94,7 +96,7 @@ class Grown:
         took_ms = []
         for _ in range(CHANGES):
             self._changes += 1
-            wish = {"per_s": 1 + self._changes, "reason": "capacity"}
+            wish = {"per_s": PER_S + self._changes, "reason": "capacity"}
             took_ms.append(float(self.stage.ask("PUT", "/v1/clients/dev/limits/size", wish)["in_force_ms"]))
         self.settled()
         changed = (self.written() - before) / CHANGES
@@ -107,23 +109,23 @@ class Grown:
     def hub_cost(self) -> HubCost:
         """Measure the hub, the last instance there is, once it knows the tools of every service."""
         last = f"{_name(self.services - 1)}_other_{TOOLS_EACH - 1}"
-        wait_until(lambda: self._found(last)[0] == last, f"the hub to know {last}", WAIT_S)
         took_ms = []
-        for number in range(FINDS):
-            began = time.perf_counter()
-            self._found(f"{_name(number % self.services)}_other_{number + 1}")
-            took_ms.append(1000 * (time.perf_counter() - began))
+        with httpx.Client(base_url=self.stage.gates[0].public, timeout=30, trust_env=False) as client:
+            wait_until(lambda: self._found(client, last)[0] == last, f"the hub to know {last}", WAIT_S)
+            for number in range(FINDS):
+                began = time.perf_counter()
+                self._found(client, f"{_name(number % self.services)}_other_{number + 1}")
+                took_ms.append(1000 * (time.perf_counter() - began))
         held = psutil.Process(self.stage.instances[-1].pid).memory_info().rss
         return HubCost(statistics.median(took_ms), held / MIB)
 
-    def _found(self, words: str) -> list[str]:
+    def _found(self, client: httpx.Client, words: str) -> list[str]:
         """Names of the tools that the hub finds first for some words."""
         asked = body("tools/call", {"name": FIND, "arguments": {"query": words}})
         sent = headers(self.stage.key, "tools/call", FIND)
-        url = f"{self.stage.gates[0].public}/mcp"
-        answer = httpx.post(url, json=asked, headers=sent, timeout=30, trust_env=False).json()
-        found = answer.get("result", {}).get("structuredContent", {}).get("tools", [])
-        return [str(one["name"]) for one in found] or [""]
+        answer = client.post("/mcp", json=asked, headers=sent).json()
+        said = answer["result"]["content"][0]["text"] if "result" in answer else "{}"
+        return [str(one["name"]) for one in json.loads(said).get("tools", ())] or [""]
 
     def gate_mib(self) -> float:
         """What the first gate's last collection of garbage left: half of where Go begins the next."""
