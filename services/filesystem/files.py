@@ -23,6 +23,7 @@ from services.filesystem.own import refuse_own
 from services.filesystem.quotas import Quota
 from services.filesystem.storing import sweep
 from services.filesystem.trash import purge
+from services.filesystem.turns import Turns
 
 __all__ = ["Files", "Limits"]
 
@@ -65,6 +66,7 @@ class Files:
         self._purged: dict[str, float] = {}
         # Edits that wait for one another's locks must not keep readers from their threads.
         self._changing = CapacityLimiter(_CHANGES_AT_ONCE)
+        self._turns = Turns()
 
     def roots(self) -> Roots:
         """The roots of the running call."""
@@ -91,6 +93,15 @@ class Files:
             ToolError: It could not be done.
         """
         return await self.run_plain(lambda: work(self._ready(path, changes=changes)), changes=changes)
+
+    async def walk(self, work: Callable[[Place], T], path: str) -> T:
+        """`work`, which looks at many entries and changes none, in its turn; else like `run`.
+
+        Raises:
+            ToolError: It could not be done.
+        """
+        async with self._turns.turn():
+            return await self.run(work, path)
 
     async def run_plain(self, work: Callable[[], T], *, changes: bool) -> T:
         """`work` in a thread.

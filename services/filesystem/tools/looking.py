@@ -12,7 +12,7 @@ from services.filesystem import answers
 from services.filesystem.files import Files
 from services.filesystem.finding import FindLimits, Found, TreeWish, find, size_of, tree
 from services.filesystem.globs import Glob
-from services.filesystem.listing import Order, facts, list_folder, shown_line
+from services.filesystem.listing import Order, Page, facts, list_folder, shown_line
 from services.filesystem.tools.arguments import After, PathArgument, Skip
 
 __all__ = ["declare"]
@@ -40,20 +40,21 @@ def _list(kit: Kit, files: Files) -> None:
         sizes: Annotated[bool, Field(description="Put its size in bytes behind each file.")] = True,
     ) -> Annotated[CallToolResult, answers.Folder]:
         """List a folder's entries, a line each: `name/` is a folder, `name@` a link (not followed), `name?` neither."""
-        page = await files.run(
-            partial(
-                list_folder,
+
+        def work(place: Place) -> tuple[Page, str]:
+            page = list_folder(
+                place,
                 after=after,
                 limit=limit,
                 budget_bytes=files.limits.answer_bytes,
                 order=order,
                 descending=descending,
                 sizes=sizes,
-            ),
-            path,
-        )
+            )
+            return page, "\n".join([shown_line(entry, sizes=sizes) for entry in page.entries])
+
+        page, text = await files.walk(work, path)
         told = answers.Folder(path=path, total=page.total, returned=len(page.entries), next_after=page.next_after)
-        text = "\n".join(shown_line(entry, sizes=sizes) for entry in page.entries)
         return answers.answer(told, text, _paging(len(page.entries), page.total, page.next_after))
 
 
@@ -81,7 +82,7 @@ def _find(kit: Kit, files: Files) -> None:
             glob = Glob.of(pattern)
             return find(place, glob, skip=frozenset(skip), limits=limits, order=order, gitignore=gitignore, after=after)
 
-        found = await files.run(work, path)
+        found = await files.walk(work, path)
         told = answers.Files(
             path=path,
             matched=found.matched,
@@ -119,14 +120,14 @@ def _tree(kit: Kit, files: Files) -> None:
             )
             return told, found.text
 
-        told, text = await files.run(work, path)
+        told, text = await files.walk(work, path)
         note = f"{told.returned} entries, there are more; continue with after={told.next_after}"
         return answers.answer(told, text, note if told.next_after is not None else "" if text else "empty")
 
     @kit.tool(title="Size of a folder", read_only=True, idempotent=True)
     async def filesystem_directory_size(path: PathArgument) -> Annotated[CallToolResult, answers.TreeSize]:
         """What a folder holds: bytes, files, folders. Links are not followed."""
-        found = await files.run(size_of, path)
+        found = await files.walk(size_of, path)
         told = answers.TreeSize(
             path=path,
             size_bytes=found.size_bytes,
