@@ -31,6 +31,7 @@ Order = Literal["name", "size", "modified"]
 
 _LINE_BYTES = 16  # of a line without its name
 _MOST_ENTRIES = 1_000_000
+_new = tuple.__new__
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _MARKS = {"file": "", "folder": "/", "link": "@", "other": "?"}
 
@@ -136,11 +137,13 @@ def list_folder(
     with opened(place, _FOLDER) as fd:
         try:
             with os.scandir(fd) as found:
-                listed = {printable(entry.name): entry for entry in islice(found, _MOST_ENTRIES + 1)}
+                listed = {entry.name: entry for entry in islice(found, _MOST_ENTRIES + 1)}
         except OSError as error:
             raise explain(error, place) from error
         if len(listed) > _MOST_ENTRIES:
             raise PathError(f"{place.shown} has more than {_MOST_ENTRIES} entries, too many to sort; find by a glob")
+        if not "".join(listed).isascii():
+            listed = {printable(name): entry for name, entry in listed.items()}
         if FOLDER in listed and within_whole(place) == ".":
             del listed[FOLDER]
         if order == "name":
@@ -158,7 +161,7 @@ def _by_name(listed: _Listed, after: str, limit: int, budget_bytes: int, *, desc
     first = rest[:limit]
     shown = within_budget(first, [_cost(name) for name in first], budget_bytes)
     describe = _entry if sizes else _named
-    entries = tuple(entry for name in shown if (entry := describe(name, listed[name])) is not None)
+    entries = tuple([entry for name in shown if (entry := describe(name, listed[name])) is not None])
     return Page(entries, len(listed), shown[-1] if shown and len(shown) < len(rest) else None)
 
 
@@ -187,7 +190,7 @@ def _cost(name: str) -> int:
 
 
 def _named(name: str, entry: "os.DirEntry[str]") -> Entry:
-    return Entry(name, kind_of_entry(entry), None)
+    return _new(Entry, (name, kind_of_entry(entry), None, 0))  # twice as fast as by its name, of many thousands
 
 
 def _entry(name: str, entry: "os.DirEntry[str]") -> Entry | None:
@@ -259,5 +262,7 @@ def _target_shown(place: Place, target: str) -> str:
 
 def within_budget(items: Sequence[T], costs: Sequence[int], budget_bytes: int) -> Sequence[T]:
     """The first of `items` whose costs fit into the budget together."""
+    if sum(costs) <= budget_bytes:
+        return items
     spent = accumulate(costs)
     return [item for item, total in zip(items, spent, strict=False) if total <= budget_bytes]
