@@ -21,8 +21,9 @@ import pytest
 from tests.chaos.account import Account, Allowed, accounted
 from tests.chaos.container_faults import FAULTS as OF_CONTAINERS
 from tests.chaos.containers import containers
-from tests.chaos.fault import NEVER, CannotBreak, Fault, Ground
+from tests.chaos.fault import NEVER, CannotBreak, Fault
 from tests.chaos.faults import FAULTS as OF_PROCESSES
+from tests.chaos.ground import Ground
 from tests.chaos.platform import platform
 from tests.chaos.report import Row, document, line
 from tests.support.trouble import after_s

@@ -7,7 +7,6 @@ import json
 import random
 import shutil
 import ssl
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,8 +17,8 @@ import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from tests.chaos.calls import Caller, Note
+from tests.chaos.ground import BAD_KEY, Ground
 from tests.chaos.pen import Writer
-from tests.chaos.platform import BAD_KEY
 from tests.support.container_environment import ContainerEnvironment, container_environment
 from tests.support.engine import Engine
 from tests.support.engine import engine as an_engine
@@ -44,7 +43,7 @@ ANSWER_S = 40.0
 
 
 @dataclass
-class Containers:
+class Containers(Ground):
     """The whole, and how it is seen to be well.
 
     Args:
@@ -55,6 +54,7 @@ class Containers:
         versions: Versions that may answer.
         random: Chooses victims; seeded.
         count: How many containers of each service run when all is well.
+        gates: How many gates there are.
         pen: Writes the policy in the running row.
         calls: The load of the running row.
     """
@@ -66,6 +66,7 @@ class Containers:
     versions: tuple[str, ...]
     random: random.Random
     count: Counter[str]
+    gates: int = 2
     pen: Writer = field(init=False)
     calls: Caller = field(init=False)
 
@@ -89,31 +90,11 @@ class Containers:
         """What the ledger has of each entry that begins so; a call of this tool is over when it has written."""
         return {path.name: ["begun", "done"] * len(whole_lines(path)) for path in self._ledger.glob(f"{prefix}*")}
 
-    def well(self, within_s: float) -> None:
-        """Wait until everything is as it should be: running, served, in force on each gate, answering everywhere."""
+    def there(self, within_s: float) -> None:
+        """Wait until all containers run that ran in the beginning, and two of each service serve."""
         wait_until(lambda: not self.count - running(self.made), "all containers to be well", within_s)
-        wait_until(lambda: all(self._serving(one) >= 2 for one in TWICE), "both of each service to serve", within_s)
-
-        def in_force() -> bool:
-            done = self.pen.once()
-            return bool(done and done["in_force"] and not done["waiting_for"] and self._gates_have(done["revision"]))
-
-        wait_until(in_force, "a change to be in force on every gate", within_s)
-        since_s = time.monotonic()
-        wait_until(lambda: self.calls.good_since(since_s) >= 40, "calls to be answered well", within_s)
-
-    def _serving(self, service: str) -> int:
-        with contextlib.suppress(httpx.HTTPError):
-            shown = self.answer("GET", f"/v1/services/{service}")
-            found = shown.json()["instances"] if shown.is_success else ()
-            return sum(bool(one["passing"] and one["state"] == "serving") for one in found)
-        return 0
-
-    def _gates_have(self, revision: int) -> bool:
-        shown = self.answer("GET", "/v1/status")
-        gates = shown.json()["gates"] if shown.is_success else ()
-        return len(gates) == 2 and all(
-            gate["live"] and gate["revision"] >= revision and not gate["problems"] for gate in gates
+        wait_until(
+            lambda: all(self.serving(one, self.versions[0]) >= 2 for one in TWICE), "both of each to serve", within_s
         )
 
     # -- the operators' API
@@ -124,11 +105,16 @@ class Containers:
 
     def ask(self, method: str, path: str, body: Json | None = None) -> Json:
         """What it answers, once some replica leads; fails with what it said."""
-        end_s = time.monotonic() + ANSWER_S
-        while not (answer := self.answer(method, path, body)).is_success and time.monotonic() < end_s:
-            time.sleep(0.5)
-        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
-        return cast("Json", answer.json())
+        said: list[httpx.Response] = []
+
+        def answered() -> bool:
+            with contextlib.suppress(httpx.HTTPError):  # whatever stands before the API may just be starting
+                said.append(self.answer(method, path, body))
+                return said[-1].is_success
+            return False
+
+        wait_until(answered, lambda: f"{method} {path}: {said[-1].text if said else 'no answer'}", ANSWER_S)
+        return cast("Json", said[-1].json())
 
     def leader(self) -> str:
         """The control plane that leads, which its container is named after."""

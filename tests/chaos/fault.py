@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from tests.chaos.calls import Caller
-from tests.chaos.pen import Writer
+from tests.chaos.ground import Ground
 
 NEVER = -1.0
 AT_ONCE_S = 1.0
@@ -26,26 +24,6 @@ Mend = contextlib.ExitStack
 
 class CannotBreak(Exception):
     """The machine does not allow this fault; says why."""
-
-
-class Ground(Protocol):
-    """What faults happen to, and how it is seen to be well."""
-
-    calls: Caller
-    """The load of the running row."""
-    pen: Writer
-    """Writes the policy in the running row."""
-    versions: tuple[str, ...]
-    """Versions that may answer."""
-
-    def row(self, name: str) -> AbstractContextManager[None]:
-        """Load and changes of policy of one row, whose entries begin with `name`."""
-
-    def steps(self, prefix: str) -> Mapping[str, list[str]]:
-        """What the ledgers have of each entry that begins so: `begun`, `done`, `cancelled`."""
-
-    def well(self, within_s: float) -> None:
-        """Wait until everything is as it should be: led, served, in force on each gate, answering everywhere."""
 
 
 On = TypeVar("On", bound=Ground)

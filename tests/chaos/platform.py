@@ -8,7 +8,6 @@ import random
 import signal
 import string
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from compose.local.authority import CA, issue, make_authority
 from compose.local.certificates import Shelf
 from tests.chaos.calls import Caller, Note
+from tests.chaos.ground import BAD_KEY, Ground
 from tests.chaos.pen import Writer
 from tests.support.consul_cluster import ConsulCluster
 from tests.support.cut import Cut, cut_proxy
@@ -28,7 +28,7 @@ from tests.support.gate import wait_until
 from tests.support.lines import whole_lines
 from tests.support.ports import free_ports
 from tests.support.programs import ROOT, program
-from tests.support.stage import SERVICE, Process, Stage, stage
+from tests.support.stage import SERVICE, Json, Process, Stage, stage
 from tests.support.wire import served, trusting
 
 STABLE, CANARY = "1.0.0", "1.1.0"
@@ -39,7 +39,6 @@ BY_TLS = 2
 """The gate whose clients check its certificate."""
 JAEGER = ROOT / "observability" / "jaeger" / "jaeger.yml.tmpl"
 SMALL_DISK = "size=160m"
-BAD_KEY = "tk_nobody-1_" + 48 * "0"
 LEDGER = Note(
     "ledger_note",
     lambda entry: {"entry": entry, "hold_ms": random.choice((0, 0, 5, 30))},
@@ -105,7 +104,7 @@ class SmallDiskCluster(ConsulCluster):
 
 
 @dataclass
-class Platform:
+class Platform(Ground):
     """The whole, and how it is seen to be well.
 
     Args:
@@ -118,6 +117,7 @@ class Platform:
         random: Chooses victims; seeded.
         snapshot: Consul's, of the beginning.
         versions: Versions that may answer.
+        gates: How many gates there are.
         pen: Writes the policy in the running row.
         calls: The load of the running row.
     """
@@ -131,6 +131,7 @@ class Platform:
     random: random.Random
     snapshot: bytes = b""
     versions: tuple[str, ...] = (STABLE, CANARY)
+    gates: int = 2
     pen: Writer = field(init=False)
     calls: Caller = field(init=False)
 
@@ -145,7 +146,7 @@ class Platform:
         gates = [gate.public for gate in self.stage.gates]
         trust = trusting(self.authority / CA)
         self.calls = Caller(gates, (f"/{SERVICE}/mcp", "/mcp"), LEDGER, self.stage.key, BAD_KEY, name, trust)
-        self.pen = Writer(self.stage)
+        self.pen = Writer(self)
         with self.portal.wrap_async_context_manager(self.calls.running()), self.pen.writing():
             yield
 
@@ -173,18 +174,18 @@ class Platform:
                     found.setdefault(entry, []).append(step)
         return found
 
-    def well(self, within_s: float) -> None:
-        """Wait until everything is as it should be: led, served, in force on each gate, answering everywhere."""
+    def there(self, within_s: float) -> None:
+        """Wait until one leads, and all instances serve."""
         wait_until(self._led, "every replica to stand by one leader", within_s)
-        wait_until(lambda: self._serving() >= INSTANCES, "all instances to serve", within_s)
+        wait_until(lambda: self.serving(SERVICE, STABLE) >= INSTANCES, "all instances to serve", within_s)
 
-        def in_force() -> bool:
-            done = self.pen.once()
-            return bool(done and done["in_force"] and not done["waiting_for"] and self._gates_have(done["revision"]))
+    def answer(self, method: str, path: str, body: Json | None = None) -> httpx.Response:
+        """What the operators' API answers, whatever that is."""
+        return self.stage.answer(method, path, body)
 
-        wait_until(in_force, "a change to be in force on every gate", within_s)
-        since_s = time.monotonic()
-        wait_until(lambda: self.calls.good_since(since_s) >= 40, "calls to be answered well", within_s)
+    def ask(self, method: str, path: str, body: Json | None = None) -> Json:
+        """What it answers, once some replica leads; fails with what it said."""
+        return self.stage.ask(method, path, body)
 
     def _led(self) -> bool:
         leaders = set()
@@ -193,19 +194,6 @@ class Platform:
                 shown = self.stage.answer("GET", "/v1/status", replica=name)
                 leaders.add(shown.json()["leader"] if shown.is_success else "")
         return len(leaders) == 1 and "" not in leaders
-
-    def _serving(self) -> int:
-        with contextlib.suppress(httpx.HTTPError):
-            shown = self.stage.answer("GET", f"/v1/services/{SERVICE}")
-            found = shown.json()["instances"] if shown.is_success else ()
-            return sum(bool(one["version"] == STABLE and one["passing"] and one["state"] == "serving") for one in found)
-        return 0
-
-    def _gates_have(self, revision: int) -> bool:
-        shown = self.stage.ask("GET", "/v1/status")["gates"]
-        return len(shown) == len(self.stage.gates) and all(
-            gate["live"] and gate["revision"] >= revision and not gate["problems"] for gate in shown
-        )
 
 
 @contextlib.contextmanager
