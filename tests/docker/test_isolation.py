@@ -34,14 +34,17 @@ WAYS_OUT = {"egress", "mcp-gateway", "control-plane"}
 """Who is in a network that leads out: pages are fetched, and two ports are published in development."""
 CONNECT = """
 import json, socket, sys
-found = {}
-for host, port in json.load(sys.stdin):
+from concurrent.futures import ThreadPoolExecutor
+def said(place):
     try:
-        socket.create_connection((host, port), %s).close()
-        found[f"{host}:{port}"] = "reached"
+        socket.create_connection(place, %s).close()
+        return "reached"
     except OSError as error:
-        found[f"{host}:{port}"] = type(error).__name__
-print(json.dumps(found))
+        return type(error).__name__
+places = [tuple(place) for place in json.load(sys.stdin)]
+with ThreadPoolExecutor(len(places)) as looking:
+    found = looking.map(said, places)
+print(json.dumps({f"{host}:{port}": one for (host, port), one in zip(places, found)}))
 """
 LOOK = """
 import json, os

@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -152,14 +153,18 @@ def readable(path: Path) -> str:
 
 def reach(given: dict[str, Any]) -> dict[str, Any]:
     """Which of some hosts and ports it can connect to."""
-    found = {}
-    for host, port in given["places"]:
-        try:
-            socket.create_connection((host, port), 2).close()
-            found[f"{host}:{port}"] = "reached"
-        except OSError as error:
-            found[f"{host}:{port}"] = type(error).__name__
-    return text(json.dumps(found))
+    places = [(host, port) for host, port in given["places"]]
+    with ThreadPoolExecutor(len(places)) as looking:
+        found = looking.map(_reached, places)
+    return text(json.dumps({f"{host}:{port}": said for (host, port), said in zip(places, found, strict=True)}))
+
+
+def _reached(place: tuple[str, int]) -> str:
+    try:
+        socket.create_connection(place, 2).close()
+    except OSError as error:
+        return type(error).__name__
+    return "reached"
 
 
 def fetch(given: dict[str, Any]) -> dict[str, Any]:
