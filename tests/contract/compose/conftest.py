@@ -99,9 +99,10 @@ def stand_in(name: str, *options: str, after: tuple[str, ...] = (), stop_s: floa
     return Process(name=name, group=name, argv=argv, ready=Ready(url=url), after=after, stop_s=stop_s, url=url)
 
 
-def sleeper(name: str, code: str = "import time; time.sleep(600)") -> Service:
-    """A service whose instances just sleep, or do something else; they are ready once they run."""
-    pattern = Process(name=name, group=name, argv=(sys.executable, "-c", code, "{version}", "{instance}", "{port}"))
+def sleeper(name: str, code: str = "import time; time.sleep(600)", ready: Ready | None = None) -> Service:
+    """A service whose instances just sleep, or do something else; without a condition they are ready once they run."""
+    argv = (sys.executable, "-c", code, "{version}", "{instance}", "{port}")
+    pattern = Process(name=name, group=name, argv=argv, ready=ready)
     return Service(name=name, version="1.0.0", port=4711, pattern=pattern)
 
 

@@ -21,6 +21,7 @@ from tests.support.lines import whole_lines
 
 pytestmark = pytest.mark.local
 Make = Callable[..., Any]
+NEVER = Ready(url="http://127.0.0.1:9/")
 
 
 def port_of(url: str) -> int:
@@ -197,7 +198,7 @@ def test_a_process_that_refuses_its_settings_is_not_started_again_soon_unless_to
 
 
 def test_a_scale_whose_instances_refuse_their_settings_is_given_up_at_once(make: Make, service: Make) -> None:
-    refusing = service("echo", "raise SystemExit(78)")
+    refusing = service("echo", "raise SystemExit(78)", NEVER)  # else it is ready until it has ended
     environment = make(services=(refusing,))
     with pytest.raises(BadSettings):
         environment.up()
