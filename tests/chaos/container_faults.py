@@ -6,7 +6,8 @@ import subprocess
 from collections.abc import Callable
 
 from tests.chaos.containers import Containers
-from tests.chaos.fault import AT_ONCE_S, CUT_OFF, DIED, NEVER, NOTHING, NOTICED_S, CannotBreak, Fault, Mend
+from tests.chaos.fault import AT_ONCE_S, CUT_OFF, DIED, HOLD_S, NEVER, NOTHING, NOTICED_S, CannotBreak, Fault, Mend
+from tests.support.engine_install import NoEngine
 
 CUT_S = 20.0
 Break = Callable[[Containers, Mend], None]
@@ -66,7 +67,10 @@ def cut(which: Which) -> Break:
     """Nothing comes to a container any more, nor from it."""
 
     def breaks(on: Containers, mend: Mend) -> None:
-        inside = on.engine.docker("inspect", "--format", "{{.State.Pid}}", which(on))
+        try:
+            inside = on.engine.process_of(which(on))
+        except NoEngine as error:
+            raise CannotBreak(str(error)) from error
         for chain, way in (("INPUT", "-i"), ("OUTPUT", "-o")):
             rule = (chain, "!", way, "lo", "-j", "DROP")
             _in_its_net(inside, "-I", *rule)
@@ -75,14 +79,14 @@ def cut(which: Which) -> Break:
     return breaks
 
 
-def _in_its_net(inside: str, *rule: str) -> None:
-    command = ["nsenter", "-t", inside, "-n", "iptables", "-w", *rule]
+def _in_its_net(inside: int, *rule: str) -> None:
+    command = ["nsenter", "-t", str(inside), "-n", "iptables", "-w", *rule]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         raise CannotBreak(f"nsenter: {error.strerror}") from error
     if done.returncode:
-        raise CannotBreak(done.stderr.strip() or "the engine's containers are not on this machine")
+        raise CannotBreak(done.stderr.strip() or "iptables does not work here")
 
 
 def killed(name: str, which: Which, costs: str = NOTHING, recovers_s: float = 60.0) -> Fault[Containers]:
@@ -93,7 +97,7 @@ def killed(name: str, which: Which, costs: str = NOTHING, recovers_s: float = 60
 
 def frozen(name: str, which: Which) -> Fault[Containers]:
     """A row."""
-    return Fault(f"{name} frozen for 8 s", NOTHING, freeze(which), recovers_s=60)
+    return Fault(f"{name} frozen for {HOLD_S:.0f} s", NOTHING, freeze(which), recovers_s=60)
 
 
 def slowed(name: str, which: Which) -> Fault[Containers]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import shutil
 import ssl
@@ -11,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -19,7 +18,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from tests.chaos.calls import Caller, Note
 from tests.chaos.ground import BAD_KEY, Ground
 from tests.chaos.pen import Writer
-from tests.support.container_environment import ContainerEnvironment, container_environment
+from tests.support.container_environment import ContainerEnvironment, container_environment, is_well
 from tests.support.engine import Engine
 from tests.support.engine import engine as an_engine
 from tests.support.gate import wait_until
@@ -54,7 +53,6 @@ class Containers(Ground):
         versions: Versions that may answer.
         random: Chooses victims; seeded.
         count: How many containers of each service run when all is well.
-        gates: How many gates there are.
         pen: Writes the policy in the running row.
         calls: The load of the running row.
     """
@@ -66,21 +64,16 @@ class Containers(Ground):
     versions: tuple[str, ...]
     random: random.Random
     count: Counter[str]
-    gates: int = 2
     pen: Writer = field(init=False)
     calls: Caller = field(init=False)
 
-    @contextlib.contextmanager
-    def row(self, name: str) -> Iterator[None]:
-        """Load and changes of policy of one row, whose entries begin with `name`."""
+    def caller(self, name: str) -> Caller:
+        """Clients whose entries begin with `name`; the ledger of the row before is thrown away."""
         shutil.rmtree(self._ledger, ignore_errors=True)
         ports = (self.made.settings[one] for one in ("MCP_GATEWAY_PORT", "MCP_GATEWAY_2_PORT"))
         gates = [f"https://localhost:{port}" for port in ports]
         trust = ssl.create_default_context(cafile=self.made.ca)
-        self.calls = Caller(gates, (f"/{SERVICE}/mcp", "/mcp"), NOTE, self.key, BAD_KEY, name, trust)
-        self.pen = Writer(self)
-        with self.portal.wrap_async_context_manager(self.calls.running()), self.pen.writing():
-            yield
+        return Caller(gates, (f"/{SERVICE}/mcp", "/mcp"), NOTE, self.key, BAD_KEY, name, trust)
 
     @property
     def _ledger(self) -> Path:
@@ -124,18 +117,14 @@ class Containers(Ground):
 
     def one_of(self, service: str) -> str:
         """The id of a running container of a service."""
-        return str(self.random.choice([one["ID"] for one in shown(self.made, service) if one["State"] == "running"]))
-
-
-def shown(made: ContainerEnvironment, *services: str) -> list[dict[str, Any]]:
-    """What `docker compose ps` says of each container, of these services or of all."""
-    return [json.loads(line) for line in made.said("ps", "--all", "--format", "json", *services).splitlines()]
+        return str(
+            self.random.choice([one["ID"] for one in self.made.containers(service) if one["State"] == "running"])
+        )
 
 
 def running(made: ContainerEnvironment) -> Counter[str]:
     """How many containers of each service run and are not ill."""
-    found = shown(made)
-    return Counter(one["Service"] for one in found if one["State"] == "running" and one["Health"] in ("", "healthy"))
+    return Counter(one["Service"] for one in made.containers() if is_well(one))
 
 
 @contextlib.contextmanager

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 
 import httpx
+from anyio.from_thread import BlockingPortal
 
 from tests.chaos.calls import Caller
 from tests.chaos.pen import Writer
@@ -17,26 +17,27 @@ from tests.support.stage import Json
 
 BAD_KEY = "tk_nobody-1_" + 48 * "0"
 ENOUGH_CALLS = 40
+GATES = 2
 
 
 class Ground(ABC):
     """All parts, up.
 
     Attributes:
+        portal: Where load runs, so that faults may block.
         calls: The load of the running row.
         pen: Writes the policy in the running row.
         versions: Versions that may answer.
-        gates: How many gates there are.
     """
 
+    portal: BlockingPortal
     calls: Caller
     pen: Writer
     versions: tuple[str, ...]
-    gates: int
 
     @abstractmethod
-    def row(self, name: str) -> AbstractContextManager[None]:
-        """Load and changes of policy of one row, whose entries begin with `name`."""
+    def caller(self, name: str) -> Caller:
+        """Clients whose entries begin with `name`."""
 
     @abstractmethod
     def steps(self, prefix: str) -> Mapping[str, list[str]]:
@@ -53,6 +54,13 @@ class Ground(ABC):
     @abstractmethod
     def ask(self, method: str, path: str, body: Json | None = None) -> Json:
         """What it answers, once some replica leads; fails with what it said."""
+
+    @contextlib.contextmanager
+    def row(self, name: str) -> Iterator[None]:
+        """Load and changes of policy of one row, whose entries begin with `name`."""
+        self.calls, self.pen = self.caller(name), Writer(self)
+        with self.portal.wrap_async_context_manager(self.calls.running()), self.pen.writing():
+            yield
 
     def well(self, within_s: float) -> None:
         """Wait until everything is as it should be: there, a change in force on each gate, calls answered."""
@@ -77,6 +85,6 @@ class Ground(ABC):
 
     def _gates_have(self, revision: int) -> bool:
         shown = self.ask("GET", "/v1/status")["gates"]
-        return len(shown) == self.gates and all(
+        return len(shown) == GATES and all(
             gate["live"] and gate["revision"] >= revision and not gate["problems"] for gate in shown
         )

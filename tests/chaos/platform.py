@@ -117,7 +117,6 @@ class Platform(Ground):
         random: Chooses victims; seeded.
         snapshot: Consul's, of the beginning.
         versions: Versions that may answer.
-        gates: How many gates there are.
         pen: Writes the policy in the running row.
         calls: The load of the running row.
     """
@@ -131,7 +130,6 @@ class Platform(Ground):
     random: random.Random
     snapshot: bytes = b""
     versions: tuple[str, ...] = (STABLE, CANARY)
-    gates: int = 2
     pen: Writer = field(init=False)
     calls: Caller = field(init=False)
 
@@ -140,15 +138,11 @@ class Platform(Ground):
         """Instances of the stable version."""
         return [one for one in self.stage.instances if one.env.get("MCP_VERSION") == STABLE and one not in self.hubs]
 
-    @contextlib.contextmanager
-    def row(self, name: str) -> Iterator[None]:
-        """Load and changes of policy of one row, whose entries begin with `name`."""
+    def caller(self, name: str) -> Caller:
+        """Clients whose entries begin with `name`."""
         gates = [gate.public for gate in self.stage.gates]
         trust = trusting(self.authority / CA)
-        self.calls = Caller(gates, (f"/{SERVICE}/mcp", "/mcp"), LEDGER, self.stage.key, BAD_KEY, name, trust)
-        self.pen = Writer(self)
-        with self.portal.wrap_async_context_manager(self.calls.running()), self.pen.writing():
-            yield
+        return Caller(gates, (f"/{SERVICE}/mcp", "/mcp"), LEDGER, self.stage.key, BAD_KEY, name, trust)
 
     @property
     def authority(self) -> Path:

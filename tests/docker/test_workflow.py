@@ -32,8 +32,7 @@ ONE_SHOT = {"setup", "first-call"}
 
 def states(environment: ContainerEnvironment) -> dict[str, dict[str, Any]]:
     """What `docker compose ps` says of each container, by service; the last of several."""
-    lines = environment.said("ps", "--all", "--format", "json").splitlines()
-    return {one["Service"]: one for one in (json.loads(line) for line in lines)}
+    return {one["Service"]: one for one in environment.containers()}
 
 
 def instances(environment: ContainerEnvironment, service: str) -> list[dict[str, Any]]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from compose.images.tested import ids_of, note
-from tests.support.container_environment import ContainerEnvironment
+from tests.support.container_environment import ContainerEnvironment, is_well
 from tests.support.drill import recovered
 from tests.support.engine import Engine
 from tests.support.gate import wait_until
@@ -60,14 +59,9 @@ async def deployed(stack: ContainerEnvironment, record: Path, *args: str) -> tup
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
-def containers(stack: ContainerEnvironment, service: str) -> list[dict[str, Any]]:
-    """What `docker compose ps` says of each of a service's."""
-    return [json.loads(line) for line in stack.said("ps", "--all", "--format", "json", service).splitlines()]
-
-
 def versions(stack: ContainerEnvironment, service: str) -> list[str]:
     """The version of each container of a service."""
-    return sorted(one["Image"].rpartition(":")[2].replace("latest", OLD) for one in containers(stack, f"mcp-{service}"))
+    return sorted(one["Image"].rpartition(":")[2].replace("latest", OLD) for one in stack.containers(f"mcp-{service}"))
 
 
 @asynccontextmanager
@@ -253,11 +247,11 @@ async def test_the_number_of_containers_follows_the_load_within_15_s_and_no_call
 
 def crash(stack: ContainerEnvironment, engine: Engine, kind: str) -> Callable[[], bool]:
     """End a container's program as by a fault of its own; tells whether it is back."""
-    engine.crash(containers(stack, kind)[0]["ID"])
+    engine.crash(stack.containers(kind)[0]["ID"])
 
     def back() -> bool:
-        one = next(iter(containers(stack, kind)), None)
-        return bool(one and one["State"] == "running" and one["Health"] in ("", "healthy"))
+        one = next(iter(stack.containers(kind)), None)
+        return one is not None and is_well(one)
 
     return back
 

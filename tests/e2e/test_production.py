@@ -64,13 +64,8 @@ def twofold(stack: ContainerEnvironment) -> ContainerEnvironment:
     return stack
 
 
-def containers(stack: ContainerEnvironment) -> list[dict[str, Any]]:
-    """What `docker compose ps` says of each."""
-    return [json.loads(line) for line in stack.said("ps", "--all", "--format", "json").splitlines()]
-
-
 def container(stack: ContainerEnvironment, service: str) -> dict[str, Any]:
-    return next(one for one in containers(stack) if one["Service"] == service)
+    return next(one for one in stack.containers() if one["Service"] == service)
 
 
 async def works(stack: ContainerEnvironment, port: str = "MCP_GATEWAY_PORT") -> None:
@@ -89,7 +84,7 @@ def metric(stack: ContainerEnvironment, query: str) -> list[tuple[dict[str, str]
 def test_everything_runs_and_is_healthy_and_only_gates_lead_in_from_beyond_this_machine(
     stack: ContainerEnvironment,
 ) -> None:
-    found = containers(stack)
+    found = stack.containers()
     assert {one["Service"] for one in found if one["State"] != "running"} == ONE_SHOT
     assert all(one["ExitCode"] == 0 for one in found if one["Service"] in ONE_SHOT)
     assert not [one["Service"] for one in found if one["Health"] not in ("", "healthy")]
@@ -157,7 +152,7 @@ def test_every_part_is_scraped(stack: ContainerEnvironment) -> None:
 
 
 def test_every_container_s_use_and_limit_is_measured(stack: ContainerEnvironment) -> None:
-    running = {one["Name"] for one in containers(stack) if one["State"] == "running"}
+    running = {one["Name"] for one in stack.containers() if one["State"] == "running"}
 
     def measured(name: str) -> set[str]:
         return {found["name"] for found, _ in metric(stack, name)}
@@ -206,7 +201,7 @@ def test_alerts_arrive_and_none_is_told_of_a_sound_environment(stack: ContainerE
 def test_no_secret_is_in_what_anybody_can_ask_the_engine(stack: ContainerEnvironment, engine: Engine) -> None:
     secrets = {stack.operator_token, stack.key.rpartition("_")[2]}
     secrets |= set(stack.said("exec", "-T", "mcp-agent", "sh", "-c", "cat /run/tekup/consul.token").split())
-    for one in containers(stack):
+    for one in stack.containers():
         text = (
             engine.docker("inspect", one["ID"]) + engine.docker("top", one["ID"]) if one["State"] == "running" else ""
         )
@@ -433,7 +428,7 @@ async def test_a_container_that_takes_the_place_of_a_killed_one_does_not_pass_fo
     engine.docker("rm", "--force", before["ID"])
     services = set(stack.said("config", "--services").split()) - {"grafana", *ONE_SHOT}
     stack.said("up", "-d", "--no-build", *sorted(services))
-    count = len([one for one in containers(stack) if one["Service"] == "mcp-search"])
+    count = len([one for one in stack.containers() if one["Service"] == "mcp-search"])
 
     def passing() -> int:
         shown = stack.tekup_json("traffic", "show", "search")

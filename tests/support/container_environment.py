@@ -39,6 +39,11 @@ def left_out() -> set[str]:
     return set(filter(None, os.environ.get(WITHOUT, "").split(",")))
 
 
+def is_well(container: Mapping[str, Any]) -> bool:
+    """Whether a container, as `docker compose ps` has it, runs and is not ill."""
+    return container["State"] == "running" and container["Health"] in ("", "healthy")
+
+
 @dataclass
 class ContainerEnvironment:
     """One of `compose/docker-compose.*.yml`, as a project of its own, on free ports.
@@ -145,6 +150,10 @@ class ContainerEnvironment:
         assert done.returncode == 0, f"docker compose {' '.join(args)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def containers(self, *services: str) -> list[dict[str, Any]]:
+        """What `docker compose ps` says of each container, of these services or of all."""
+        return [json.loads(line) for line in self.said("ps", "--all", "--format", "json", *services).splitlines()]
+
     def start(self) -> None:
         """Bring it up; the first calls must succeed. All but Grafana, which can only be pulled, and who is left out."""
         if self.secure:
@@ -176,7 +185,7 @@ class ContainerEnvironment:
         found: list[dict[str, Any]] = []
 
         def over() -> bool:
-            found[:] = [json.loads(line) for line in self.said("ps", "--all", "--format", "json", service).splitlines()]
+            found[:] = self.containers(service)
             return bool(found) and found[0]["State"] == "exited"
 
         wait_until(over, f"{service} to end", UP_S)

@@ -79,6 +79,20 @@ class Engine:
         argv = ["docker", "compose", *args]
         return told(argv, timeout_s=timeout_s, env={**self.env, **(env or {})}).rstrip("\n")
 
+    def process_of(self, container: str) -> int:
+        """The first process of a container, by the machine's own number: not every container has numbers of its own.
+
+        Raises:
+            NoEngine: It does not run, or not on this machine.
+        """
+        whole, first = self.docker("inspect", "--format", "{{.Id}} {{.State.Pid}}", container).split()
+        try:
+            if whole in Path("/proc", first, "cgroup").read_text():  # else the number is another's here
+                return int(first)
+        except OSError as error:
+            raise NoEngine(f"{container} does not run on this machine: {error}") from error
+        raise NoEngine(f"process {first} is not one of container {container}")
+
     def crash(self, container: str) -> None:
         """End a container's program as by a fault of its own, not by an operator's word, and see it started again.
 
@@ -91,22 +105,18 @@ class Engine:
         """
 
         def state() -> list[str]:
-            form = "{{.Id}} {{.State.Pid}} {{.State.StartedAt}} {{.State.Running}}"
-            return self.docker("inspect", "--format", form, container).split()
+            return self.docker("inspect", "--format", "{{.State.StartedAt}} {{.State.Running}}", container).split()
 
-        whole, first, began, _ = state()
-        process = Path("/proc", first)
+        began, _ = state()
+        first = self.process_of(container)
         try:
-            # By the machine's own number, for not every container has numbers of its own; and only what is surely its.
-            if whole not in (process / "cgroup").read_text():
-                raise NoEngine(f"process {first} is not one of container {container}")
-            children = (process / "task" / first / "children").read_text().split()
-            os.kill(int(children[0] if children else first), signal.SIGKILL)
+            children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+            os.kill(int(children[0]) if children else first, signal.SIGKILL)
         except OSError as error:
             raise NoEngine(f"{container} does not run on this machine: {error}") from error
 
         def again() -> bool:
-            _, _, now, runs = state()
+            now, runs = state()
             return now != began and runs == "true"
 
         wait_until(again, f"{container} to be started again", AGAIN_S)
