@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from services.common.paths import PathError, Place, Root, check_regular, explain, rename_no_replace
 from services.filesystem.own import if_there, lock_if_free, names_in, opened_own
+from services.filesystem.queues import Queues
 
 __all__ = [
     "STAGING",
@@ -41,6 +42,7 @@ Before = tuple[int, os.stat_result]
 STAGING = "staging"
 _LOCK_WAIT_S = 10.0
 _LOCK_TURN_S = 0.005
+_OURS = Queues()
 _NEW_MODE = 0o666  # the process's umask takes from it
 _NO_UNNAMED = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
 
@@ -70,7 +72,9 @@ def locked(place: Place, *folders: int) -> Iterator[None]:
     until = time.monotonic() + _LOCK_WAIT_S
     known = {(found.st_dev, found.st_ino): fd for fd in folders if (found := os.fstat(fd))}
     with ExitStack() as held:
-        for _, fd in sorted(known.items()):
+        for folder, fd in sorted(known.items()):
+            if not held.enter_context(_OURS.turn(folder, until - time.monotonic())):
+                raise PathError(f"{place.shown} is being written by others; try again")
             while not lock_if_free(fd):
                 if time.monotonic() > until:
                     raise PathError(f"{place.shown} is being written by others; try again")
