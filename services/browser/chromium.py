@@ -43,6 +43,9 @@ _ARGUMENTS = (
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
     "--disable-crash-reporter",
 )
+# Playwright's choice for tests, which have Chromium for themselves: a page that navigates a thousand times a second
+# then keeps every other page waiting.
+_NOT_SO = ("--disable-ipc-flooding-protection",)
 
 
 class ChromiumError(Exception):
@@ -185,6 +188,7 @@ class Chromium:
             chromium_sandbox=self._launch.sandbox,
             proxy={"server": f"http://127.0.0.1:{nowhere.port}"},
             args=_ARGUMENTS,
+            ignore_default_args=_NOT_SO,
             downloads_path=made.downloads,
             # Nothing of this process's environment: Chromium gets none of its secrets.
             env={

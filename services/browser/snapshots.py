@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 __all__ = ["Box", "Node", "changes", "found_lines", "lines_of", "parsed"]
 
-_LINE = re.compile(r"^(?P<indent> *)- (?P<rest>.*)$")
+_LINE = re.compile(r"(?P<indent> *)- (?P<rest>[^\n]*)")
+_CONTINUED = re.compile(r"\n(?! *- ) *")
 # `role "name" [mark] [mark]: text`; a name may hold anything, so marks count only where they stand.
 _NODE = re.compile(r'(?P<head>[a-z]+(?: "(?:[^"\\]|\\.)*"| /.*?/)?)(?P<marks>(?: \[[^\]]*\])*)(?P<tail>:.*|)')
 _QUOTED = re.compile(r"'(?P<single>(?:[^']|'')*)'(?P<tail>:.*|)")
@@ -62,6 +63,7 @@ _PLAIN = ("generic: ", "paragraph: ", "listitem: ", "emphasis: ", "strong: ", "s
 _NAME = re.compile(r'[a-z]+ "((?:[^"\\]|\\.)*)"')
 _HEADING = re.compile(r'heading(?P<name> ".*")? \[level=(?P<level>\d)\](?P<rest>.*)')
 _CELL_LINES = 4
+_DEEPEST = 400  # in blanks, two a level: what lies deeper is shown as if it lay there
 _CONTEXT = 1
 _DIFF_LINES = 20_000
 
@@ -103,12 +105,11 @@ def parsed(tree: str) -> list[Node]:
     """Playwright's tree as nodes."""
     top = Node("")
     open_nodes: list[tuple[int, Node]] = [(-1, top)]
-    for line in tree.splitlines():
+    for line in _CONTINUED.sub(" ", tree).split("\n"):  # a page's own texts may hold what else ends a line
         match = _LINE.match(line)
         if match is None:
-            open_nodes[-1][1].text += f" {line.strip()}"
             continue
-        depth = len(match["indent"])
+        depth = min(len(match["indent"]), _DEEPEST)
         while open_nodes[-1][0] >= depth:
             open_nodes.pop()
         node = _node(match["rest"])
@@ -190,22 +191,25 @@ def _write(node: Node, depth: int, lines: list[str], wanted: _Wanted, *, outside
     if shown:
         lines.append(f"{' ' * depth}{_shown(node)}")
     at = len(lines)
+    called = _called(node)
     for child in node.children:
-        if not _repeats(child, node):
+        if not _repeats(child, node, called):
             _write(child, depth + shown, lines, wanted, outside=outside)
     if shown and at == len(lines) - 1 and node.role not in _PLACES:
         only = lines.pop()
         lines[-1] += f" > {only.strip()}"
 
 
-def _repeats(child: Node, node: Node) -> bool:
+def _called(node: Node) -> frozenset[str]:
+    """What a node and the controls directly in it are called."""
+    return frozenset((_name(node), *map(_name, _controls(node))))
+
+
+def _repeats(child: Node, node: Node, called: frozenset[str]) -> bool:
     """A text that only says again what its control or the node around it is called."""
     if node.role in ("button", "link") and _said_in(child, _name(node)):
         return True
-    said = _text(child)
-    if said is None:
-        return False
-    return any(name == said for name in (_name(node), *(_name(one) for one in _controls(node))))
+    return _text(child) in called
 
 
 def _said_in(node: Node, name: str) -> bool:

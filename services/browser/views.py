@@ -1,13 +1,18 @@
 """Looking at a page: its snapshot and its text."""
 
 from dataclasses import dataclass
+from typing import Final
 
+from anyio import to_thread
 from playwright.async_api import Page
 
 from services.browser.shapes import located
 from services.browser.snapshots import Box, lines_of, parsed
 
-__all__ = ["Part", "Tree", "part_of", "snapshot", "visible_text"]
+__all__ = ["Part", "Tree", "part_of", "shown", "snapshot", "visible_text"]
+
+MOST_CHARS: Final = 4 << 20
+"""Of a page's tree; the largest of everyday pages have a tenth of it."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,32 @@ async def snapshot(page: Page, tree: Tree, limit_s: float) -> list[str]:
     """
     place = page if tree.target is None else located(page, tree.target)
     found = await place.aria_snapshot(mode="ai", timeout=1000 * limit_s, boxes=tree.viewport or None, depth=tree.depth)
-    if tree.full:
-        return found.splitlines()
     size = page.viewport_size
     window: Box | None = (0, 0, size["width"], size["height"]) if tree.viewport and size else None
-    return lines_of(parsed(found), interactive=tree.interactive, within=window, urls=tree.urls)
+    return await to_thread.run_sync(shown, found, tree, window)
+
+
+def shown(found: str, tree: Tree, window: Box | None) -> list[str]:
+    """A page's tree line by line; of one without end what its first part holds, and how much is left out.
+
+    Args:
+        found: As Playwright gives it.
+        tree: What of it is wanted.
+        window: Only what touches it.
+    """
+    whole, found = len(found), found[:MOST_CHARS]
+    cut = whole > MOST_CHARS
+    if cut:
+        found = found[: found.rfind("\n")]
+    if tree.full:
+        lines = found.split("\n")
+    else:
+        lines = lines_of(parsed(found), interactive=tree.interactive, within=window, urls=tree.urls)
+    if cut:
+        lines.append(
+            f"({whole - len(found)} more characters of the page's tree are left out: ask for a target or depth)"
+        )
+    return lines
 
 
 async def visible_text(page: Page, target: str | None, limit_s: float) -> str:

@@ -141,7 +141,8 @@ class Collector:
         self._grow(first)
         if not others:
             return
-        self._event(b"" if self._too_long else bytes(self._rest), bytes(self._rest[:_HEAD_BYTES]))
+        event = bytes(self._rest)
+        self._event(_shortened(event) if self._too_long else event, event[:_HEAD_BYTES])
         for event in others[:-1]:
             self._event(event, event[:_HEAD_BYTES])
         self._rest, self._too_long = bytearray(others[-1]), False
@@ -162,8 +163,7 @@ class Collector:
         if not self._too_long:
             self._rest += more
         if len(self._rest) > _EVENT_BYTES:
-            # A line too long to be shown: only what it is gets remembered.
-            del self._rest[_HEAD_BYTES:]
+            del self._rest[_EVENT_BYTES:]
             self._too_long = True
 
     def _event(self, event: bytes, head: bytes) -> None:
@@ -217,6 +217,12 @@ class Collector:
             while self._kept - self._blocks[-1].matches >= self._keep and len(self._blocks) > 1:
                 self._kept -= self._blocks.pop().matches
         self._lines, self._matches, self._state = [], 0, _Of.BEFORE
+
+
+def _shortened(event: bytes) -> bytes:
+    """An event too long to be read whole, with the matches that fit; empty where the text alone is too long."""
+    at = event.rfind(b',{"match":')  # cannot stand in a text, where quotes are escaped
+    return event[:at] + b"]}}" if b'"submatches":[' in event[: max(0, at)] else b""
 
 
 def _path(data: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ ROWS = (
     Row("opens windows for ever", "<button onclick=\"for(let i=0;i<40;i++) open('/')\">x</button>"),
     Row("floods its console", _script("for (let i = 0; i < 20000; i++) console.error('x'.repeat(1000))"), may_go=True),
     Row("asks for a thousand things", _script("for (let i = 0; i < 1000; i++) fetch('/none' + i)")),
-    Row("navigates itself for ever", _script("setInterval(() => location.hash = Math.random(), 1)")),
+    Row("navigates itself for ever", _script("setInterval(() => location.hash = Math.random(), 1)"), often=True),
     Row("reloads itself for ever", _script("setTimeout(() => location.reload(), 1)")),
     Row("grows for ever",
         _script("setInterval(() => { for (let i=0;i<99;i++) document.body.append('x'.repeat(999)) }, 1)"),

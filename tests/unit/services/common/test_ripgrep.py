@@ -107,6 +107,15 @@ async def test_a_line_of_many_megabytes_is_counted_and_memory_stays_bounded(rg: 
     assert [hit.number for hit in found.lines] == [2]
 
 
+async def test_a_match_at_more_places_than_can_be_read_is_shown(rg: Ripgrep, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x" * 300_000 + "\n")
+    found = await grep(rg, tmp_path, "x|", multiline=True)
+    (hit,) = found.lines
+    assert (hit.path, hit.number, found.matched) == ("file", 1, 1)
+    assert hit.columns == tuple(range(len(hit.columns)))
+    assert len(hit.columns) > 100_000
+
+
 async def test_what_is_not_utf8_comes_back_as_it_is(rg: Ripgrep, tmp_path: Path) -> None:
     (tmp_path / "latin-\udce9").write_bytes(b"caf\xe9 here\n")
     (hit,) = (await grep(rg, tmp_path, "here")).lines
