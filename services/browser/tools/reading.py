@@ -1,11 +1,11 @@
 """Looking at a page: snapshot, find, text, picture, and its files."""
 
 import base64
-import re
 from collections.abc import Callable
 from typing import Annotated
 
 import anyio.to_thread
+import re2
 from mcp_types import BlobResourceContents, CallToolResult, EmbeddedResource, ImageContent
 from playwright.async_api import Page
 from pydantic import Field
@@ -66,7 +66,7 @@ def _trees(kit: Kit, pages: OpenPages, budget: int) -> None:
     async def browser_find(
         handle: HandleParam,
         text: Annotated[str | None, Field(max_length=500, description="Part of a line, in any case.")] = None,
-        regex: Annotated[str | None, Field(max_length=500, description="Instead of text.")] = None,
+        regex: Annotated[str | None, Field(max_length=500, description="Instead of text; RE2's syntax.")] = None,
         offset: Offset = 0,
         max_chars: _Budget = None,
     ) -> Annotated[CallToolResult, answers.TextPart]:
@@ -76,7 +76,6 @@ def _trees(kit: Kit, pages: OpenPages, budget: int) -> None:
             tree = views.Tree(urls=True)
             async with pages.turns.one():
                 lines = await page.run(lambda inner: views.snapshot(inner, tree, page.limits.look_s))
-            # A pattern of somebody's may take for ever: apart from all others, and its page waits for it alone.
             found = await page.run(
                 lambda _: anyio.to_thread.run_sync(found_lines, lines, wanted, abandon_on_cancel=True),
                 limit_s=page.limits.action_s,
@@ -100,10 +99,21 @@ def _wanted(text: str | None, regex: str | None) -> Callable[[str], bool]:
         lowered = (text or "").lower()
         return lambda line: lowered in line.lower()
     try:
-        pattern = re.compile(regex)
-    except re.error as error:
-        raise ToolError(f"regex {regex[:100]!r} is none: {error}") from error
+        pattern = re2.compile(regex, _quiet())
+    except re2.error as error:
+        raise ToolError(f"regex {regex[:100]!r} is none that RE2 takes: {_said(error)}") from error
     return lambda line: pattern.search(line) is not None
+
+
+def _quiet() -> re2.Options:
+    options = re2.Options()
+    options.log_errors = False
+    return options
+
+
+def _said(error: Exception) -> str:
+    text = error.args[0] if error.args else ""
+    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
 
 
 def _texts(kit: Kit, pages: OpenPages, budget: int) -> None:

@@ -179,8 +179,13 @@ async def test_a_snapshot_is_bounded_filtered_compared_and_searched(everything: 
         assert "row 78" not in found.text
         assert "open 399" in (await use("find", regex=r"open 39\d")).text
         assert "nothing on the page matches" in (await use("find", text="elephant")).text
-        assert "is none" in (await use("find", regex="(")).error
+        assert "is none that RE2 takes: missing )" in (await use("find", regex="(")).error
         assert "either text or regex" in (await use("find")).error
+
+
+async def test_no_regex_of_a_caller_holds_the_service(everything: Instance, pages: Site) -> None:
+    async with page_at(everything, pages, f"<p>{'a' * 60}!") as use:
+        assert "nothing on the page matches" in (await use("find", regex="(a|aa)+$")).text
 
 
 async def test_refs_stay_while_their_elements_do(everything: Instance, pages: Site) -> None:
