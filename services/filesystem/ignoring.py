@@ -2,7 +2,7 @@
 
 As git has it (gitignore(5)), read as globs of our own: whoever may write a file may write patterns, and with those of
 a regular expression (`*a*a*a*b`) a name of two hundred letters would keep the interpreter for ever. A line that is no
-pattern names nothing, as with git.
+pattern names nothing, as with git; nor does one with a slash in brackets.
 """
 
 import fnmatch
