@@ -32,7 +32,7 @@ from services.browser.dialogs import Dialogs
 from services.browser.downloads import Downloads
 from services.browser.files import PageFiles
 from services.browser.happenings import Happenings, cut
-from services.browser.shapes import Limits, PageError, PageGone, State, Tab, located, said
+from services.browser.shapes import Limits, PageError, PageGone, Routed, State, Tab, located, said
 from services.browser.tabs import Tabs
 from services.browser.urls import is_foreign
 from services.common.egress import Egress, Refused, Way
@@ -80,7 +80,7 @@ class OpenPage:
         self.happened = Happenings()
         self.dialogs = Dialogs(self.happened)
         self.chooser: FileChooser | None = None
-        self.routes: dict[str, str] = {}
+        self.routes: dict[str, Routed] = {}
         self.seen: dict[str, list[str]] = {}
         self.tabs = Tabs(context, tab, self.happened, self._watch)
         self._egress = egress

@@ -1,11 +1,12 @@
 """What a page has and says: its limits, tabs and state, the errors of calls on it, and elements by name."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from playwright.async_api import CDPSession, Error, Locator, Page
 
-__all__ = ["DialogPlan", "Limits", "PageError", "PageGone", "State", "Tab", "located", "said"]
+__all__ = ["DialogPlan", "Limits", "PageError", "PageGone", "Routed", "State", "Tab", "located", "said"]
 
 _REF = re.compile(r"(f\d+)?e\d+")
 
@@ -45,6 +46,19 @@ class Limits:
     height: int = 800
     answer_bytes: int = 128 << 20
     files_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Requests that are answered or changed.
+
+    Args:
+        does: How, as JSON.
+        matches: Whether a URL is meant; Playwright knows the route by it.
+    """
+
+    does: str
+    matches: Callable[[str], bool]
 
 
 @dataclass(frozen=True)

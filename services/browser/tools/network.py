@@ -8,8 +8,9 @@ from pydantic import Field
 
 from services.browser import answers
 from services.browser.pages import OpenPages, answer_of
-from services.browser.shapes import PageError
-from services.common import HandleParam, Kit
+from services.browser.patterns import PatternError, of_url
+from services.browser.shapes import PageError, Routed
+from services.common import HandleParam, Kit, ToolError
 
 __all__ = ["declare"]
 
@@ -76,16 +77,22 @@ def _routes(kit: Kit, pages: OpenPages) -> None:
     ) -> answers.Routes:
         """Answer a page's requests to some URLs yourself, or change their headers; where they may go stays the same."""
         answering = _Answering(status, body, content_type, headers or {}, remove_headers or [])
+        does = json.dumps({"status": status, "headers": headers, "remove_headers": remove_headers})
+        try:
+            routed = Routed(does, of_url(pattern))
+        except PatternError as error:
+            raise ToolError(str(error)) from error
         async with pages.used(handle) as page:
             if len(page.routes) >= _ROUTES and pattern not in page.routes:
                 raise PageError(f"the page has {_ROUTES} routes, the most it may; browser_unroute takes some away")
 
             async def add(inner: Page) -> None:
-                await inner.context.unroute(pattern)
-                await inner.context.route(pattern, answering)
+                if pattern in page.routes:
+                    await inner.context.unroute(page.routes[pattern].matches)
+                await inner.context.route(routed.matches, answering)
 
             await page.run(add)
-            page.routes[pattern] = json.dumps({"status": status, "headers": headers, "remove_headers": remove_headers})
+            page.routes[pattern] = routed
             return _listed(page.routes)
 
     @kit.tool(title="List routes", read_only=True, idempotent=True, deadline_s=pages.deadline_s)
@@ -101,17 +108,17 @@ def _routes(kit: Kit, pages: OpenPages) -> None:
     ) -> answers.Routes:
         """Let a page's requests go their way again."""
         async with pages.used(handle) as page:
-            gone = [pattern] if pattern is not None else list(page.routes)
+            gone = [one for one in page.routes if pattern in (None, one)]
 
             async def remove(inner: Page) -> None:
                 for one in gone:
-                    await inner.context.unroute(one)
+                    await inner.context.unroute(page.routes[one].matches)
 
             await page.run(remove)
             for one in gone:
-                page.routes.pop(one, None)
+                del page.routes[one]
             return _listed(page.routes)
 
 
-def _listed(routes: dict[str, str]) -> answers.Routes:
-    return answers.Routes(routes=tuple(answers.RouteInfo(pattern=name, does=does) for name, does in routes.items()))
+def _listed(routes: dict[str, Routed]) -> answers.Routes:
+    return answers.Routes(routes=tuple(answers.RouteInfo(pattern=name, does=one.does) for name, one in routes.items()))

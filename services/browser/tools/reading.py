@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Annotated
 
 import anyio.to_thread
-import re2
 from mcp_types import BlobResourceContents, CallToolResult, EmbeddedResource, ImageContent
 from playwright.async_api import Page
 from pydantic import Field
@@ -13,6 +12,7 @@ from pydantic import Field
 from services.browser import answers, shots, views
 from services.browser.page import OpenPage
 from services.browser.pages import OpenPages
+from services.browser.patterns import PatternError, in_line
 from services.browser.shapes import PageError, located
 from services.browser.snapshots import changes, found_lines
 from services.browser.tools.params import MaybeTarget, Offset, text_answer, with_facts
@@ -99,21 +99,9 @@ def _wanted(text: str | None, regex: str | None) -> Callable[[str], bool]:
         lowered = (text or "").lower()
         return lambda line: lowered in line.lower()
     try:
-        pattern = re2.compile(regex, _quiet())
-    except re2.error as error:
-        raise ToolError(f"regex {regex[:100]!r} is none that RE2 takes: {_said(error)}") from error
-    return lambda line: pattern.search(line) is not None
-
-
-def _quiet() -> re2.Options:
-    options = re2.Options()
-    options.log_errors = False
-    return options
-
-
-def _said(error: Exception) -> str:
-    text = error.args[0] if error.args else ""
-    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+        return in_line(regex)
+    except PatternError as error:
+        raise ToolError(str(error)) from error
 
 
 def _texts(kit: Kit, pages: OpenPages, budget: int) -> None:

@@ -186,6 +186,9 @@ async def test_a_snapshot_is_bounded_filtered_compared_and_searched(everything: 
 async def test_no_regex_of_a_caller_holds_the_service(everything: Instance, pages: Site) -> None:
     async with page_at(everything, pages, f"<p>{'a' * 60}!") as use:
         assert "nothing on the page matches" in (await use("find", regex="(a|aa)+$")).text
+        await use("route", pattern=pages.url("/") + "*a" * 30 + "*b", status=201)
+        await use("navigate", url=pages.url("/" + "a" * 300))
+        assert len((await use("route_list")).facts["routes"]) == 1
 
 
 async def test_refs_stay_while_their_elements_do(everything: Instance, pages: Site) -> None:
@@ -367,6 +370,7 @@ async def test_routes_answer_and_the_network_can_be_cut_off(everything: Instance
         assert len((await use("route_list")).facts["routes"]) == 1
         assert (await use("unroute")).facts["routes"] == []
         await title("real")
+        assert "unmatched '{'" in (await use("route", pattern="**/{api", status=201)).error
         await use("network_state_set", state="offline")
         await title("failed")
         await use("network_state_set", state="online")
