@@ -17,7 +17,7 @@ import anyio.to_thread
 from services.common.paths import PathError, Place, opened_file
 from services.common.ripgrep import Grep, Hit, Ripgrep, in_order
 from services.common.targets import Target, opened_target
-from services.search.symbols import Source, Symbol, language_of
+from services.search.symbols import Source, Symbol, Unreadable, language_of
 
 __all__ = ["CodeSearch", "Defined", "Found", "Used"]
 
@@ -195,7 +195,10 @@ class CodeSearch:
                 content = os.pread(fd, _FILE_BYTES, 0)
         except PathError:
             return None
-        symbols = Source(content, language).symbols()
+        try:
+            symbols = Source(content, language).symbols()
+        except Unreadable:
+            return None
         lines = content.split(b"\n")
         heads = tuple(
             lines[symbol.name_line - 1].decode("utf-8", "backslashreplace").rstrip("\r") for symbol in symbols
@@ -257,8 +260,7 @@ def _content(target: Target, path: str) -> bytes | None:
 
 
 def _uses(path: str, content: bytes, language: str | None, hits: Sequence[Hit], name: str) -> Iterator[Used]:
-    source = Source(content, language) if language else None
-    symbols = source.symbols() if source else []
+    source, symbols = _source(content, language)
     text = content.split(b"\n")
     wanted = name.encode()
     named = {(symbol.name_line, symbol.column) for symbol in symbols if symbol.name == name}
@@ -271,6 +273,17 @@ def _uses(path: str, content: bytes, language: str | None, hits: Sequence[Hit], 
                 continue
             yield Used(path, hit.number, hit.text, column, _around(symbols, hit.number), source is not None)
             break
+
+
+def _source(content: bytes, language: str | None) -> tuple[Source | None, list[Symbol]]:
+    """A text with what it defines, as far as a grammar can say."""
+    if language is None:
+        return None, []
+    try:
+        source = Source(content, language)
+        return source, source.symbols()
+    except Unreadable:
+        return None, []
 
 
 def _around(symbols: Sequence[Symbol], line: int) -> str:

@@ -6,13 +6,19 @@ read: tree-sitter goes on after an error.
 
 import functools
 import importlib
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
 
-__all__ = ["EXTENSIONS", "Source", "Symbol", "language_of"]
+__all__ = ["EXTENSIONS", "Source", "Symbol", "Unreadable", "language_of"]
+
+_READ_S = 1.0
+"""A megabyte of code takes a third of it; one of brackets that never close takes minutes."""
+_PART_BYTES = 64 << 10
+_MOST_STEPS = 10_000**2
 
 _BASH_TAGS = "(function_definition name: (word) @name) @definition.function"
 _CSHARP_TAGS = """
@@ -138,17 +144,32 @@ def _grammar(language: str) -> tuple[Language, Query]:
     return loaded, Query(loaded, "\n".join(tags))
 
 
+class Unreadable(ValueError):
+    """A text that its grammar would take too long to read."""
+
+
 class Source:
     """A text that was read by its grammar.
 
     Args:
         content: Its bytes.
         language: One of `EXTENSIONS`.
+
+    Raises:
+        Unreadable: It takes too long; no code that anybody works with does.
     """
 
     def __init__(self, content: bytes, language: str) -> None:
         loaded, self._tags = _grammar(language)
-        self._tree: Tree = Parser(loaded).parse(content)
+        until = time.monotonic() + _READ_S
+        try:
+            self._tree: Tree = Parser(loaded).parse(
+                lambda at, _: content[at : at + _PART_BYTES], progress_callback=lambda *_: time.monotonic() > until
+            )
+        except ValueError as error:
+            raise Unreadable(str(error)) from error
+        if _is_endless(self._tree.root_node):
+            raise Unreadable("too much of it is no code")
 
     def symbols(self) -> list[Symbol]:
         """Its definitions in the order of their places."""
@@ -170,6 +191,22 @@ class Source:
                 return False
             node = node.parent
         return True
+
+
+def _is_endless(root: Node) -> bool:
+    """Whether a query would take too long: it passes all parts of what could not be read once for each of them.
+
+    A query cannot be stopped: tree-sitter (0.26) calls back from threads that do not hold the interpreter.
+    """
+    steps, nodes = 0, [root]
+    while nodes:
+        node = nodes.pop()
+        if node.has_error:
+            steps += node.child_count**2
+            if steps > _MOST_STEPS:
+                return True
+            nodes += node.children
+    return False
 
 
 def _nested(found: Iterable[tuple[Node, Node, str]]) -> list[Symbol]:

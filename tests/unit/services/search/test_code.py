@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from services.common.paths import Place, Roots
 from services.search.cursors import CursorError
-from services.search.symbols import EXTENSIONS, Source
+from services.search.symbols import EXTENSIONS, Source, Unreadable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.feature("B3"), pytest.mark.local]
 
+GIVEN_UP_S = 20.0
+"""A loaded machine's; unbounded, the shortest of these takes a minute."""
 TEXTS = {
     "python": ("class Box:\n    def lift(self):\n        pass\n", {"Box": "", "lift": "Box"}),
     "javascript": ("class Box { lift() {} }\nfunction lower() {}\n", {"Box": "", "lift": "Box", "lower": ""}),
@@ -52,6 +56,15 @@ def test_definitions_of_a_language_are_found_with_what_is_around_them(language: 
 @pytest.mark.parametrize("text", ["", "def", "class (", "\0\0", "é" * 1000, "def f(:\n  x\nclass B:\n  pass\n"])
 def test_what_is_no_code_is_read_all_the_same(text: str) -> None:
     assert isinstance(Source(text.encode(), "python").symbols(), list)
+
+
+@pytest.mark.parametrize("language", sorted(set(EXTENSIONS.values())))
+@pytest.mark.parametrize("text", [b"(", b"else if(a)"], ids=repr)
+def test_what_no_grammar_reads_in_time_is_given_up(language: str, text: bytes) -> None:
+    began = time.monotonic()
+    with suppress(Unreadable):
+        Source((text * (1 << 20))[: 1 << 18], language).symbols()
+    assert time.monotonic() - began < GIVEN_UP_S
 
 
 async def test_a_definition_is_found_by_its_name_and_by_what_is_around_it(
