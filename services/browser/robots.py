@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
-from urllib.robotparser import RobotFileParser
 
 import httpx
+
+from services.browser.rules import Rules
 
 __all__ = ["Robots"]
 
@@ -21,7 +22,7 @@ _FETCH_S = 10.0
 
 @dataclass(frozen=True)
 class _Kept:
-    rules: RobotFileParser
+    rules: Rules
     until: float
 
 
@@ -53,23 +54,17 @@ class Robots:
             self._kept[client, site] = kept
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
-        return kept.rules.can_fetch(AGENT, url)
+        return kept.rules.allow(url)
 
 
-async def _fetched(url: str, proxy_port: int) -> RobotFileParser:
+async def _fetched(url: str, proxy_port: int) -> Rules:
     try:
         status, text = await _read(url, proxy_port)
     except httpx.HTTPError:
-        return _saying("")  # the page itself will say why it cannot be reached
+        return Rules()  # the page itself will say why it cannot be reached
     if status >= 500:
-        return _saying("User-agent: *\nDisallow: /")
-    return _saying("" if status >= 400 else text)
-
-
-def _saying(text: str) -> RobotFileParser:
-    rules = RobotFileParser()
-    rules.parse(text.splitlines())
-    return rules
+        return Rules.of("User-agent: *\nDisallow: /", AGENT)
+    return Rules() if status >= 400 else Rules.of(text, AGENT)
 
 
 async def _read(url: str, proxy_port: int) -> tuple[int, str]:
