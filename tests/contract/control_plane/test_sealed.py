@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import pytest
 
 from control_plane.loop import Wish
 from control_plane.model import ClientPolicy
+from control_plane.rights import Rights
 from control_plane.sealed import RingFile, Sealing
 from tests.support.wait import eventually
 
@@ -32,6 +34,11 @@ def ring(tmp_path: Path) -> Path:
     return path
 
 
+def sealing(world: World, ring: Path) -> Rights:
+    """Rights that seal; the control plane's own would have all keys sealed within seconds."""
+    return Rights(world.plane._carry_out, time.time, Sealing(RingFile(ring), on=True))
+
+
 def in_consul(world: World) -> str:
     """Everything that lies in Consul's keys, as a read of it shows."""
     with urllib.request.urlopen(f"{world.server.url}/v1/kv/tekup/?recurse=true", timeout=5) as answer:
@@ -45,9 +52,8 @@ async def refused(world: World) -> bool:
 
 async def test_what_the_agent_cannot_open_is_refused_and_named_and_the_rest_goes_on(world: World, ring: Path) -> None:
     bare, sealed = world.key, ""
-    world.plane.rights.sealing = Sealing(RingFile(ring), on=True)
     await world.plane.rights.add_client(ClientPolicy(id="late"), WISH)
-    made, outcome = await world.plane.rights.create_key("late", WISH)
+    made, outcome = await sealing(world, ring).create_key("late", WISH)
     sealed = made.text
     assert not outcome.waiting_for
     report = await world.report()
@@ -69,8 +75,7 @@ async def test_sealed_keys_work_and_go_on_through_a_restart_of_the_agent_without
     world.stop_agent()
     world.start_agent(**{SETTING: str(ring)})
     await eventually(world.report, "the gate's report", 20)
-    world.plane.rights.sealing = Sealing(RingFile(ring), on=True)
-    outcome, left = await world.plane.rights.reseal_keys(WISH)
+    outcome, left = await sealing(world, ring).reseal_keys(WISH)
     assert (outcome.changed, outcome.waiting_for, left) == (True, (), ())
     assert await world.served()
     held = json.loads((world.gate.folder / "tables" / "clients.json").read_text())["keys"]

@@ -326,8 +326,8 @@ async def test_a_quarantined_tool_is_shown_to_operators_and_its_callers_hear_why
             await client.call_tool("hub_call_tool", {"name": "garbage_bad"})
     async with httpx.AsyncClient() as http:
         state = (await http.get(hub.admin("/state"))).json()
-    tools = [one for one in state["quarantined"] if one["method"] == "tools/list"]
-    assert [(one["service"], one["item"]) for one in tools] == [("garbage", "garbage_bad")]
+    tools = [(one["service"], one["item"]) for one in state["quarantined"] if one["method"] == "tools/list"]
+    assert ("garbage", "garbage_bad") in tools
     assert await hub.metric('tekup_hub_quarantined{service="garbage"}') >= 1
 
 
