@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 __all__ = ["Box", "Node", "changes", "found_lines", "lines_of", "parsed"]
 
@@ -89,7 +90,7 @@ class Node:
     pointer: bool = False
     children: list["Node"] = field(default_factory=list)
 
-    @property
+    @cached_property
     def role(self) -> str:
         """Its role; "/url" and the like, and "" for text, are none."""
         found = _ROLE.match(self.text)
@@ -99,6 +100,11 @@ class Node:
     def used(self) -> bool:
         """Whether it can be used: clicked, typed into, chosen."""
         return self.role in _USED or self.pointer
+
+    @cached_property
+    def called(self) -> frozenset[str]:
+        """What it and the controls directly in it are called."""
+        return frozenset((_name(self), *map(_name, _controls(self))))
 
 
 def parsed(tree: str) -> list[Node]:
@@ -119,18 +125,19 @@ def parsed(tree: str) -> list[Node]:
 
 
 def _node(rest: str) -> Node:
-    quoted = _QUOTED.fullmatch(rest)  # YAML's, where a name would not be plain
-    if quoted:
+    # YAML's quotes, where a name would not be plain.
+    if rest.startswith("'") and (quoted := _QUOTED.fullmatch(rest)):
         rest = quoted["single"].replace("''", "'") + quoted["tail"]
     match = _NODE.fullmatch(rest)
     if match is None:
         return Node(rest)
-    marks = {name: value or "" for name, value in _MARK.findall(match["marks"])}
+    head, said_of_it, tail = match["head"], match["marks"], match["tail"]
+    marks = dict(_MARK.findall(said_of_it)) if said_of_it else {}
     ref, pointer, place = marks.pop("ref", ""), marks.pop("cursor", ""), marks.pop("box", "")
-    if match["head"] == "generic":
+    if head == "generic":
         marks.pop("active", "")  # the body has it where nothing else does
     said = "".join(f" [{name}={value}]" if value else f" [{name}]" for name, value in marks.items())
-    return Node(f"{match['head']}{said}{match['tail']}", ref, _box(place), pointer == "pointer")
+    return Node(f"{head}{said}{tail}", ref, _box(place), pointer == "pointer")
 
 
 def _box(place: str) -> Box | None:
@@ -191,25 +198,20 @@ def _write(node: Node, depth: int, lines: list[str], wanted: _Wanted, *, outside
     if shown:
         lines.append(f"{' ' * depth}{_shown(node)}")
     at = len(lines)
-    called = _called(node)
     for child in node.children:
-        if not _repeats(child, node, called):
+        if not _repeats(child, node):
             _write(child, depth + shown, lines, wanted, outside=outside)
     if shown and at == len(lines) - 1 and node.role not in _PLACES:
         only = lines.pop()
         lines[-1] += f" > {only.strip()}"
 
 
-def _called(node: Node) -> frozenset[str]:
-    """What a node and the controls directly in it are called."""
-    return frozenset((_name(node), *map(_name, _controls(node))))
-
-
-def _repeats(child: Node, node: Node, called: frozenset[str]) -> bool:
+def _repeats(child: Node, node: Node) -> bool:
     """A text that only says again what its control or the node around it is called."""
     if node.role in ("button", "link") and _said_in(child, _name(node)):
         return True
-    return _text(child) in called
+    said = _text(child)
+    return said is not None and said in node.called
 
 
 def _said_in(node: Node, name: str) -> bool:
