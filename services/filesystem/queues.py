@@ -1,7 +1,7 @@
 """Threads of this process that want the same thing, one after another.
 
 A lock the kernel holds for several processes (flock) has to be asked for again and again where a wait must end at some
-time: sixteen writers of one folder spent half of their processor time on asking, and left it free in between.
+time: sixteen writers of one folder spent a fifth of their processor time on asking, and left it free in between.
 """
 
 import threading

@@ -161,10 +161,10 @@ class Source:
 
     def __init__(self, content: bytes, language: str) -> None:
         loaded, self._tags = _grammar(language)
-        until = time.monotonic() + _READ_S
+        until_s = time.thread_time() + _READ_S  # its own, so that a busy machine leaves no file unread
         try:
             self._tree: Tree = Parser(loaded).parse(
-                lambda at, _: content[at : at + _PART_BYTES], progress_callback=lambda *_: time.monotonic() > until
+                lambda at, _: content[at : at + _PART_BYTES], progress_callback=lambda *_: time.thread_time() > until_s
             )
         except ValueError as error:
             raise Unreadable(str(error)) from error
