@@ -7,10 +7,10 @@ cannot match, and no pattern makes matching slow.
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["Glob", "GlobError", "States"]
+__all__ = ["Glob", "GlobError", "States", "any_of"]
 
 _ALTERNATIVES = 64
 _PATTERN_CHARS = 1000
@@ -38,6 +38,11 @@ def _parts(pattern: str) -> tuple[str, ...]:
     if ".." in names:
         raise GlobError(f"pattern {pattern!r} holds '..'; give the folder to start in instead")
     return tuple(names) if "/" in pattern else ("**", *names)
+
+
+def any_of(patterns: Iterable[str]) -> Callable[[str], object]:
+    """What says whether one of these patterns, of fnmatch's, describes a name: one look for all of them."""
+    return re.compile("|".join(map(fnmatch.translate, patterns)) or r"(?!)").match
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class Glob:
         }
         if "*" in names:
             return lambda _: True
-        return re.compile("|".join(map(fnmatch.translate, sorted(names))) or r"(?!)").match
+        return any_of(sorted(names))
 
     def _ends_after(self, number: int, at: int) -> bool:
         parts = self.alternatives[number]

@@ -5,7 +5,6 @@ a regular expression (`*a*a*a*b`) a name of two hundred letters would keep the i
 pattern names nothing, as with git; nor does one with a slash in brackets.
 """
 
-import fnmatch
 import os
 import re
 import string
@@ -15,7 +14,7 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Final
 
-from services.filesystem.globs import Glob
+from services.filesystem.globs import Glob, any_of
 
 __all__ = ["Ignored", "Rule", "rules_of"]
 
@@ -98,28 +97,15 @@ def rules_of(text: str) -> tuple[Rule, ...]:
     rules: list[Rule] = []
     for (kept, folders, anywhere), group in groupby(reversed(read), lambda one: (one.kept, one.folders, one.anywhere)):
         parts = [one.parts for one in group]
-        named = [_any_name(name for (name,) in parts)] if anywhere else [_whole(one) for one in parts]
+        named = [_any_name(name for (name,) in parts)] if anywhere else [Glob((one,)).matches for one in parts]
         rules += [Rule(kept, folders, names) for names in named]
     return tuple(rules)
 
 
 def _any_name(parts: Iterable[str]) -> Callable[[str], object]:
     """Whether a path's name is one of those: one look for all of them, as most lines are such."""
-    any_of = re.compile("|".join(map(fnmatch.translate, parts))).match
-    return lambda path: any_of(path.rpartition("/")[2])
-
-
-def _whole(parts: tuple[str, ...]) -> Callable[[str], object]:
-    """Whether a path is one of those."""
-    if "**" in parts:
-        return Glob((parts,)).matches
-    names = [re.compile(fnmatch.translate(part)).match for part in parts]
-
-    def are_all(path: str) -> bool:
-        given = path.split("/")
-        return len(given) == len(names) and all(is_it(name) for is_it, name in zip(names, given, strict=True))
-
-    return are_all
+    named = any_of(parts)
+    return lambda path: named(path.rpartition("/")[2])
 
 
 def _read(line: str) -> _Line | None:
@@ -185,7 +171,9 @@ def _set(name: str, at: int) -> tuple[str, int]:
     members, wide, last = set[str](), list[str](), ""
     while at == first or _at(name, at) != "]":
         if found := _CLASS.match(name, at):
-            members.update(_CLASSES.get(found[1], "") or _at(name, len(name)))
+            if found[1] not in _CLASSES:
+                raise ValueError(name)
+            members.update(_CLASSES[found[1]])
             at, last = found.end(), ""
             continue
         if _at(name, at) == "-" and last and _at(name, at + 1) != "]":
