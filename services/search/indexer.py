@@ -25,7 +25,7 @@ from services.common.paths import PathError, Place, Root, opened_file
 from services.common.ripgrep import Ripgrep, RipgrepError
 from services.common.targets import Target, opened_target
 from services.search.courtesy import Courtesy
-from services.search.passages import passages_of_all
+from services.search.passages import passages_beside
 from services.search.textindex import Chunk, Document, Query, Stamp, TextIndex
 from services.search.watching import Watch
 
@@ -367,7 +367,7 @@ async def _divided(documents: list[Document], aside: anyio.CapacityLimiter) -> l
     """The documents with their passages, found by another process: this one's interpreter stays free for callers."""
     files = [(document.path, document.text) for document in documents if not document.skipped]
     try:
-        found = await anyio.to_process.run_sync(passages_of_all, files, cancellable=True, limiter=aside)
+        found = await anyio.to_process.run_sync(passages_beside, files, cancellable=True, limiter=aside)
     except anyio.BrokenWorkerProcess as error:  # killed, or no room for one: the index divides them itself
         logger.warning("index.divided_here", extra={"error": str(error)})
         return documents
@@ -376,10 +376,14 @@ async def _divided(documents: list[Document], aside: anyio.CapacityLimiter) -> l
 
 
 def _processes_beside() -> int:
-    """How many processes may divide files: one for each processor but ours, none within a processor's limit."""
+    """How many processes may divide files: one for each processor, none where there is but one.
+
+    Ours has less to do than they, and goes first: they make way for it.
+    """
     group = own_cgroup()
     limit = group.cpus_limit() if group else None
-    return min(_MOST_BESIDE, int(min(limit or inf, len(os.sched_getaffinity(0)))) - 1)
+    processors = int(min(limit or inf, len(os.sched_getaffinity(0))))
+    return min(_MOST_BESIDE, processors) if processors > 1 else 0
 
 
 def _read_some(target: Target, paths: Sequence[str]) -> tuple[int, list[Document]]:

@@ -1,15 +1,19 @@
-"""A file as passages, ready for the index. Pure: many files at once are divided by another process.
+"""A file as passages, ready for the index. Many files at once are divided by another process.
 
 Where a file is divided, and what is put beside its words, is said in docs/decisions/0031.
 """
 
+import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from services.search.words import defined_names, divide, identifiers, parts
+from services.search.stems import stems
+from services.search.words import defined_names, divide, identifiers, words_of
 
-__all__ = ["Passage", "passages", "passages_of_all"]
+__all__ = ["Passage", "passages", "passages_beside"]
+
+_BEHIND = 5
 
 
 class Passage(NamedTuple):
@@ -19,14 +23,14 @@ class Passage(NamedTuple):
         first_line: Where it starts, from 0.
         end_line: The line after its last.
         names: What is defined in it, separated by blanks.
-        body: Its text, with the words inside of its identifiers after it.
-        identifiers: Its identifiers of several words, separated by blanks.
+        stems: The stems of its words, separated by blanks.
+        identifiers: Its identifiers of several words, small, separated by blanks.
     """
 
     first_line: int
     end_line: int
     names: str
-    body: str
+    stems: str
     identifiers: str
 
 
@@ -46,13 +50,14 @@ def passages(path: str, text: str) -> list[Passage]:
         if not body.strip():
             continue
         names = " ".join(name for _, name in defined[bisect_left(at, first) : bisect_left(at, end)])
-        whole = identifiers(body)
-        found.append(Passage(first, end, names, " ".join([body, *parts(whole)]), " ".join(whole)))
+        words = words_of(body)
+        found.append(Passage(first, end, names, stems(body, words), " ".join(identifiers(words)).lower()))
     return found
 
 
-def passages_of_all(files: Sequence[tuple[str, str]]) -> list[list[Passage]]:
-    """The passages of each of several files, given as path and text."""
+def passages_beside(files: Sequence[tuple[str, str]]) -> list[list[Passage]]:
+    """The passages of each of several files, given as path and text; in a process that others come before."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(_BEHIND, os.getpriority(os.PRIO_PROCESS, 0)))
     return [passages(path, text) for path, text in files]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.search.textindex import Chunk
-from services.search.words import identifiers
+from services.search.words import identifiers, words_of
 
 __all__ = ["Signals", "fused", "is_symbol", "ranked"]
 
@@ -53,7 +53,9 @@ def ranked(query: str, chunks: Sequence[Chunk], signals: Signals) -> list[Chunk]
     """Chunks, best first, by their words and by what their places say."""
     # A sentence's plain words are also names of functions, and say little as such.
     names = (
-        {name.strip("()") for name in re.split(r"[\s.#:]+|->", query)} if is_symbol(query) else set(identifiers(query))
+        {name.strip("()") for name in re.split(r"[\s.#:]+|->", query)}
+        if is_symbol(query)
+        else set(identifiers(words_of(query)))
     )
     tests = _ASKS_FOR_TESTS.search(query) is not None
     weighed = [

@@ -13,16 +13,18 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
 import tantivy
 
 from services.search.passages import Passage, passages
-from services.search.words import code_words, identifiers, parts
+from services.search.stems import CODE, WHOLE, stems
+from services.search.words import identifiers, parts, words_of
 
 __all__ = ["Chunk", "Document", "Query", "Stamp", "TextIndex", "Weights"]
 
-_LAYOUT = 1  # of both stores: another number, and the index is begun anew
+_LAYOUT = 2  # of both stores: another number, and the index is begun anew
 _HEAP_BYTES = 48 << 20
 
 _FILES = """
@@ -110,32 +112,19 @@ class Query:
     @classmethod
     def of(cls, text: str, words: Sequence[str], within: str, weights: Weights) -> "Query":
         """The query of a question."""
-        return cls(words, tuple(dict.fromkeys(word.lower() for word in identifiers(text))), within, weights)
+        return cls(words, tuple(dict.fromkeys(word.lower() for word in identifiers(words_of(text)))), within, weights)
 
 
 def _schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     builder.add_text_field("path", stored=True, tokenizer_name="raw", index_option="basic")
     builder.add_text_field("folders", tokenizer_name="raw", index_option="basic")
-    builder.add_text_field("body", tokenizer_name="code", index_option="freq")
+    builder.add_text_field("body", tokenizer_name="whole", index_option="freq")
     builder.add_text_field("names", stored=True, tokenizer_name="code", index_option="freq")
-    builder.add_text_field("where", tokenizer_name="code", index_option="freq")
+    builder.add_text_field("where", tokenizer_name="whole", index_option="freq")
     builder.add_text_field("identifiers", tokenizer_name="whole", index_option="freq")
-    for number in ("first", "last", "mtime_ns", "size"):
-        builder.add_unsigned_field(number, stored=True)
+    builder.add_bytes_field("span", stored=True)  # first and last line, time of change, size
     return builder.build()
-
-
-def _analyzers() -> dict[str, tantivy.TextAnalyzer]:
-    made = {"code": tantivy.Tokenizer.simple(), "whole": tantivy.Tokenizer.whitespace()}
-    found = {
-        name: tantivy.TextAnalyzerBuilder(tokenizer)
-        .filter(tantivy.Filter.remove_long(80))
-        .filter(tantivy.Filter.lowercase())
-        for name, tokenizer in made.items()
-    }
-    found["code"] = found["code"].filter(tantivy.Filter.stemmer("english"))
-    return {name: builder.build() for name, builder in found.items()}
 
 
 class TextIndex:
@@ -152,7 +141,6 @@ class TextIndex:
         self._pending: dict[str, tuple[Document, int] | None] = {}
         self._owner: int | None = None
         self._schema = _schema()
-        self._analyzers = _analyzers()
         self._open()
 
     @property
@@ -257,7 +245,7 @@ class TextIndex:
             "names": query.weights.names,
             "where": query.weights.path,
         }
-        stems = dict.fromkeys(stem for word in query.words for stem in self._analyzers["code"].analyze(word))
+        stems = dict.fromkeys(stem for word in query.words for stem in CODE.analyze(word))
         should = [
             (tantivy.Occur.Should, tantivy.Query.boost_query(self._term(field, stem), weight))
             for stem in stems
@@ -286,25 +274,21 @@ class TextIndex:
     def _add(self, writer: tantivy.IndexWriter, document: Document) -> int:
         if document.skipped:
             return 0
-        path, where = _key(document.path), code_words(document.path)
-        folders = [
-            _key(str(folder)) for folder in (PurePosixPath(document.path), *PurePosixPath(document.path).parents)
-        ]
+        path, where = _key(document.path), stems(document.path, words_of(document.path))
+        folders = [path[:at] for at, letter in enumerate(path) if letter == "/"]
         found = passages(document.path, document.text) if document.passages is None else document.passages
         for passage in found:
-            made = tantivy.Document(
-                path=[path],
-                folders=folders,
-                body=[passage.body],
-                names=[passage.names],
-                where=[where],
-                identifiers=[passage.identifiers],
-            )
+            made = tantivy.Document()  # its fields one by one: as arguments they take several times as long
+            made.add_text("path", path)
+            for folder in (path, *folders):
+                made.add_text("folders", folder)
+            made.add_text("body", passage.stems)
+            made.add_text("names", passage.names)
             if passage.names:
                 made.add_text("names", " ".join(parts(passage.names.split())))
-            numbers = (passage.first_line + 1, passage.end_line, *document.stamp)
-            for field, number in zip(("first", "last", "mtime_ns", "size"), numbers, strict=True):
-                made.add_unsigned(field, max(0, number))
+            made.add_text("where", where)
+            made.add_text("identifiers", passage.identifiers)
+            made.add_bytes("span", b"%d %d %d %d" % (passage.first_line + 1, passage.end_line, *document.stamp))
             writer.add_document(made)
         return len(found)
 
@@ -350,8 +334,8 @@ class TextIndex:
 
     def _words(self, folder: Path | None) -> tantivy.Index:
         made = tantivy.Index(self._schema, None if folder is None else str(folder))
-        for name, analyzer in self._analyzers.items():
-            made.register_tokenizer(name, analyzer)
+        made.register_tokenizer("code", CODE)
+        made.register_tokenizer("whole", WHOLE)
         return made
 
     def _begin_anew(self, folder: Path) -> None:
@@ -376,16 +360,7 @@ def _key(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _chunk(stored: Mapping[str, list[object]], score: float) -> Chunk:
-    def number(field: str) -> int:
-        (value,) = stored[field]
-        return int(str(value))
-
-    return Chunk(
-        path=str(stored["path"][0]),
-        stamp=(number("mtime_ns"), number("size")),
-        first_line=number("first"),
-        last_line=number("last"),
-        names=str(stored["names"][0]),
-        score=score,
-    )
+def _chunk(stored: Mapping[str, list[Any]], score: float) -> Chunk:
+    first, last, mtime_ns, size = map(int, bytes(stored["span"][0]).split())
+    path, names = str(stored["path"][0]), str(stored["names"][0])
+    return Chunk(path=path, stamp=(mtime_ns, size), first_line=first, last_line=last, names=names, score=score)

@@ -8,14 +8,27 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, pairwise
 from typing import Generic, TypeVar
 
-__all__ = ["code_words", "defined_names", "divide", "identifiers", "parts", "query_words"]
+__all__ = [
+    "LONGEST_WORD",
+    "Kept",
+    "code_words",
+    "defined_names",
+    "divide",
+    "identifiers",
+    "parts",
+    "query_words",
+    "words_of",
+]
 
 T = TypeVar("T")
 
+LONGEST_WORD = 80
+"""Longer ones are no words that anybody would look for, but data."""
+
 _WORD = re.compile(r"\w+")
 # What is no word in ASCII, as blanks: most code is, and is split by them several times as fast as by the expression.
-_NO_WORD = {code: " " for code in range(128) if not _WORD.match(chr(code))}
-_KEPT_WORDS = 1 << 16
+_NO_WORD = bytes(code if _WORD.match(chr(code)) else ord(" ") for code in range(128)).ljust(256)
+_KEPT_WORDS = 1 << 17
 _MIXED = re.compile(r"[a-z0-9][A-Z]|[A-Z]{2}[a-z]|[A-Za-z]\d|\d[A-Za-z]")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\da-zA-Z_]+")
 _QUERY_WORDS = 48
@@ -30,16 +43,17 @@ _STOP = frozenset(
         "which", "while", "who", "why", "will", "with", "would", "you", "your",
     )
 )  # fmt: skip
-# Lines begin by "\n" here and not by "^": a first character that is known is sought many times as fast.
+# Lines begin by "\n" here and not by "^": a first character that is known is sought many times as fast. For the same
+# reason blanks are not given back, and what follows them is looked at by its first letter.
 _DEFINES = re.compile(
-    r"\n[ \t]{0,12}(?:(?:export|default|public|private|protected|internal|static|final|abstract|async|unsafe|extern"
-    r"|inline|const|override|virtual|sealed|partial|pub(?:\([a-z: ]{1,20}\))?)[ \t]+){0,5}"
+    r"\n[ \t]{0,12}+(?=[a-z])(?:(?:export|default|public|private|protected|internal|static|final|abstract|async|unsafe"
+    r"|extern|inline|const|override|virtual|sealed|partial|pub(?:\([a-z: ]{1,20}\))?)[ \t]+){0,5}"
     r"(?:def|class|function\*?|func|fn|struct|interface|trait|enum|impl|type|module|namespace|macro_rules!|record"
     r"|object|protocol|mod)[ \t]+(?:\([^)\n]{0,80}\)[ \t]*)?([A-Za-z_$][\w$]{0,80})"
 )
 _ASSIGNS = re.compile(r"\n(?:export[ \t]+)?(?:const|let|var)[ \t]+([A-Za-z_$][\w$]{0,80})[ \t]*[=:]")
 _C_LIKE = re.compile(
-    r"\n[ \t]{0,8}[A-Za-z_][\w:<>,\[\]*& \t]{0,100}?[ \t*&]([A-Za-z_~]\w{0,80})\([^;{}\n]{0,200}\)?[^;\n]{0,40}$", re.M
+    r"\n[ \t]{0,8}+[A-Za-z_][\w:<>,\[\]*& \t]{0,100}?[ \t*&]([A-Za-z_~]\w{0,80})\([^;{}\n]{0,200}\)?[^;\n]{0,40}$", re.M
 )
 _NO_NAMES = frozenset(("if", "for", "while", "switch", "return", "catch", "else", "sizeof", "new", "throw", "await"))
 _LEADS = ("@", "#", "//", "/*", "*", '"""')
@@ -48,7 +62,7 @@ _LEAST_LINES = 5
 _MOST_LINES = 60
 
 
-class _Kept(dict[str, T], Generic[T]):
+class Kept(dict[str, T], Generic[T]):
     """What a function says of a word, asked once: a look into a dict is all that each further one costs."""
 
     def __init__(self, function: Callable[[str], T]) -> None:
@@ -56,9 +70,11 @@ class _Kept(dict[str, T], Generic[T]):
         self._function = function
 
     def __missing__(self, word: str) -> T:
-        if len(self) >= _KEPT_WORDS:
-            self.clear()
-        found = self[word] = self._function(word)
+        found = self._function(word)
+        if len(word) <= LONGEST_WORD:
+            if len(self) >= _KEPT_WORDS:
+                self.clear()
+            self[word] = found
         return found
 
 
@@ -67,38 +83,38 @@ def _mixed_parts(word: str) -> tuple[str, ...]:
 
 
 def _is_several(word: str) -> bool:
-    return "_" in word.strip("_") or bool(_mixed_parts(word))
+    return len(word) <= LONGEST_WORD and ("_" in word.strip("_") or bool(_mixed_parts(word)))
 
 
-_INSIDE = _Kept(_mixed_parts)
-_SEVERAL = _Kept(_is_several)
+_SEVERAL = Kept(_is_several)
 
 
-def _words(text: str) -> list[str]:
-    return text.translate(_NO_WORD).split() if text.isascii() else _WORD.findall(text)
+def words_of(text: str) -> list[str]:
+    """The words of a text, identifiers as they are, in the order of their places."""
+    return text.encode().translate(_NO_WORD).decode().split() if text.isascii() else _WORD.findall(text)
 
 
-def identifiers(text: str) -> list[str]:
-    """The identifiers of several words, in snake case or mixed case, in the order of their places."""
-    return list(filter(_SEVERAL.__getitem__, _words(text)))
+def identifiers(words: Iterable[str]) -> list[str]:
+    """Those words that are identifiers of several, in snake case or mixed case."""
+    return list(filter(_SEVERAL.__getitem__, words))
 
 
 def parts(words: Iterable[str]) -> list[str]:
     """The words inside of identifiers in mixed case: `readFile` → read, File; with repetition, so that their number
     counts as that of other words does."""
-    return list(chain.from_iterable(map(_INSIDE.__getitem__, words)))
+    return list(chain.from_iterable(map(_mixed_parts, words)))
 
 
 def code_words(text: str) -> str:
     """A text with the words inside of its identifiers after it."""
-    more = parts(_words(text))
+    more = parts(words_of(text))
     return f"{text} {' '.join(more)}" if more else text
 
 
 def query_words(query: str, *, all_words: bool = False) -> list[str]:
     """The words of a question, those inside of identifiers as well, each once; without those that say nothing,
     unless there are no others."""
-    wholes = _words(query)
+    wholes = words_of(query)
     words = [piece for word in wholes for piece in word.split("_") if piece]
     found = list(dict.fromkeys(word.lower() for word in [*words, *parts(wholes)]))
     telling = [word for word in found if word not in _STOP]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.search.cursors import CursorError, next_cursor, read_cursor
 from services.search.ranking import Signals, fused, is_symbol, ranked
+from services.search.stems import CODE, stems
 from services.search.textindex import Chunk
-from services.search.words import code_words, defined_names, divide, identifiers, query_words
+from services.search.words import code_words, defined_names, divide, identifiers, query_words, words_of
 
 pytestmark = [pytest.mark.feature("B4")]
 
@@ -68,7 +71,7 @@ def test_words_inside_of_identifiers_count() -> None:
         "readfilecontent", "httpserver2", "read", "file", "content", "http", "server", "2",
     ]  # fmt: skip
     assert code_words("readFile x") == "readFile x read File"
-    assert identifiers("read_file readFile read") == ["read_file", "readFile"]
+    assert identifiers(words_of("read_file readFile read")) == ["read_file", "readFile"]
     assert query_words("what is the") == ["what", "is", "the"]  # better than nothing
 
 
@@ -79,6 +82,14 @@ def test_a_text_is_divided_where_definitions_and_their_comments_begin() -> None:
     lines = text.split("\n")
     starts = [text.count("\n", 0, start) for start, _ in defined_names(text, "a.py")]
     assert divide(lines, starts) == [(0, 6), (6, 13), (13, 73), (73, len(lines))]
+
+
+@given(st.text(st.sampled_from("aAbB_1é ßẞ.\u0915\u093f\n-")) | st.text(max_size=40))
+@settings(max_examples=300)
+def test_stems_kept_by_word_are_those_of_the_whole_text(text: str) -> None:
+    found = [stems(part, words_of(part)).split() for part in (text, text.encode("ascii", "ignore").decode())]
+    assert sorted(found[0]) == sorted(CODE.analyze(code_words(text)))
+    assert sorted(found[1]) == sorted(CODE.analyze(code_words(text.encode("ascii", "ignore").decode())))
 
 
 @pytest.mark.parametrize("text", ["a" * 200_000, "a b " * 50_000, "(" * 100_000, "x(" * 50_000, "\n" * 100_000])
