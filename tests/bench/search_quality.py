@@ -36,7 +36,7 @@ TOP = 10
 LINES = 40
 SAMPLES = 1000
 EVERY = 3
-MEANT_PROJECTS, MEANT_QUESTIONS = 6, 10
+MEANT_PROJECTS, MEANT_QUESTIONS = 2, 15
 Ranks = list[int]
 Hit = tuple[str, int, int, int]
 """A file, its first and last line, and how many characters were returned."""
@@ -214,9 +214,11 @@ def meaning_here() -> Meaning:
 def rows(name: str, sides: Mapping[str, Side]) -> list[Row]:
     """Figures of each side, and our difference to the others."""
     found: list[Row] = []
+    mine = next(iter(sides.values()))
+    asked = [kind for kind in KINDS if mine.ranks[kind]]
     for side_name, side in sides.items():
         ranks = side.all()
-        kinds = ", ".join(f"{kind} {mrr(side.ranks[kind]):.3f}" for kind in KINDS)
+        kinds = ", ".join(f"{kind} {mrr(side.ranks[kind]):.3f}" for kind in asked)
         recall = statistics.fmean(rank > 0 for rank in ranks)
         tokens = statistics.fmean(side.chars) / 4
         found.append(
@@ -225,10 +227,9 @@ def rows(name: str, sides: Mapping[str, Side]) -> list[Row]:
                 f"{mrr(ranks):.3f} / {recall:.3f} / {ndcg(ranks):.3f} / {tokens:.0f}   ({kinds})",
             )
         )
-    mine = next(iter(sides.values()))
     for side_name, side in list(sides.items())[1:]:
         by_kind = []
-        for kind in KINDS:
+        for kind in asked:
             mean, low, high = interval(mine.ranks[kind], side.ranks[kind])
             by_kind.append(f"{kind} {mean:+.3f} ({low:+.3f} to {high:+.3f})")
         mean, low, high = interval(mine.all(), side.all())

@@ -27,6 +27,7 @@ SOURCES = Path(httpx.__file__).parents[1]
 LARGEST_BYTES = 60_000
 BUILD_S = 600.0
 REPEATS = 5
+IDLE_S, IDLE_PERCENT = 1.0, 10
 QUESTIONS = (
     "read the headers of a response", "parse a date with a time zone", "open a connection with a timeout",
     "validate a schema and collect its errors", "retry a request that failed", "write bytes to a temporary file",
@@ -82,7 +83,7 @@ def tree(folder: Path, files: int) -> Path:
 
 
 @contextlib.contextmanager
-def serving(root: Path, folder: Path) -> Iterator[Service]:
+def serving(root: Path, folder: Path, *, embeddings: bool = False) -> Iterator[Service]:
     """A service of its own, with its index on disk."""
     port, admin = free_ports(2)
     env = {
@@ -93,7 +94,7 @@ def serving(root: Path, folder: Path) -> Iterator[Service]:
         "MCP_CONSUL_URL": "",
         "MCP_SEARCH_ROOTS": str(root),
         "MCP_SEARCH_INDEX_FOLDER": str(folder / "index"),
-        "MCP_SEARCH_EMBEDDINGS": "false",
+        "MCP_SEARCH_EMBEDDINGS": str(embeddings).lower(),
         "MCP_TOOL_DEADLINE_S": "120",
     }
     command = [sys.executable, "-m", "services.search"]
@@ -164,6 +165,29 @@ def of_tools(service: Service, root: Path, name: str) -> list[Row]:
     return rows
 
 
+def with_meaning(service: Service, name: str) -> list[Row]:
+    """Questions whose passages have their vectors, and how long until they had."""
+
+    def meant(question: str) -> bool:
+        return "embeddings" in str(service.call("search_text", query=question)["layers"])
+
+    wait_until(lambda: bool(service.status()["state"] == "ready"), "the index", BUILD_S)
+    began = time.perf_counter()
+    for question in QUESTIONS:
+        wait_until(lambda question=question: meant(question), "vectors", BUILD_S)  # type: ignore[misc]
+    seconds = time.perf_counter() - began
+
+    def asked(when: str) -> Row:
+        times = [timed(lambda question=question: meant(question)) for _ in range(REPEATS) for question in QUESTIONS]  # type: ignore[misc]
+        both = f"{percentile(times, 0.5):.0f} / {percentile(times, 0.95):.0f}"
+        return f"{name}: search_text with embeddings, {when}, p50 / p95 ms", both
+
+    busy = asked("while more vectors are made")
+    itself = psutil.Process(service.pid)
+    wait_until(lambda: itself.cpu_percent(interval=IDLE_S) < IDLE_PERCENT, "the last vector", BUILD_S)
+    return [(f"{name}: vectors for {len(QUESTIONS)} new questions, s", f"{seconds:.0f}"), busy, asked("warm")]
+
+
 def one_file_update(service: Service, root: Path) -> list[float]:
     """From the end of a write to the end of a question that finds it."""
     (path, *_) = sorted(root.rglob("*.py"))
@@ -217,4 +241,6 @@ def speed(folder: Path, sizes: Sequence[int]) -> list[Row]:
                     f"{service.status()['index_bytes'] / size:.2f}x   {size / 1e6:.0f} MB of code",
                 )
             )
+        with serving(root, place, embeddings=True) as service:
+            rows += with_meaning(service, name)
     return rows
