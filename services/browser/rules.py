@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from services.common.stars import covers
+
 __all__ = ["Rules"]
 
 _RULES: Final = 5000
@@ -25,31 +27,17 @@ class _Rule:
 
     Args:
         allows: Or forbids.
-        pieces: What stands between the asterisks of its pattern.
-        ends: The path must end where the pattern does.
+        pieces: What stands between the asterisks of its pattern, one of which stands for all that may follow.
         length: Of the pattern: the longest that fits decides.
     """
 
     allows: bool
     pieces: tuple[str, ...]
-    ends: bool
     length: int
 
     def fits(self, path: str) -> bool:
-        """Whether it speaks of a path. Each piece where it first comes: if any place will do, that one does."""
-        first, *others = self.pieces
-        if not path.startswith(first):
-            return False
-        at = len(first)
-        if not others:
-            return not self.ends or at == len(path)
-        *middle, last = others
-        for piece in middle:
-            found = path.find(piece, at)
-            if found < 0:
-                return False
-            at = found + len(piece)
-        return path.endswith(last) and len(path) - len(last) >= at if self.ends else path.find(last, at) >= 0
+        """Whether it speaks of a path."""
+        return covers(self.pieces, path)
 
 
 @dataclass(frozen=True)
@@ -112,8 +100,8 @@ def _groups(text: str) -> Iterator[tuple[set[str], list[_Rule]]]:
 
 def _rule(pattern: str, *, allows: bool) -> _Rule:
     normal = _normal(pattern)
-    ends = normal.endswith("$")
-    return _Rule(allows, tuple(normal.removesuffix("$").split("*")), ends, len(normal))
+    whole = normal.removesuffix("$") if normal.endswith("$") else f"{normal}*"
+    return _Rule(allows, tuple(whole.split("*")), len(normal))
 
 
 def _normal(path: str) -> str:

@@ -5,12 +5,13 @@ special. The gate checks names first; this is the second check of them, the only
 that knows what tools say of themselves.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
+
+from services.common.stars import covers
 
 __all__ = ["LISTS", "Access", "Rights", "allows", "lists", "narrow", "used_name"]
 
@@ -24,15 +25,14 @@ LISTS: Final[Mapping[str, tuple[str, str]]] = {
 
 
 @lru_cache(maxsize=4096)
-def _pattern(allow: tuple[str, ...]) -> re.Pattern[str]:
-    alternatives = ("".join(".*" if part == "*" else re.escape(part) for part in re.split(r"(\*)", g)) for g in allow)
-    return re.compile("|".join(alternatives) if allow else r"(?!)", re.DOTALL)
+def _pieces(allow: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(glob.split("*")) for glob in allow)
 
 
 @lru_cache(maxsize=8192)
 def allows(allow: tuple[str, ...], name: str) -> bool:
     """Whether one of the globs covers `name`."""
-    return _pattern(allow).fullmatch(name) is not None
+    return any(covers(pieces, name) for pieces in _pieces(allow))
 
 
 def _may_cover(allow: tuple[str, ...], start: str) -> bool:

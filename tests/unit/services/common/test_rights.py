@@ -35,6 +35,12 @@ def test_a_star_is_the_only_special_character(glob: str, name: str, covered: boo
     assert allows((glob,), name) is covered
 
 
+@pytest.mark.timeout(30)
+def test_many_stars_and_a_long_name_take_no_longer_than_others() -> None:
+    assert not allows(("*a" * 40 + "*b",), "a" * 100_000)
+    assert allows(("*a" * 40 + "*",), "a" * 100_000)
+
+
 def test_no_right_covers_nothing() -> None:
     assert not allows((), "")
     assert not allows((), "a")
