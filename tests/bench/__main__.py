@@ -28,7 +28,19 @@ from tests.bench.real import before_services
 from tests.bench.search_quality import quality
 from tests.bench.search_speed import speed
 from tests.bench.telemetry import telemetry
-from tests.bench.tools import Row, Side, build_load, compare, keep, percentile, process, ratio, spread, wait_until
+from tests.bench.tools import (
+    Row,
+    Side,
+    build_load,
+    compare,
+    keep,
+    percentile,
+    process,
+    ratio,
+    shown,
+    spread,
+    wait_until,
+)
 from tests.support.load import body, headers
 from tests.support.ports import free_ports
 
@@ -244,7 +256,7 @@ def main() -> None:
             Path(folder).chmod(0o755)  # the browser runs as another user
             found = GROUPS[name](Path(folder), given)
         for what, figure in found:
-            print(f"{what:72} {figure}", flush=True)
+            print(shown(f"{what}:  {figure}"), flush=True)
         rows += found
     print(f"kept in {keep('', dict(rows))}")
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import statistics
 import subprocess
+import textwrap
 import time
 import urllib.error
 import urllib.request
@@ -137,6 +138,11 @@ def load_command(load: Path, side: Side, workers: int, seconds: int) -> list[str
     """How the load program is run; it reads the body."""
     headers = [f"{name}={value}" for name, value in side.headers.items()]
     return [load, "call", side.url, str(workers), str(seconds), *headers]
+
+
+def shown(text: str) -> str:
+    """Figures for a terminal of 80 columns."""
+    return textwrap.fill(text, 80, subsequent_indent="      ")
 
 
 def keep(name: str, found: object) -> Path:

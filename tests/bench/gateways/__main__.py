@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.bench.gateways.measure import Death, Lane, calls, death, lanes, memory_mib, session_kib
 from tests.bench.gateways.page import Found, Measured, document, lines, plot
 from tests.bench.gateways.standing import STANDS, Gateway, servers, standing
-from tests.bench.tools import ROOT, build_load, keep
+from tests.bench.tools import ROOT, build_load, keep, shown
 
 CLIENTS = (1, 8, 64)
 SERVERS = 3
@@ -35,7 +35,7 @@ def main() -> int:
         folder.chmod(0o755)  # the browser runs as another user
         load = build_load(folder)
         found = _measured(load, folder, asked.only, asked.seconds, asked.rounds)
-    print("\n".join(lines(found)))
+    print("\n".join(map(shown, lines(found))))
     print(f"kept in {keep('peers-', [asdict(one) for one in found.measured])}")
     if asked.docs:
         (ROOT / "docs" / "benchmarks.md").write_text(document(found))
