@@ -221,26 +221,28 @@ class Indexer:
             self._wanted.clear()
             self._running = True
             try:
-                await self._round()
-                self._state, self._problem = State.READY, ""
+                through = await self._round()
+                self._state, self._problem = State.READY if through else State.BUILDING, ""
             except Exception as error:  # whatever the engines below raise: searching by ripgrep goes on
                 self._state, self._problem = State.FAILED, str(error)
                 logger.warning("index.failed", extra={"root": self.root.path, "error": str(error)})
+                self.to_do = 0
                 await asyncio.sleep(_AGAIN_AFTER_FAILURE_S)
-            self.to_do, self._running = 0, False
+            self._running = False
             self._rounds += 1
             async with self._done:
                 self._done.notify_all()
             await self._wanted.wait()
 
-    async def _round(self) -> None:
+    async def _round(self) -> bool:
+        """Bring the index up to date; whether so much of the files is in it that it can answer for them."""
         began = time.monotonic()
         changed, too_many = self._watch.take() if self._watch is not None else (set[str](), True)
         try:
             async with opened_target(Place(self.root, ".")) as target:
                 if not await anyio.to_thread.run_sync(lambda: self.index.writable):
-                    await self._follow(target)
-                elif too_many or self._old(_COMPARE_ALL_S) or self._concerns_others(changed):
+                    return await self._follow(target)
+                if too_many or self._old(_COMPARE_ALL_S) or self._concerns_others(changed):
                     await self._compare_all(target)
                     self._compared = began
                 else:
@@ -249,6 +251,7 @@ class Indexer:
             if self._watch is not None:
                 self._watch.too_many = True
             raise
+        return True
 
     def _concerns_others(self, changed: set[str]) -> bool:
         """Whether one of these paths is no file that is known, so that only a list of all can say what it means."""
@@ -312,19 +315,27 @@ class Indexer:
                     self._uncommitted, self._committed = 0, time.monotonic()
                     await anyio.to_thread.run_sync(self.index.commit)
 
-    async def _follow(self, target: Target) -> None:
-        """Another process writes: see what it has written, and wait for it to have seen what we see."""
+    async def _follow(self, target: Target) -> bool:
+        """Another process writes: see what it has written, and wait for it to have seen what we see.
+
+        Returns:
+            False while it has not written half of it: it builds.
+        """
+        paths: list[str] = []
         for _ in range(10):
             await anyio.to_thread.run_sync(self.index.reload)
             self._known = await anyio.to_thread.run_sync(self.index.files)
             paths, _ = await self._ripgrep.files(target.folder, deadline_s=_LISTING_S)
-            if not await anyio.to_thread.run_sync(self._changed, target, paths[: self._max_files]):
+            paths = paths[: self._max_files]
+            self.to_do = len(await anyio.to_thread.run_sync(self._changed, target, paths))
+            if not self.to_do:
                 break
             await asyncio.sleep(_OTHERS_WRITE_S)
         else:
             if self._watch is not None:  # it is not through: the next question asks again
                 self._watch.too_many = True
         self._compared = time.monotonic()
+        return 2 * self.to_do <= len(paths)
 
     def _changed(self, target: Target, paths: Sequence[str]) -> list[str]:
         """Paths that are new or changed."""

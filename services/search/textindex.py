@@ -24,7 +24,8 @@ from services.search.words import identifiers, parts, words_of
 
 __all__ = ["Chunk", "Document", "Query", "Stamp", "TextIndex", "Weights"]
 
-_LAYOUT = 2  # of both stores: another number, and the index is begun anew
+_LAYOUT = 2  # of both stores; each has a folder of its own, so that versions side by side do not share an index
+_OWNER = "owner"
 _HEAP_BYTES = 48 << 20
 
 _FILES = """
@@ -135,7 +136,7 @@ class TextIndex:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
+        self._folder = None if folder is None else folder / f"layout-{_LAYOUT}"
         self._lock = threading.Lock()
         self._writer: tantivy.IndexWriter | None = None
         self._pending: dict[str, tuple[Document, int] | None] = {}
@@ -301,7 +302,7 @@ class TextIndex:
         """Become the one process that writes, if there is none."""
         if self._folder is None or self._owner is not None:
             return True
-        fd = os.open(self._folder / "owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._folder / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -317,6 +318,8 @@ class TextIndex:
             return
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         owned = self._own()
+        if owned:
+            _remove_others(self._folder)
         try:
             self._open_stores(self._folder)
         except (ValueError, OSError, sqlite3.Error):
@@ -326,9 +329,9 @@ class TextIndex:
             self._open_stores(self._folder)
 
     def _open_stores(self, folder: Path) -> None:
-        words = folder / f"words-{_LAYOUT}"
+        words = folder / "words"
         words.mkdir(exist_ok=True)
-        self._files = _database(str(folder / f"files-{_LAYOUT}.sqlite"))
+        self._files = _database(str(folder / "files.sqlite"))
         self._index = self._words(words)
         self._index.searcher()
 
@@ -340,8 +343,33 @@ class TextIndex:
 
     def _begin_anew(self, folder: Path) -> None:
         for path in folder.iterdir():
-            if path.name != "owner":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.name != _OWNER:
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _remove_others(folder: Path) -> None:
+    """Remove what is beside `folder`, the index of another layout, unless somebody writes it."""
+    if _is_written(folder.parent):  # that of the first layout had no folder of its own
+        return
+    for other in folder.parent.iterdir():
+        if other != folder and not _is_written(other):
+            with suppress(OSError):
+                _remove(other)
+
+
+def _is_written(folder: Path) -> bool:
+    try:
+        with (folder / _OWNER).open("rb") as owner:
+            fcntl.flock(owner, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _database(path: str) -> sqlite3.Connection:

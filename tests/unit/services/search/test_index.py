@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from services.common.paths import Place, Roots
 from services.common.ripgrep import Grep
 from services.search import indexer
 from services.search.courtesy import Courtesy
+from services.search.indexer import State
 from services.search.textindex import Document, Query, TextIndex
 
 if TYPE_CHECKING:
@@ -185,6 +187,32 @@ async def test_one_process_writes_and_others_read_what_it_wrote(
         assert await paths(reader, tree, "pineapple") == {"src/new.py"}
         writer.indexer.index.close()
         assert reader.indexer.index.writable
+
+
+async def test_files_are_searched_themselves_while_another_process_builds(
+    tree: Path, tmp_path: Path, make_search: MakeSearch
+) -> None:
+    writer = TextIndex(tmp_path / "index")
+    async with make_search(tree, folder=tmp_path / "index") as made:
+        told = await made.ranked.text([Place(made.indexer.root, ".")], "content", limit=5)
+        assert (told.facts.layers, told.facts.returned) == (("ripgrep",), 1)
+        status = await made.indexer.status()
+        assert (status.state, status.files) == (State.BUILDING, 0)
+        assert status.to_do > 1
+        writer.close()
+        assert await made.indexer.refresh(60)
+        assert await paths(made, tree, "content") == {"src/reader.py"}
+
+
+def test_the_index_of_another_layout_goes_when_nobody_writes_it(tmp_path: Path) -> None:
+    (tmp_path / "index/layout-0/words").mkdir(parents=True)
+    (tmp_path / "index/files-1.sqlite").write_text("of the first layout")
+    with (tmp_path / "index/layout-0/owner").open("w") as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        TextIndex(tmp_path / "index").close()
+        assert {path.name for path in (tmp_path / "index").iterdir()} == {"layout-0", "layout-2"}
+    TextIndex(tmp_path / "index").close()
+    assert {path.name for path in (tmp_path / "index").iterdir()} == {"layout-2"}
 
 
 @pytest.mark.feature("B10")
