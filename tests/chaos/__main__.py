@@ -107,7 +107,7 @@ def _run(world: World, plan: Sequence[Faults], seed: int, keep: Path | None) -> 
     rows: list[Row] = []
     left = list(plan)
     while left:
-        with _folder(keep, len(rows)) as folder, world.ground(folder, seed) as on:
+        with _folder(keep and keep / str(seed), len(rows)) as folder, world.ground(folder, seed) as on:
             while left:
                 row = _row(on, left.pop(0), f"{seed}-{len(rows)}", seed)
                 rows.append(row)

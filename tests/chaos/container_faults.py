@@ -10,6 +10,8 @@ from tests.chaos.fault import AT_ONCE_S, CUT_OFF, DIED, HOLD_S, NEVER, NOTHING, 
 from tests.support.engine_install import NoEngine
 
 CUT_S = 20.0
+LONG_S = 15.0
+"""Longer than Traefik waits for an instance to greet it by TLS, which nobody can set."""
 Break = Callable[[Containers, Mend], None]
 Which = Callable[[Containers], str]
 """The id of a container."""
@@ -95,9 +97,9 @@ def killed(name: str, which: Which, costs: str = NOTHING, recovers_s: float = 60
     return Fault(f"{name} killed", costs, kill(which), recovers_s=recovers_s, fails_s=fails_s, lasts_s=0.0)
 
 
-def frozen(name: str, which: Which) -> Fault[Containers]:
+def frozen(name: str, which: Which, lasts_s: float = HOLD_S) -> Fault[Containers]:
     """A row."""
-    return Fault(f"{name} frozen for {HOLD_S:.0f} s", NOTHING, freeze(which), recovers_s=60)
+    return Fault(f"{name} frozen for {lasts_s:.0f} s", NOTHING, freeze(which), recovers_s=60, lasts_s=lasts_s)
 
 
 def slowed(name: str, which: Which) -> Fault[Containers]:
@@ -133,6 +135,7 @@ FAULTS: tuple[Fault[Containers], ...] = (
     cut_off(*INSTANCE, CUT_OFF),
     killed(*HUB, DIED),
     frozen(*HUB),
+    frozen(*HUB, LONG_S),
     killed(*GATE, DIED),
     frozen(*GATE),
     slowed(*GATE),
