@@ -71,13 +71,14 @@ def main() -> int:
         print("\n".join(fault.name for fault in chosen))
         return 0
     rows: list[Row] = []
+    RESULTS.mkdir(exist_ok=True)
     for seed in asked.seeds:
         pairs = _pairs(chosen, seed, asked.pairs)
         print(f"seed {seed}: {len(chosen)} faults, {len(pairs)} pairs", flush=True)
         plan = [(fault,) for fault in chosen] + pairs
-        rows += _run(world, plan, seed, Path(asked.keep) if asked.keep else None)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "rows.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
+        for row in _run(world, plan, seed, Path(asked.keep) if asked.keep else None):
+            rows.append(row)
+            (RESULTS / "rows.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
     if asked.docs:
         Path("docs", world.page).write_text(document(rows, world.faults, world.template))
     broken = sum(len(row.broken) for row in rows)
@@ -102,19 +103,18 @@ def _pairs(chosen: Sequence[Fault[Any]], seed: int, count: int) -> list[Faults]:
     return random.Random(seed).sample(fit, min(count, len(fit)))
 
 
-def _run(world: World, plan: Sequence[Faults], seed: int, keep: Path | None) -> list[Row]:
+def _run(world: World, plan: Sequence[Faults], seed: int, keep: Path | None) -> Iterator[Row]:
     """All rows on one platform, or on a new one after a row that did not end well."""
-    rows: list[Row] = []
     left = list(plan)
     while left:
-        with _folder(keep and keep / str(seed), len(rows)) as folder, world.ground(folder, seed) as on:
+        done = len(plan) - len(left)
+        with _folder(keep and keep / str(seed), done) as folder, world.ground(folder, seed) as on:
             while left:
-                row = _row(on, left.pop(0), f"{seed}-{len(rows)}", seed)
-                rows.append(row)
+                row = _row(on, left.pop(0), f"{seed}-{len(plan) - len(left) - 1}", seed)
                 print(line(row), flush=True)
+                yield row
                 if not row.recovered:
                     break
-    return rows
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from tests.support.engine_install import NoEngine
 CUT_S = 20.0
 LONG_S = 15.0
 """Longer than Traefik waits for an instance to greet it by TLS, which nobody can set."""
+PAUSES = 5
 Break = Callable[[Containers, Mend], None]
 Which = Callable[[Containers], str]
 """The id of a container."""
@@ -47,10 +48,26 @@ def freeze(which: Which) -> Break:
 
     def breaks(on: Containers, mend: Mend) -> None:
         container = which(on)
-        on.engine.docker("pause", container)
+        _pause(on, container)
         mend.callback(on.engine.docker, "unpause", container)
 
     return breaks
+
+
+def _pause(on: Containers, container: str) -> None:
+    """The kernel's older freezer gives up when a process of the container is just being made; then once more.
+
+    Raises:
+        CannotBreak: It gave up each time.
+    """
+    for left in reversed(range(PAUSES)):
+        try:
+            on.engine.docker("pause", container)
+        except NoEngine as error:
+            if left == 0:
+                raise CannotBreak(str(error)) from error
+        else:
+            return
 
 
 def slow(which: Which) -> Break:

@@ -81,6 +81,7 @@ def document(rows: Sequence[Row], faults: Sequence[Fault[Any]], template: Path) 
     made = [row for row in rows if not row.skipped]
     return string.Template(template.read_text()).substitute(
         seeds=", ".join(map(str, seeds)),
+        asked=" ".join(map(str, seeds)),
         rows=len(made),
         calls=f"{sum(row.calls for row in made):,}",
         changes=f"{sum(row.changes for row in made):,}",
