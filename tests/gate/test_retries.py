@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from tests.support.gate import wait_until
+from tests.support.wire import self_signed
 
 if TYPE_CHECKING:
     from tests.support.gate import Gate, Maker
@@ -21,18 +25,23 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.local, pytest.mark.feature("A12", "A14")]
 
 
-def lead_to(gate: Gate, port: int) -> None:
-    """Make a port the only server of beta, without checks: every attempt goes there."""
+def lead_to(gate: Gate, *ports: int, tls: bool = False) -> None:
+    """Make ports the only servers of beta: every attempt goes there. With TLS they are checked, as the agent has it."""
     routes = json.loads((gate.folder / "dynamic/routes.yml").read_text())
-    server = {"url": f"http://127.0.0.1:{port}"}
-    routes["http"]["services"]["beta_1-0-0"] = {"loadBalancer": {"serversTransport": "instances", "servers": [server]}}
+    servers = [{"url": f"{'https' if tls else 'http'}://127.0.0.1:{port}"} for port in ports]
+    balancer: dict[str, object] = {"serversTransport": "instances", "servers": servers}
+    if tls:
+        routes["http"]["serversTransports"] = {"anybody": {"insecureSkipVerify": True}}
+        check = {"path": "/ready", "interval": "1s", "unhealthyInterval": "1s", "timeout": "4s"}
+        balancer |= {"serversTransport": "anybody", "healthCheck": check}
+    routes["http"]["services"]["beta_1-0-0"] = {"loadBalancer": balancer}
     gate.write("dynamic/routes.yml", json.dumps(routes))
 
     def led() -> bool:
         found = gate.http.get(f"{gate.private}/api/http/services/beta_1-0-0@file").json()
-        return bool(found.get("loadBalancer", {}).get("servers") == [server])
+        return bool(found.get("loadBalancer", {}).get("servers") == servers)
 
-    wait_until(led, f"beta to be at port {port}")
+    wait_until(led, f"beta to be at ports {ports}")
 
 
 @pytest.fixture
@@ -103,3 +112,65 @@ def test_what_was_sent_is_never_sent_again(gate: Gate, make: Maker) -> None:
         assert {(answer.status, answer.code) for answer in answers} == {(502, 502)}
         assert all("may have run" in str(answer.error["message"]) for answer in answers)
         assert server.requests == len(answers)
+
+
+@pytest.fixture
+def standing_still() -> Iterator[tuple[int, list[socket.socket]]]:
+    """A port where connecting succeeds and nothing follows, as at a process that is frozen; and who has connected."""
+    met: list[socket.socket] = []
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                met.append(listener.accept()[0])
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=accept, daemon=True).start()
+    yield listener.getsockname()[1], met
+    listener.close()
+    for one in met:
+        one.close()
+
+
+class Well(BaseHTTPRequestHandler):
+    """Answers."""
+
+    def do_GET(self) -> None:
+        """With nothing much."""
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture
+def greeting(tmp_path: Path) -> Iterator[int]:
+    """The port of a server that answers over TLS."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Well)
+    made, papers = self_signed("localhost"), tmp_path / "papers.pem"
+    papers.write_text(made.chain + made.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(papers)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_call_whose_instance_stands_still_before_it_greets_goes_to_another(
+    gate: Gate, make: Maker, standing_still: tuple[int, list[socket.socket]], greeting: int
+) -> None:
+    silent, met = standing_still
+    lead_to(gate, silent, greeting, tls=True)
+    with ThreadPoolExecutor(2) as pool:  # in turn: one of two calls goes to the silent one first
+        calling = [pool.submit(gate.call, "/beta/mcp", make.modern("tools/call", "beta_x")) for _ in range(2)]
+        answers = [call.result() for call in calling]
+    assert met
+    assert [answer.status for answer in answers] == [200, 200]
