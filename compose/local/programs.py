@@ -14,6 +14,7 @@ from .errors import LocalError, ProgramUnavailable, SourceFailed
 from .progress import Reporter, reporter
 from .run import run
 from .sources import (
+    CargoBuild,
     DebianPackage,
     FromWheel,
     GoBuild,
@@ -201,6 +202,17 @@ _TABLE = (
             ("fastmcp", "fastmcp", "4.2.3"),
             ("contextforge", "mcp-contextforge-gateway", "1.0.7.post20260921"),
         )
+    ),
+    Program(
+        "mcp-proxy-crate", "0.6.0", "0.6.0", ("--version",),
+        (CargoBuild("mcp-proxy", ("protocol-2026-07-28",)),),
+        "have Cargo with Rust 1.90 or newer on PATH to build it with",
+    ),
+    Program(
+        "vmcp", "0.44.0", "0.44", ("version",),
+        (GoBuild("tests/bench/peers/vmcp", "github.com/stacklok/toolhive/cmd/vmcp",
+                 version_in="github.com/stacklok/toolhive/pkg/versions.Version"),),
+        "have Go 1.26 or newer on PATH to build it with",
     ),
     # A real authorization server, for the tests.
     Program(

@@ -161,6 +161,46 @@ class GoBuild:
 
 
 @dataclass(frozen=True)
+class CargoBuild:
+    """Built by the Cargo on PATH from a crate, of which the version is told and whose own lock file pins the rest."""
+
+    crate: str
+    features: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """The crate."""
+        return f"Cargo build of crate {self.crate}"
+
+    async def obtain(self, name: str, version: str, work: Work, *, fetch: bool) -> Path | None:
+        """See `Source.obtain`."""
+        asked = (f"{self.crate}@{version}", "--locked", *(f"--features={each}" for each in self.features))
+        entry = Entry(name, version, hashlib.sha256(" ".join(asked).encode()).hexdigest(), name)
+        if not fetch:
+            return entry.verified()
+        cargo = shutil.which("cargo")
+        if cargo is None:
+            raise SourceFailed("cargo is not on PATH")
+
+        async def build(folder: Path) -> None:
+            async with work.step(name, "fetching crates") as doing:
+
+                def show(line: str) -> None:
+                    doing.text = line.strip()
+
+                argv = [cargo, "install", *asked, "--root", str(folder)]
+                await run_or_fail(argv, timeout_s=BUILD_S, on_line=show)
+            # Not every program tells its version; what Cargo installed there it has written down.
+            program, tells = folder / name, r"""sed -n 's/^"\([^(]*\) (.*/\1/p' "$here"/.crates.toml"""
+            runs = f'exec "$here"/bin/{shlex.quote(self.crate)} "$@"'
+            said = f'#!/bin/sh\nhere="$(dirname "$0")"\nif [ "$1" = --version ]; then {tells}; else {runs}; fi\n'
+            program.write_text(said, encoding="utf-8")
+            program.chmod(0o755)
+
+        return await cached_or_built(entry, build, work.report)
+
+
+@dataclass(frozen=True)
 class FromWheel:
     """A wheel unpacked into the cache, for programs that do not belong into our own environment."""
 

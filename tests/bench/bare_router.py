@@ -11,6 +11,8 @@ from pathlib import Path
 from tests.bench.tools import process
 from tests.support.ports import free_ports
 
+ROUTES = "routes.yml"
+
 
 @contextmanager
 def bare_router(folder: Path, backends: Sequence[int]) -> Iterator[str]:
@@ -22,7 +24,7 @@ def bare_router(folder: Path, backends: Sequence[int]) -> Iterator[str]:
     """
     (port,) = free_ports(1)
     folder.mkdir()
-    routes, static = folder / "routes.yml", folder / "traefik.yml"
+    routes, static = folder / ROUTES, folder / "traefik.yml"
     servers = [{"url": f"http://127.0.0.1:{backend}"} for backend in backends]
     router = {"entryPoints": ["bare"], "rule": "PathPrefix(`/`)", "service": "bench"}
     services = {"bench": {"loadBalancer": {"servers": servers}}}
@@ -38,3 +40,12 @@ def bare_router(folder: Path, backends: Sequence[int]) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     with process(command, f"{url}/ready", folder / "traefik.log", ready=True):
         yield f"{url}/mcp"
+
+
+def more_routes(folder: Path, number: int) -> None:
+    """Give the bare router in a folder a further router, as a change of its configuration."""
+    said = json.loads((folder / ROUTES).read_text())
+    said["http"]["routers"][f"more-{number}"] = said["http"]["routers"]["bench"] | {"rule": f"Path(`/more-{number}`)"}
+    spare = folder / f".{ROUTES}"
+    spare.write_text(json.dumps(said))
+    spare.rename(folder / ROUTES)

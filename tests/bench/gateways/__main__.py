@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.bench.gateways.measure import Death, Lane, calls, death, lanes, memory_mib, session_kib
+from tests.bench.bridges import bridges
+from tests.bench.gateways.gateway import Gateway
+from tests.bench.gateways.measure import Death, Lane, calls, changed, death, lanes, memory_mib, session_kib
 from tests.bench.gateways.page import Found, Measured, document, lines, plot
-from tests.bench.gateways.standing import STANDS, Gateway, servers, standing
+from tests.bench.gateways.standing import STANDS, missing, servers, standing
 from tests.bench.tools import ROOT, build_load, keep, shown
 
 CLIENTS = (1, 8, 64)
@@ -34,7 +36,7 @@ def main() -> int:
         folder = Path(made)
         folder.chmod(0o755)  # the browser runs as another user
         load = build_load(folder)
-        found = _measured(load, folder, asked.only, asked.seconds, asked.rounds)
+        found = _found(load, folder, asked.only, asked.seconds, asked.rounds)
     print("\n".join(map(shown, lines(found))))
     print(f"kept in {keep('peers-', [asdict(one) for one in found.measured])}")
     if asked.docs:
@@ -43,7 +45,16 @@ def main() -> int:
     return 0
 
 
-def _measured(load: Path, folder: Path, names: Sequence[str], seconds: int, rounds: int) -> Found:
+def _found(load: Path, folder: Path, wanted: Sequence[str], seconds: int, rounds: int) -> Found:
+    without = missing(wanted)
+    names = [name for name in wanted if name not in without]
+    measured = _measured(load, folder, names, seconds, rounds)
+    carried = bridges(load, folder, seconds, rounds)
+    machine = f"{os.cpu_count()} cores, {platform.system()}"
+    return Found(measured, carried, without, seconds, rounds, machine, time.strftime("%Y-%m-%d"))
+
+
+def _measured(load: Path, folder: Path, names: Sequence[str], seconds: int, rounds: int) -> list[Measured]:
     with servers(load, SERVERS, 1, folder) as behind:
         ports = [port for port, _ in behind]
         with standing(folder / "calls", ports, names) as gateways:
@@ -53,6 +64,7 @@ def _measured(load: Path, folder: Path, names: Sequence[str], seconds: int, roun
             by_clients = {clients: calls(load, made, clients, seconds, rounds) for clients in CLIENTS}
             loaded = {name: memory_mib(one.processes) for name, one in gateways.items()}
             idle = {name: session_kib(one) for name, one in gateways.items() if one.processes}
+            changes = {(lane.name, lane.modern): changed(load, lane) for lane in made if lane.gateway.change}
     deaths = {(lane.name, lane.modern): _death(load, folder, lane) for lane in made if lane.gateway.spreads}
     with (
         servers(load, 1, TOOLS, folder) as behind,
@@ -60,7 +72,7 @@ def _measured(load: Path, folder: Path, names: Sequence[str], seconds: int, roun
     ):
         many = lanes(gateways)
         listed = dict(zip(_names(many), calls(load, many, 8, seconds, 1, "tools/list"), strict=True))
-    measured = [
+    return [
         Measured(
             name=lane.name,
             era=lane.era,
@@ -70,11 +82,11 @@ def _measured(load: Path, folder: Path, names: Sequence[str], seconds: int, roun
             beside_mib=beside[lane.name],
             session_kib=None if lane.modern else idle.get(lane.name),
             death=deaths.get((lane.name, lane.modern)),
+            changed=changes.get((lane.name, lane.modern)),
             listed=listed.get((lane.name, lane.modern)),
         )
         for at, lane in enumerate(made)
     ]
-    return Found(measured, seconds, rounds, f"{os.cpu_count()} cores, {platform.system()}", time.strftime("%Y-%m-%d"))
 
 
 def _names(of: Sequence[Lane]) -> list[tuple[str, bool]]:

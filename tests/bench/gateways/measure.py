@@ -6,7 +6,7 @@ import json
 import statistics
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,13 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.bench.gateways.standing import OLDER, Gateway
+from tests.bench.gateways.gateway import OLDER, Gateway
 from tests.bench.tools import load_command, loaded
 
 SETTLE_S = 2.0
 SESSIONS = 200
-KILL_AFTER_S, KILL_LASTS_S = 2.0, 8
+AFTER_S, LASTS_S = 2.0, 8
+CHANGES, EACH_S = 10, 0.5
 MIB = 1 << 20
 
 
@@ -147,18 +148,50 @@ class Death:
 
 def death(load: Path, lane: Lane, victim: psutil.Process) -> Death:
     """Kill a server under the load of eight clients."""
+    figures, killed_s = _under_load(load, lane, victim.kill)
+    failed = int(figures["failures"])
+    return Death(int(figures["calls"]), failed, max(0.0, figures["last_error_s"] - killed_s) if failed else 0.0)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What came of calls while the configuration was changed, `CHANGES` times, one each `EACH_S` seconds.
+
+    Args:
+        calls: Made in all.
+        failed: Of them.
+    """
+
+    calls: int
+    failed: int
+
+
+def changed(load: Path, lane: Lane) -> Changed:
+    """Change what can be changed of a running gateway under the load of eight clients."""
+
+    def change() -> None:
+        assert lane.gateway.change
+        for number in range(1, CHANGES + 1):
+            lane.gateway.change(number)
+            time.sleep(EACH_S)
+
+    figures, _ = _under_load(load, lane, change)
+    return Changed(int(figures["calls"]), int(figures["failures"]))
+
+
+def _under_load(load: Path, lane: Lane, happens: Callable[[], object]) -> tuple[dict[str, float], float]:
+    """What eight clients met while something happened, and how many seconds after their start it began."""
     side = lane.gateway.side(modern=lane.modern)
     with subprocess.Popen(
-        load_command(load, side, 8, KILL_LASTS_S), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        load_command(load, side, 8, LASTS_S), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as running:
         assert running.stdin
         running.stdin.write(json.dumps(side.body))
         running.stdin.close()
         began_s = time.monotonic()
-        time.sleep(KILL_AFTER_S)
-        victim.kill()
-        killed_s = time.monotonic() - began_s
+        time.sleep(AFTER_S)
+        at_s = time.monotonic() - began_s
+        happens()
         assert running.stdout
         figures: dict[str, float] = json.loads(running.stdout.read())
-    failed = int(figures["failures"])
-    return Death(int(figures["calls"]), failed, max(0.0, figures["last_error_s"] - killed_s) if failed else 0.0)
+    return figures, at_s

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from compose.local.errors import ProgramUnavailable, SourceFailed
 from compose.local.files import repository, try_lock
 from compose.local.programs import PROGRAMS, Program, Resolver
 from compose.local.progress import PlainLines, Silent
-from compose.local.sources import GoBuild, OnPath
+from compose.local.sources import CargoBuild, GoBuild, OnPath
 
 BUILT = Program("tool", "1", "1", (), (GoBuild("consul", "example.test/x"),), "install it")
 
@@ -162,6 +163,33 @@ def test_the_pinned_alertmanager_is_the_one_its_module_requires(name: str) -> No
     required = re.search(r"github\.com/prometheus/alertmanager v(\S+)", text)
     assert required is not None
     assert required.group(1) == PROGRAMS[name].pinned
+
+
+CRATE = Program("tool", "2.1.0", "2.1", ("--version",), (CargoBuild("thing", ("fast",)),), "have Cargo on PATH")
+
+
+def test_a_crate_is_built_as_its_lock_file_says_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path
+) -> None:
+    program_that_says(tmp_path / "bin", "cargo", "")
+    cargo = tmp_path / "bin" / "cargo"
+    cargo.write_text(
+        f'#!/bin/sh\nset -e\necho "$@" >> {tmp_path}/asked\nwhile [ "$1" != --root ]; do shift; done\nmkdir "$2"/bin\n'
+        'echo "\\"thing 2.1.0 (registry)\\" = [\\"thing\\"]" > "$2"/.crates.toml\n'
+        'printf "#!/bin/sh\\necho it runs\\n" > "$2"/bin/thing\nchmod +x "$2"/bin/thing\n'
+    )
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    assert [asyncio.run(find(CRATE)) for _ in range(2)] == ["tool 2.1.0"] * 2
+    (built,) = own_cache.glob("tool-*/tool")
+    assert subprocess.run([built], capture_output=True, text=True, check=True).stdout == "it runs\n"
+    (asked,) = (tmp_path / "asked").read_text().splitlines()
+    assert asked.startswith("install thing@2.1.0 --locked --features=fast --root ")
+
+
+async def test_where_cargo_is_not_a_crate_is_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ProgramUnavailable, match="cargo is not on PATH"):
+        await find(CRATE)
 
 
 def test_build_tags_decide_what_is_built() -> None:
