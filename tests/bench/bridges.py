@@ -39,7 +39,9 @@ def bridges(load: Path, folder: Path, seconds: int, rounds: int) -> list[Row]:
         with ExitStack() as held:
             sides = {name: held.enter_context(bridge(folder, after_s)) for name, bridge in BRIDGES.items()}
             for clients in CLIENTS:
-                rows += _compared(load, f"{what}, {clients} clients", sides, clients, seconds, rounds)
+                rows += _compared(
+                    load, f"{what}, {clients} client{'s' * (clients > 1)}", sides, clients, seconds, rounds
+                )
     return rows
 
 

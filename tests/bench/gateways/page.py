@@ -122,7 +122,7 @@ def document(found: Found) -> str:
         verdicts="\n".join(f"- {said}." for said in verdicts(found)),
         lost="\n".join(f"- {said}." for said in _lost(found)) or "- Nothing in this run.",
         features="\n".join(f"- {name}: {on}." for name, on in {one.name: one.on for one in found.measured}.items()),
-        bridges="\n".join(f"| {name} | {figures} |" for name, figures in found.bridges),
+        bridges="\n".join(f"| {name.removeprefix('bridges, ')} | {figures} |" for name, figures in found.bridges),
         missing="\n".join(f"- {name}: {why}" for name, why in found.missing.items()) or "- Nothing in this run.",
     )  # fmt: skip
 
@@ -144,7 +144,7 @@ def _costs(found: Found) -> Iterator[str]:
         cells = (
             f"{one.calls[MIDDLE].cpu_ms:.2f}" if carried else "",
             f"{one.memory_mib[0]:.0f}, {one.memory_mib[1]:.0f}{beside}" if carried else "",
-            f"{one.session_kib:.1f}" if one.session_kib is not None else "",
+            f"{max(0.0, one.session_kib):.1f}" if one.session_kib is not None else "",
             f"{one.death.failed} of {one.death.calls:,}, {one.death.noticed_s:.1f} s" if one.death else "",
             f"{one.changed.failed} of {one.changed.calls:,}" if one.changed else "",
             f"{one.listed.times_ms[0]:.1f}" if one.listed else "",
