@@ -33,7 +33,7 @@ WAIT_S = 300.0
 IDLE_S = 20.0
 PER_S = 1000
 """More than anything here calls."""
-CHANGES = 10
+CHANGES = 40
 MIB = 1 << 20
 FIND = "hub_find_tools"
 LIVE = re.compile(r"^go_memstats_next_gc_bytes (\S+)$", re.MULTILINE)
@@ -45,7 +45,7 @@ class Cost:
 
     Args:
         gate_mib: What the first gate's Traefik keeps alive.
-        change_ms: From a change to its being in force on every gate, in the middle of ten.
+        change_ms: From a change to its being in force on every gate, in the middle of forty.
         change_writes: What Consul's log grows by for a change.
         idle_writes: The same in a minute in which nothing happens.
         idle_cpu_pct: Of a processor, what control plane and agents take meanwhile.
