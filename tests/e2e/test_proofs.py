@@ -42,6 +42,6 @@ def test_chaos_keeps_its_promises_for_some_faults_and_a_pair(tmp_path: Path) -> 
 
 @pytest.mark.feature("A14", "C12")
 def test_a_short_soak_loses_no_call_and_counts_as_the_gate_does(tmp_path: Path) -> None:
-    said = run(tmp_path, "tests.soak", "--minutes", "2")
+    said = run(tmp_path, "tests.soak", "--minutes", "5")  # in two, browsers that come and go make a line of chance
     assert "nothing failed, nothing grew" in said
     assert " 0 failed" in said
