@@ -194,8 +194,7 @@ class CargoBuild:
             program, tells = folder / name, r"""sed -n 's/^"\([^(]*\) (.*/\1/p' "$here"/.crates.toml"""
             runs = f'exec "$here"/bin/{shlex.quote(self.crate)} "$@"'
             said = f'#!/bin/sh\nhere="$(dirname "$0")"\nif [ "$1" = --version ]; then {tells}; else {runs}; fi\n'
-            program.write_text(said, encoding="utf-8")
-            program.chmod(0o755)
+            _write_program(program, said)
 
         return await cached_or_built(entry, build, work.report)
 
@@ -259,10 +258,14 @@ class PythonPackages:
                 await run_or_fail([*_installer(), *options, "--requirement", str(lock)], timeout_s=DOWNLOAD_S)
             program, python = folder / name, shlex.quote(sys.executable)
             sees = 'PYTHONPATH="$(dirname "$0")"/site PYTHONDONTWRITEBYTECODE=1'
-            program.write_text(f'#!/bin/sh\n{sees} exec {python} "$@"\n', encoding="utf-8")
-            program.chmod(0o755)
+            _write_program(program, f'#!/bin/sh\n{sees} exec {python} "$@"\n')
 
         return await cached_or_built(entry, build, work.report)
+
+
+def _write_program(path: Path, script: str) -> None:
+    path.write_text(script, encoding="utf-8")
+    path.chmod(0o755)
 
 
 def _installer() -> Sequence[str]:
@@ -315,10 +318,7 @@ class NpmPackage:
                 await self._install(node, folder)
             script = shlex.quote(self.script if self.ours else f"node_modules/{self.script}")
             program = folder / name
-            program.write_text(
-                f'#!/bin/sh\nexec {shlex.quote(str(node))} "$(dirname "$0")"/{script} "$@"\n', encoding="utf-8"
-            )
-            program.chmod(0o755)
+            _write_program(program, f'#!/bin/sh\nexec {shlex.quote(str(node))} "$(dirname "$0")"/{script} "$@"\n')
 
         return await cached_or_built(entry, build, work.report)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from compose.local.files import write_atomically
 from tests.bench.tools import process
 from tests.support.ports import free_ports
 
@@ -46,6 +47,4 @@ def more_routes(folder: Path, number: int) -> None:
     """Give the bare router in a folder a further router, as a change of its configuration."""
     said = json.loads((folder / ROUTES).read_text())
     said["http"]["routers"][f"more-{number}"] = said["http"]["routers"]["bench"] | {"rule": f"Path(`/more-{number}`)"}
-    spare = folder / f".{ROUTES}"
-    spare.write_text(json.dumps(said))
-    spare.rename(folder / ROUTES)
+    write_atomically(folder / ROUTES, json.dumps(said))

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.bench.tools import ROOT, Row, Side, load_once, process, spread
+from tests.bench.tools import ROOT, Row, Side, load_once, many, process, spread
 from tests.support.load import body, headers
 from tests.support.ports import free_ports
 from tests.support.programs import program
@@ -39,9 +39,7 @@ def bridges(load: Path, folder: Path, seconds: int, rounds: int) -> list[Row]:
         with ExitStack() as held:
             sides = {name: held.enter_context(bridge(folder, after_s)) for name, bridge in BRIDGES.items()}
             for clients in CLIENTS:
-                rows += _compared(
-                    load, f"{what}, {clients} client{'s' * (clients > 1)}", sides, clients, seconds, rounds
-                )
+                rows += _compared(load, f"{what}, {many(clients)}", sides, clients, seconds, rounds)
     return rows
 
 

@@ -145,6 +145,11 @@ def shown(text: str) -> str:
     return textwrap.fill(text, 80, subsequent_indent="      ")
 
 
+def many(clients: int) -> str:
+    """So many clients, in words."""
+    return f"{clients} client" if clients == 1 else f"{clients} clients"
+
+
 def keep(name: str, found: object) -> Path:
     """Keep what was found in `bench-results/`; where, from the root."""
     results = ROOT / "bench-results"

@@ -10,6 +10,7 @@ import random
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -105,12 +106,12 @@ def _pairs(chosen: Sequence[Fault[Any]], seed: int, count: int) -> list[Faults]:
 
 def _run(world: World, plan: Sequence[Faults], seed: int, keep: Path | None) -> Iterator[Row]:
     """All rows on one platform, or on a new one after a row that did not end well."""
-    left = list(plan)
+    left = deque(enumerate(plan))
     while left:
-        done = len(plan) - len(left)
-        with _folder(keep and keep / str(seed), done) as folder, world.ground(folder, seed) as on:
+        with _folder(keep and keep / str(seed), left[0][0]) as folder, world.ground(folder, seed) as on:
             while left:
-                row = _row(on, left.pop(0), f"{seed}-{len(plan) - len(left) - 1}", seed)
+                number, faults = left.popleft()
+                row = _row(on, faults, f"{seed}-{number}", seed)
                 print(line(row), flush=True)
                 yield row
                 if not row.recovered:

@@ -38,7 +38,7 @@ def main() -> int:
         load = build_load(folder)
         found = _found(load, folder, asked.only, asked.seconds, asked.rounds)
     print("\n".join(map(shown, lines(found))))
-    print(f"kept in {keep('peers-', [asdict(one) for one in found.measured])}")
+    print(f"kept in {keep('peers-', asdict(found))}")
     if asked.docs:
         (ROOT / "docs" / "benchmarks.md").write_text(document(found))
         (ROOT / "docs" / "pictures" / "benchmarks.svg").write_text(plot(found))

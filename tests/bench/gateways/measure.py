@@ -171,9 +171,10 @@ def changed(load: Path, lane: Lane) -> Changed:
 
     def change() -> None:
         assert lane.gateway.change
+        began_s = time.monotonic()
         for number in range(1, CHANGES + 1):
             lane.gateway.change(number)
-            time.sleep(EACH_S)
+            time.sleep(max(0.0, began_s + number * EACH_S - time.monotonic()))
 
     figures, _ = _under_load(load, lane, change)
     return Changed(int(figures["calls"]), int(figures["failures"]))

@@ -8,10 +8,12 @@ import secrets
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
 
+from compose.local.files import write_atomically
 from tests.bench.gateways.gateway import WAIT_S, Gateway, children
 from tests.bench.tools import process
 from tests.support.ports import free_ports
@@ -24,21 +26,15 @@ HERE = Path(__file__).parent
 def envoy(folder: Path, ports: Sequence[int]) -> Iterator[Gateway]:
     port, admin = free_ports(2)
     config, clusters = folder / "envoy.json", folder / "clusters.json"
-    _replace(clusters, _envoy_clusters(ports, 0))
+    change = partial(_change_clusters, clusters, ports)
+    change(0)
     config.write_text(json.dumps(_envoy_config(port, admin, clusters)))
     binary = Path(program("envoy")).parent / "site" / "envoy" / "_bin" / "envoy"
     command: list[str | Path] = [binary, "-c", config, "--concurrency", "2", "--log-level", "error",
                                  "--base-id", str(port)]  # fmt: skip
     with process(command, f"http://127.0.0.1:{admin}/ready", folder / "envoy.log", ready=True):
         yield Gateway(f"http://127.0.0.1:{port}/mcp", children(str(config)), spreads=True, on="health checks",
-                      change=lambda number: _replace(clusters, _envoy_clusters(ports, number)))  # fmt: skip
-
-
-def _replace(file: Path, said: object) -> None:
-    """At once, for whoever watches it."""
-    spare = file.with_name(f".{file.name}")
-    spare.write_text(json.dumps(said))
-    spare.rename(file)
+                      change=change)  # fmt: skip
 
 
 def _at(number: int) -> dict[str, object]:
@@ -77,8 +73,8 @@ def _envoy_config(port: int, admin: int, clusters: Path) -> dict[str, object]:
     }
 
 
-def _envoy_clusters(ports: Sequence[int], more: int) -> dict[str, object]:
-    """That of the servers, and so many more: Envoy 1.40 ends with a signal when a cluster of its MCP router changes."""
+def _change_clusters(file: Path, ports: Sequence[int], more: int) -> None:
+    """To that of the servers and so many more, since Envoy 1.40 crashes when the cluster of its MCP router changes."""
     check = {"timeout": "4s", "interval": "1s", "no_traffic_interval": "1s",
              "unhealthy_threshold": 1, "healthy_threshold": 1, "http_health_check": {"path": "/ready"}}  # fmt: skip
     endpoints = [{"lb_endpoints": [{"endpoint": _at(one)} for one in ports]}]
@@ -90,7 +86,7 @@ def _envoy_clusters(ports: Sequence[int], more: int) -> dict[str, object]:
     }
     named = [cluster | {"name": name, "load_assignment": {"cluster_name": name, "endpoints": endpoints}}
              for name in ("bench", *(f"more-{number}" for number in range(more)))]  # fmt: skip
-    return {"version_info": str(more), "resources": named}
+    write_atomically(file, json.dumps({"version_info": str(more), "resources": named}))
 
 
 @contextmanager
@@ -155,13 +151,11 @@ def crate(folder: Path, ports: Sequence[int]) -> Iterator[Gateway]:
     config = folder / "proxy.toml"
 
     def write(backends: int) -> None:
-        spare = folder / ".proxy.toml"
         listens = f'[proxy]\nname = "bench"\nhot_reload = true\n[proxy.listen]\nhost = "127.0.0.1"\nport = {port}\n'
         names = ["bench", *(f"more{number}" for number in range(backends))]
         said = [f'[[backends]]\nname = "{name}"\ntransport = "http"\nurl = "http://127.0.0.1:{ports[0]}/mcp"\n'
                 for name in names]  # fmt: skip
-        spare.write_text("".join([listens, *said, '[observability]\nlog_level = "error"\n']))
-        spare.rename(config)
+        write_atomically(config, "".join([listens, *said, '[observability]\nlog_level = "error"\n']))
 
     write(0)
     command = [program("mcp-proxy-crate"), "--config", str(config)]

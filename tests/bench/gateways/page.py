@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.bench.gateways.measure import Calls, Changed, Death
 from tests.bench.gateways.standing import BARE, CONTEXTFORGE, DIRECT, OURS
-from tests.bench.tools import Row, ratio, spread
+from tests.bench.tools import Row, many, ratio, spread
 
 MIDDLE = 8
 """So many clients where a figure is of one load only."""
@@ -101,7 +101,7 @@ def verdicts(found: Found) -> Iterator[str]:
         if ours and bare:
             for clients, mine in ours.calls.items():
                 theirs = bare.calls[clients]
-                yield (f"{era}, {_many(clients)}, ours over Traefik with nothing but a router: calls/s "
+                yield (f"{era}, {many(clients)}, ours over Traefik with nothing but a router: calls/s "
                        f"{ratio(mine.per_second, theirs.per_second):.2f}x (wanted 0.9x or more), p50 "
                        f"{ratio(mine.p50_ms, theirs.p50_ms):.2f}x (wanted 1.1x or less)")  # fmt: skip
         forge = found.of(CONTEXTFORGE, era) or next((one for one in found.measured if one.name == CONTEXTFORGE), None)
@@ -109,7 +109,7 @@ def verdicts(found: Found) -> Iterator[str]:
             by = "" if forge.era == era else f" by {forge.era}, which is all it speaks"
             for clients, mine in ours.calls.items():
                 theirs = forge.calls[clients]
-                yield (f"{era}, {_many(clients)}, ours over ContextForge{by}: calls/s "
+                yield (f"{era}, {many(clients)}, ours over ContextForge{by}: calls/s "
                        f"{ratio(mine.per_second, theirs.per_second):.1f}x (wanted 10x or more), p95 "
                        f"{ratio(mine.p95_ms, theirs.p95_ms):.3f}x (wanted 0.2x or less)")  # fmt: skip
 
@@ -168,17 +168,13 @@ def _better(other: Measured, ours: Measured) -> Iterator[str]:
     for clients, mine in ours.calls.items():
         theirs = other.calls[clients]
         if theirs.rate > mine.rate:
-            yield f"{theirs.rate:,.0f} calls/s against {mine.rate:,.0f} with {_many(clients)}"
+            yield f"{theirs.rate:,.0f} calls/s against {mine.rate:,.0f} with {many(clients)}"
     if other.calls[MIDDLE].cpu_ms < ours.calls[MIDDLE].cpu_ms:
         yield f"{other.calls[MIDDLE].cpu_ms:.2f} ms of processor a call against {ours.calls[MIDDLE].cpu_ms:.2f}"
     if other.memory_mib[1] < ours.memory_mib[1]:
         yield f"{other.memory_mib[1]:.0f} MiB against {ours.memory_mib[1]:.0f}"
     if other.listed and ours.listed and other.listed.rate > ours.listed.rate:
         yield f"{other.listed.rate:,.0f} lists of 1,000 tools a second against {ours.listed.rate:,.0f}"
-
-
-def _many(clients: int) -> str:
-    return f"{clients} client" if clients == 1 else f"{clients} clients"
 
 
 def _eras(found: Found) -> list[str]:

@@ -72,25 +72,17 @@ def _own_processes(folder: Path) -> tuple[list[psutil.Process], list[psutil.Proc
 
 
 OURS, BARE, DIRECT, CONTEXTFORGE = "TekUp MCP", "Traefik, nothing but a router", "no gateway", "ContextForge 1.0.7"
-STANDS: Mapping[str, Stands] = {
-    DIRECT: _direct,
-    BARE: _bare,
-    OURS: _ours,
-    "Envoy 1.40, MCP router": envoy,
-    CONTEXTFORGE: contextforge,
-    "FastMCP 4.2 proxy": fastmcp,
-    "mcp-proxy 0.6 (Rust)": crate,
-    "ToolHive vMCP": vmcp,
+OTHERS: Mapping[str, tuple[str, Stands]] = {
+    "Envoy 1.40, MCP router": ("envoy", envoy),
+    CONTEXTFORGE: ("contextforge", contextforge),
+    "FastMCP 4.2 proxy": ("fastmcp", fastmcp),
+    "mcp-proxy 0.6 (Rust)": ("mcp-proxy-crate", crate),
+    "ToolHive vMCP": ("vmcp", vmcp),
 }
-
-PROGRAMS: Mapping[str, str] = {
-    "Envoy 1.40, MCP router": "envoy",
-    CONTEXTFORGE: "contextforge",
-    "FastMCP 4.2 proxy": "fastmcp",
-    "mcp-proxy 0.6 (Rust)": "mcp-proxy-crate",
-    "ToolHive vMCP": "vmcp",
+"""Other people's gateways, each with what `compose/local/programs.py` calls it."""
+STANDS: Mapping[str, Stands] = {DIRECT: _direct, BARE: _bare, OURS: _ours} | {
+    name: starts for name, (_, starts) in OTHERS.items()
 }
-"""What other people's gateways are, as `compose/local/programs.py` calls it."""
 
 
 def missing(names: Sequence[str]) -> dict[str, str]:
@@ -98,8 +90,8 @@ def missing(names: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         try:
-            if name in PROGRAMS:
-                program(PROGRAMS[name])
+            if name in OTHERS:
+                program(OTHERS[name][0])
         except AssertionError as error:
             found[name] = " ".join(str(error).split())
     return found
